@@ -1,0 +1,20 @@
+//! What every long-running service of Ebb needs, and nothing that the runner and the evaluator say
+//! to each other: no metric name, no API type. That contract is the wire itself.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
+//! | [`units`] | byte counts and durations as operators write them |
+//! | [`secret`] | bearer tokens: read from a file, compared in constant time, never printed |
+//! | [`exposition`] | a metrics registry → OpenMetrics 1.0 or Prometheus text 0.0.4 |
+//! | [`process`] | the standard `process_*` metrics |
+//! | [`logging`] | structured logs as text or JSON, and errors as a chain |
+//! | [`signals`] | SIGTERM and SIGINT → stop, SIGHUP → reload |
+
+pub mod config_file;
+pub mod exposition;
+pub mod logging;
+pub mod process;
+pub mod secret;
+pub mod signals;
+pub mod units;

@@ -1,0 +1,93 @@
+//! Structured logs on standard error, as text or JSON, and errors as one chain.
+
+use std::{error::Error, fmt, io};
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for log collectors.
+    Json,
+}
+
+/// The `log:` section of a config file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How a log line looks.
+    pub format: LogFormat,
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`), or `tracing` directives such as
+    /// `info,ebb_runner=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// A log level that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "log level {level:?}: expected error, warn, info, debug, trace, or directives such as info,ebb_runner=debug"
+)]
+pub struct LogLevelError {
+    level: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Sends the logs of the whole process to standard error. Does nothing when logs already go somewhere.
+///
+/// # Errors
+/// [`LogLevelError`] when the level cannot be understood.
+pub fn init(config: &LogConfig) -> Result<(), LogLevelError> {
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|source| LogLevelError { level: config.level.clone(), source })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second start in one process (tests, embedders) keeps the first one's logs.
+    let _ = match config.format {
+        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(io::stderr)).try_init(),
+        LogFormat::Json => registry
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+            .try_init(),
+    };
+    Ok(())
+}
+
+/// Prints an error and its causes in one line, outermost first: `reading a.yml: permission denied`.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_printed_with_its_causes() {
+        let level = "ebb=loud".to_owned();
+        let source = EnvFilter::try_new(&level).unwrap_err();
+        let cause = source.to_string();
+        let error = LogLevelError { level, source };
+        let printed = Chain(&error).to_string();
+        assert!(printed.starts_with("log level \"ebb=loud\": expected error, warn"), "{printed}");
+        assert!(printed.contains(&cause), "{printed}");
+    }
+}
