@@ -1,1 +1,34 @@
-//! Placeholder of the crate's code map.
+//! Learns from Prometheus how much memory WebAssembly instances need, and restarts those that hold more.
+//!
+//! Data flows one way, once per tick: [`store`] → [`history`] → [`rule`] → [`evaluation`] → [`restart`].
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`config`] | YAML → validated [`config::Config`] |
+//! | [`units`] | names and quantities |
+//! | [`store`] | where samples come from: Prometheus' HTTP API, or the runners themselves |
+//! | [`history`] | PURE: samples → lifetimes as growth steps |
+//! | [`rule`] | PURE: lifetimes → threshold → verdicts → admitted restarts |
+//! | [`explain`] | PURE: a verdict → a sentence |
+//! | [`http`] | what every HTTP client has in common |
+//! | [`restart`] | (slot, generation) → an order → its outcome |
+//! | [`evaluation`] | one tick as named steps |
+//! | [`decisions`], [`view`], [`metrics`] | what a tick leaves behind |
+//! | [`web`] | the API that shows it |
+
+pub mod config;
+pub mod decisions;
+pub mod evaluation;
+pub mod explain;
+pub mod history;
+pub mod http;
+pub mod metrics;
+pub mod restart;
+pub mod rule;
+mod service;
+pub mod store;
+pub mod units;
+pub mod view;
+pub mod web;
+
+pub use self::service::{RunError, Service, run};

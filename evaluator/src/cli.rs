@@ -1,0 +1,182 @@
+//! What the evaluator can be asked on the command line.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use ebb_evaluator::{
+    RunError, Service,
+    config::Config,
+    http::client_builder,
+    units::{InstanceName, Millis},
+};
+use ebb_service::{
+    config_file::ConfigError,
+    logging::{self, LogLevelError},
+    signals,
+};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Learns how much memory WebAssembly instances need, and restarts those that hold more.
+#[derive(Debug, Parser)]
+#[command(name = "ebb-evaluator", version)]
+pub(crate) struct Cli {
+    /// Config file.
+    #[arg(long, value_name = "FILE", default_value = "evaluator.yml", global = true)]
+    config: PathBuf,
+    /// Decide everything and restart nothing, whatever the config says.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate the config file and print it with all defaults.
+    Check,
+    /// Ask the running evaluator why an instance was restarted, or why not.
+    Explain {
+        /// The instance, such as leaky/3.
+        #[arg(value_name = "MODULE/REPLICA")]
+        instance: InstanceName,
+        /// Address of the running evaluator; otherwise the config's.
+        #[arg(long, value_name = "HOST:PORT")]
+        evaluator: Option<String>,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    LogLevel(#[from] LogLevelError),
+    #[error("listening on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("starting")]
+    Start(#[source] io::Error),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("printing the config")]
+    Print(#[source] serde_yaml::Error),
+    #[error("asking the evaluator at {address}; is it running?")]
+    Ask { address: String, source: reqwest::Error },
+    #[error("the evaluator at {address} knows no living instance {module}/{replica}")]
+    UnknownInstance { address: String, module: String, replica: u32 },
+}
+
+impl CliError {
+    /// 2 for what the operator must mend before a start, 1 for what went wrong afterwards.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::LogLevel(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl Cli {
+    pub(crate) fn execute(self) -> Result<(), CliError> {
+        let mut config = Config::load(&self.config)?;
+        config.dry_run |= self.dry_run;
+        match self.command {
+            None => {
+                logging::init(&config.log)?;
+                runtime()?.block_on(serve(config, self.config))
+            }
+            Some(Command::Check) => check(&config),
+            Some(Command::Explain { instance, evaluator }) => {
+                let address = evaluator.unwrap_or_else(|| config.listen.to_string());
+                runtime()?.block_on(explain(address, &instance))
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    // One thread evaluates, another answers meanwhile.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(CliError::Start)
+}
+
+async fn serve(config: Config, config_path: PathBuf) -> Result<(), CliError> {
+    let address = config.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
+    let stop = CancellationToken::new();
+    let reload = signals::listen(stop.clone()).map_err(CliError::Start)?;
+    Ok(ebb_evaluator::run(Service { config, config_path, listener, stop, reload }).await?)
+}
+
+#[allow(clippy::print_stdout)]
+fn check(config: &Config) -> Result<(), CliError> {
+    let printed = serde_yaml::to_string(config).map_err(CliError::Print)?;
+    print!("{printed}");
+    Ok(())
+}
+
+/// What `explain` shows of an instance, and of the newest decisions on it.
+#[derive(Deserialize)]
+struct Explained {
+    instance: String,
+    replica: u32,
+    module: String,
+    digest: String,
+    generation: u64,
+    verdict: String,
+    explanation: String,
+}
+
+#[derive(Deserialize)]
+struct Decided {
+    at: i64,
+    explanation: String,
+    action: String,
+    outcome: Option<String>,
+    effect: Option<String>,
+}
+
+#[allow(clippy::print_stdout)]
+async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
+    let ask = |path: &str| {
+        format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
+    };
+    let failed = |source| CliError::Ask { address: address.clone(), source };
+    let http = client_builder().no_proxy().build().map_err(failed)?;
+    let get = async |url: String| http.get(url).send().await?.error_for_status()?.bytes().await;
+    let instances = get(ask("instances")).await.map_err(failed)?;
+    let decisions = get(ask("decisions")).await.map_err(failed)?;
+    let instances: Vec<Explained> = serde_json::from_slice(&instances).unwrap_or_default();
+    let decisions: Vec<Decided> = serde_json::from_slice(&decisions).unwrap_or_default();
+    for found in &instances {
+        println!(
+            "{}/{} on {} (digest {}, generation {}): {}: {}",
+            found.module,
+            found.replica,
+            found.instance,
+            found.digest,
+            found.generation,
+            found.verdict,
+            found.explanation
+        );
+    }
+    for decision in &decisions {
+        let outcome = decision.outcome.as_deref().or(decision.effect.as_deref()).unwrap_or_default();
+        println!(
+            "  {:.3} {} {outcome}: {}",
+            Millis(decision.at).as_seconds(),
+            decision.action,
+            decision.explanation
+        );
+    }
+    if instances.is_empty() && decisions.is_empty() {
+        let (module, replica) = (name.module.clone(), name.replica);
+        return Err(CliError::UnknownInstance { address, module, replica });
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! YAML → a validated [`Config`]. Past this file nobody handles a bare level, size, address or path.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `rules.rs` | `defaults:` and `modules:` → the [`Rule`](crate::rule::policy::Rule) of each module |
+//! | `allow.rs` | `runners.allow:` → which addresses restarts may be ordered from |
+
+mod allow;
+mod rules;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use ebb_service::{
+    config_file::{self, ConfigError, relative_to},
+    logging::LogConfig,
+    units::Span,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    allow::{AllowList, AllowedRunner},
+    rules::{RuleConfig, Rules},
+};
+use crate::{
+    rule::budget::BudgetConfig,
+    store::{ScrapeConfig, prometheus::PrometheusConfig},
+};
+
+/// The evaluator's config file.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "ConfigFile")]
+pub struct Config {
+    /// Where the evaluator's own API and metrics are served.
+    pub listen: SocketAddr,
+    /// File with the bearer token that `POST` requests to the evaluator need.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Logs.
+    pub log: LogConfig,
+    /// Time between two evaluations.
+    pub interval: Span,
+    /// How far back lifetimes count.
+    pub lookback: Span,
+    /// Decide everything and restart nothing.
+    pub dry_run: bool,
+    /// Where samples come from.
+    pub store: StoreConfig,
+    /// When an answer is not relied on.
+    pub hold: HoldConfig,
+    /// Where and how restarts are ordered.
+    pub runners: RunnersConfig,
+    /// How many restarts are done.
+    pub budget: BudgetConfig,
+    /// The rule of each module.
+    #[serde(flatten)]
+    pub rules: Rules,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    #[serde(default = "default_listen")]
+    listen: SocketAddr,
+    bearer_token_file: Option<PathBuf>,
+    #[serde(default)]
+    log: LogConfig,
+    #[serde(default = "default_interval")]
+    interval: Span,
+    #[serde(default = "default_lookback")]
+    lookback: Span,
+    #[serde(default)]
+    dry_run: bool,
+    store: StoreConfig,
+    #[serde(default)]
+    hold: HoldConfig,
+    #[serde(default)]
+    runners: RunnersConfig,
+    #[serde(default)]
+    budget: BudgetConfig,
+    #[serde(default)]
+    defaults: RuleConfig,
+    #[serde(default)]
+    modules: std::collections::BTreeMap<String, RuleConfig>,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9743))
+}
+
+const fn default_interval() -> Span {
+    Span::secs(10)
+}
+
+const fn default_lookback() -> Span {
+    Span::secs(24 * 3600)
+}
+
+/// The `store:` section: exactly one of the two.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreConfig {
+    /// A server with Prometheus' HTTP API.
+    Prometheus(Box<PrometheusConfig>),
+    /// The runners themselves.
+    Scrape(ScrapeConfig),
+}
+
+// Not an enum to serde, which would want YAML tags, and would lose the line of an error.
+impl<'de> Deserialize<'de> for StoreConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Either {
+            prometheus: Option<PrometheusConfig>,
+            scrape: Option<ScrapeConfig>,
+        }
+        match Either::deserialize(deserializer)? {
+            Either { prometheus: Some(prometheus), scrape: None } => {
+                Ok(Self::Prometheus(Box::new(prometheus)))
+            }
+            Either { prometheus: None, scrape: Some(scrape) } => Ok(Self::Scrape(scrape)),
+            _ => Err(serde::de::Error::custom("expected exactly one of `prometheus` and `scrape`")),
+        }
+    }
+}
+
+/// The `hold:` section: when an answer is not relied on, and no restart is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HoldConfig {
+    /// A sample older than this tells nothing about the present. Unless set, three intervals.
+    pub stale_after: Option<Span>,
+    /// A sample may be this far ahead of the evaluator's clock.
+    pub clock_skew: Span,
+    /// Hold when more than this share of the living instances vanished within `series_drop_window`.
+    pub series_drop: Share,
+    /// How long a drop is remembered: by then the instances that are gone are taken for gone.
+    pub series_drop_window: Span,
+}
+
+impl Default for HoldConfig {
+    fn default() -> Self {
+        Self {
+            stale_after: None,
+            clock_skew: Span::secs(5),
+            series_drop: Share(0.5),
+            series_drop_window: Span::secs(60),
+        }
+    }
+}
+
+/// A share of a whole, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64")]
+pub struct Share(pub f64);
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, Self::Error> {
+        if (0.0..=1.0).contains(&share) {
+            Ok(Self(share))
+        } else {
+            Err(format!("{share} is no share of a whole: expected a number from 0 to 1"))
+        }
+    }
+}
+
+/// The `runners:` section: where and how restarts are ordered.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunnersConfig {
+    /// Addresses that restarts may be ordered from; everything else is refused.
+    pub allow: AllowList,
+    /// File with the bearer token of the runners' control API.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Longest wait for a restart.
+    pub timeout: Span,
+    /// How long after a restart its effect on memory must be seen.
+    pub verify_within: Span,
+}
+
+impl Default for RunnersConfig {
+    fn default() -> Self {
+        Self {
+            allow: AllowList::default(),
+            bearer_token_file: None,
+            timeout: Span::secs(15),
+            verify_within: Span::secs(60),
+        }
+    }
+}
+
+impl TryFrom<ConfigFile> for Config {
+    type Error = String;
+
+    fn try_from(file: ConfigFile) -> Result<Self, Self::Error> {
+        if file.interval.as_millis() < 100 {
+            return Err(format!("interval: expected at least 100ms, got {}", file.interval));
+        }
+        if file.lookback < file.interval {
+            return Err(format!(
+                "lookback: expected at least the interval {}, got {}",
+                file.interval, file.lookback
+            ));
+        }
+        let mut runners = file.runners;
+        if let StoreConfig::Scrape(scrape) = &file.store {
+            if scrape.targets.is_empty() {
+                return Err("store.scrape.targets: expected at least one address".to_owned());
+            }
+            if runners.allow.is_empty() {
+                runners.allow = AllowList::exactly(&scrape.targets)?;
+            }
+        }
+        if runners.allow.is_empty() && !file.dry_run {
+            return Err("runners.allow: expected the addresses that restarts may be ordered from, such as \
+                        runner:9742 or 10.0.0.0/8:9742 (or set dry_run: true)"
+                .to_owned());
+        }
+        if !file.listen.ip().is_loopback() && file.bearer_token_file.is_none() {
+            return Err(format!(
+                "bearer_token_file: needed to listen on {}, beyond loopback: POST /-/reload would be open to all",
+                file.listen
+            ));
+        }
+        Ok(Self {
+            listen: file.listen,
+            bearer_token_file: file.bearer_token_file,
+            log: file.log,
+            interval: file.interval,
+            lookback: file.lookback,
+            dry_run: file.dry_run,
+            store: file.store,
+            hold: file.hold,
+            runners,
+            budget: file.budget,
+            rules: Rules::new(file.defaults, file.modules)?,
+        })
+    }
+}
+
+impl Config {
+    /// Reads and validates a config file. Paths in it are taken from its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line, column and field.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = config_file::load(path)?;
+        config.resolve_paths(path);
+        Ok(config)
+    }
+
+    /// Age from which a sample tells nothing about the present, in milliseconds.
+    #[must_use]
+    pub fn stale_after_millis(&self) -> i64 {
+        self.hold.stale_after.map_or(3 * self.interval.as_millis(), Span::as_millis)
+    }
+
+    fn resolve_paths(&mut self, config_path: &Path) {
+        let mut files: Vec<&mut Option<PathBuf>> =
+            vec![&mut self.bearer_token_file, &mut self.runners.bearer_token_file];
+        if let StoreConfig::Prometheus(store) = &mut self.store {
+            if let Some(auth) = &mut store.basic_auth {
+                auth.password_file = relative_to(config_path, &auth.password_file);
+            }
+            if let Some(auth) = &mut store.authorization {
+                auth.credentials_file = relative_to(config_path, &auth.credentials_file);
+            }
+            let tls = &mut store.tls_config;
+            files.extend([&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]);
+        }
+        for file in files.into_iter().flatten() {
+            *file = relative_to(config_path, file);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

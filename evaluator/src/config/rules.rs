@@ -1,0 +1,117 @@
+//! `defaults:` and `modules:` → the [`Rule`] of each module.
+
+use std::collections::BTreeMap;
+
+use ebb_service::units::{ByteCount, Span};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    rule::policy::{GuardRails, IntervalKind, Policy, Rule, TInterval},
+    units::ConfidenceLevel,
+};
+
+/// Settings of a rule; what is not set is taken from `defaults:`, and there from the built-in ones.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleConfig {
+    /// Above which size an instance is restarted.
+    pub policy: Option<PolicyName>,
+    /// `t_interval`: what the interval is an interval of.
+    pub interval: Option<IntervalKind>,
+    /// `t_interval`: level of the interval.
+    pub confidence_level: Option<ConfidenceLevel>,
+    /// Younger instances are neither restarted nor counted.
+    pub min_age: Option<Span>,
+    /// With fewer lifetimes nothing is restarted.
+    pub min_lifetimes: Option<u64>,
+    /// Above this an instance is restarted whatever the policy says.
+    pub max_bytes: Option<ByteCount>,
+    /// Where a restart would give back less, nothing is restarted.
+    pub min_reclaim: Option<ByteCount>,
+}
+
+/// A policy, as YAML names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyName {
+    /// [`Policy::TInterval`].
+    TInterval,
+    /// [`Policy::None`].
+    None,
+}
+
+/// The rule of each module.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rules {
+    #[serde(rename = "defaults")]
+    default: Rule,
+    modules: BTreeMap<String, Rule>,
+}
+
+impl Rules {
+    pub(super) fn new(defaults: RuleConfig, modules: BTreeMap<String, RuleConfig>) -> Result<Self, String> {
+        let built_in = RuleConfig {
+            policy: Some(PolicyName::TInterval),
+            interval: Some(IntervalKind::Prediction),
+            confidence_level: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
+            min_age: Some(Span::secs(300)),
+            min_lifetimes: Some(5),
+            max_bytes: None,
+            min_reclaim: Some(ByteCount::mib(1)),
+        };
+        let defaults = defaults.or(&built_in);
+        let modules = modules
+            .into_iter()
+            .map(|(module, config)| {
+                Ok((module.clone(), config.or(&defaults).rule(&format!("modules.{module}"))?))
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self { default: defaults.rule("defaults")?, modules })
+    }
+
+    /// The rule of `module`.
+    #[must_use]
+    pub fn of(&self, module: &str) -> &Rule {
+        self.modules.get(module).unwrap_or(&self.default)
+    }
+}
+
+impl RuleConfig {
+    /// These settings, with `others` where they are not set.
+    fn or(self, others: &Self) -> Self {
+        Self {
+            policy: self.policy.or(others.policy),
+            interval: self.interval.or(others.interval),
+            confidence_level: self.confidence_level.or(others.confidence_level),
+            min_age: self.min_age.or(others.min_age),
+            min_lifetimes: self.min_lifetimes.or(others.min_lifetimes),
+            max_bytes: self.max_bytes.or(others.max_bytes),
+            min_reclaim: self.min_reclaim.or(others.min_reclaim),
+        }
+    }
+
+    /// The rule that complete settings make.
+    fn rule(&self, section: &str) -> Result<Rule, String> {
+        if let Some(too_few) = self.min_lifetimes.filter(|lifetimes| *lifetimes < 2) {
+            return Err(format!(
+                "{section}.min_lifetimes: expected at least 2, got {too_few}: one value has no spread"
+            ));
+        }
+        let complete = "built-in settings leave out nothing but max_bytes";
+        Ok(Rule {
+            policy: match self.policy.expect(complete) {
+                PolicyName::TInterval => Policy::TInterval(TInterval {
+                    interval: self.interval.expect(complete),
+                    confidence_level: self.confidence_level.expect(complete),
+                }),
+                PolicyName::None => Policy::None,
+            },
+            guard_rails: GuardRails {
+                min_age: self.min_age.expect(complete),
+                min_lifetimes: self.min_lifetimes.expect(complete),
+                max_bytes: self.max_bytes,
+                min_reclaim: self.min_reclaim.expect(complete),
+            },
+        })
+    }
+}

@@ -1,0 +1,129 @@
+use ebb_service::units::ByteCount;
+
+use super::*;
+use crate::rule::policy::{IntervalKind, Policy};
+
+fn read(text: &str) -> Result<Config, String> {
+    config_file::parse::<Config>(Path::new("evaluator.yml"), text).map_err(|error| error.to_string())
+}
+
+const SMALLEST: &str = "store: {scrape: {targets: [\"127.0.0.1:9742\"]}}\n";
+
+#[track_caller]
+fn refused(text: &str, place: &str, expected: &str) {
+    let error = read(text).unwrap_err();
+    assert!(error.starts_with(place), "{error}\nstarts with {place}");
+    assert!(error.contains(expected), "{error}\ncontains {expected}");
+}
+
+#[test]
+fn the_smallest_config_has_safe_defaults() {
+    let config = read(SMALLEST).unwrap();
+    assert_eq!(config.interval, Span::secs(10));
+    assert_eq!(config.stale_after_millis(), 30_000);
+    assert!(config.runners.allow.allows("127.0.0.1:9742"));
+    let rule = config.rules.of("any");
+    assert!(matches!(rule.policy, Policy::TInterval(t) if t.interval == IntervalKind::Prediction));
+    assert_eq!(rule.guard_rails.min_age, Span::secs(300));
+}
+
+#[test]
+fn a_module_takes_what_it_does_not_set_from_the_defaults() {
+    let config = read(&format!(
+        "{SMALLEST}defaults: {{confidence_level: 0.9, max_bytes: 64MiB}}\nmodules: {{leaky: {{confidence_level: 0.999}}}}\n"
+    ))
+    .unwrap();
+    assert_eq!(config.rules.of("leaky").confidence_level(), Some(0.999));
+    assert_eq!(config.rules.of("other").confidence_level(), Some(0.9));
+    assert_eq!(config.rules.of("leaky").guard_rails.max_bytes, Some(ByteCount::mib(64)));
+}
+
+#[test]
+fn an_unknown_key_is_refused_where_it_stands() {
+    refused(&format!("{SMALLEST}intervall: 10s\n"), "evaluator.yml:2:1: ", "unknown field `intervall`");
+    refused(
+        &format!("{SMALLEST}modules:\n  leaky:\n    level: 0.9\n"),
+        "evaluator.yml:4:5: modules.leaky: ",
+        "unknown field `level`",
+    );
+    refused(
+        "store: {prometheus: {url: \"http://p\", user: x}}\n",
+        "evaluator.yml:1:",
+        "unknown field `user`",
+    );
+}
+
+#[test]
+fn a_wrong_value_is_refused_where_it_stands() {
+    refused(&format!("{SMALLEST}interval: 10\n"), "evaluator.yml:2:11: interval: ", "a duration such as");
+    refused(
+        &format!("{SMALLEST}defaults:\n  confidence_level: 95\n"),
+        "evaluator.yml:3:",
+        "strictly between 0 and 1",
+    );
+    refused(
+        &format!("{SMALLEST}defaults:\n  policy: magic\n"),
+        "evaluator.yml:3:",
+        "unknown variant `magic`",
+    );
+    refused(
+        &format!("{SMALLEST}hold: {{series_drop: 2}}\n"),
+        "evaluator.yml:2:",
+        "expected a number from 0 to 1",
+    );
+    refused(&format!("{SMALLEST}runners: {{allow: [runner]}}\n"), "evaluator.yml:2:", "expected HOST:PORT");
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_refused_by_name() {
+    refused(&format!("{SMALLEST}interval: 1ms\n"), "evaluator.yml", "interval: expected at least 100ms");
+    refused(
+        &format!("{SMALLEST}lookback: 1s\n"),
+        "evaluator.yml",
+        "lookback: expected at least the interval",
+    );
+    refused(
+        &format!("{SMALLEST}defaults: {{min_lifetimes: 1}}\n"),
+        "evaluator.yml",
+        "defaults.min_lifetimes: expected at least 2",
+    );
+    refused(
+        &format!("{SMALLEST}modules: {{m: {{min_lifetimes: 0}}}}\n"),
+        "evaluator.yml",
+        "modules.m.min_lifetimes",
+    );
+    refused(
+        "store: {scrape: {targets: []}}\n",
+        "evaluator.yml",
+        "store.scrape.targets: expected at least one",
+    );
+    refused("store: {}\n", "evaluator.yml", "exactly one of `prometheus` and `scrape`");
+    refused(
+        "store: {prometheus: {url: \"http://p:9090\"}}\n",
+        "evaluator.yml",
+        "runners.allow: expected the addresses",
+    );
+    refused(
+        &format!("{SMALLEST}listen: 0.0.0.0:9743\n"),
+        "evaluator.yml",
+        "bearer_token_file: needed to listen on",
+    );
+}
+
+#[test]
+fn without_a_store_the_config_is_refused() {
+    refused("interval: 10s\n", "evaluator.yml", "missing field `store`");
+}
+
+#[test]
+fn files_are_found_from_the_configs_folder() {
+    let mut config = read(
+        "store: {prometheus: {url: \"http://p\", basic_auth: {username: u, password_file: pw}}}\n\
+         runners: {allow: [\"r:1\"], bearer_token_file: /run/token}\n",
+    )
+    .unwrap();
+    config.resolve_paths(Path::new("/etc/ebb/evaluator.yml"));
+    let StoreConfig::Prometheus(store) = &config.store else { panic!("a prometheus store") };
+    assert_eq!(store.basic_auth.as_ref().unwrap().password_file, Path::new("/etc/ebb/pw"));
+    assert_eq!(config.runners.bearer_token_file.as_deref(), Some(Path::new("/run/token")));
+}

@@ -1,0 +1,279 @@
+//! What was decided about instances that asked for a restart: each with its inputs, kept for the API.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+
+use crate::{
+    restart::Outcome,
+    rule::{budget::Admission, verdict::Verdict},
+    units::{Generation, Millis, SlotId},
+};
+
+/// Everything a verdict on one instance rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judgement {
+    /// Where the instance lives.
+    #[serde(flatten)]
+    pub slot: SlotId,
+    /// Which start of it.
+    pub generation: Generation,
+    /// Milliseconds since its start.
+    pub age_millis: i64,
+    /// Its linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// What a restart would give back, in bytes.
+    pub reclaimable_bytes: u64,
+    /// The threshold that it was compared with, in bytes.
+    pub threshold_bytes: Option<f64>,
+    /// Lifetimes in the sample.
+    pub sample_size: u64,
+    /// Mean of their medians, in bytes.
+    pub mean_bytes: Option<f64>,
+    /// Their unbiased standard deviation, in bytes.
+    pub stddev_bytes: Option<f64>,
+    /// The policy's confidence level.
+    pub confidence_level: Option<f64>,
+    /// What is said of it.
+    pub verdict: Verdict,
+}
+
+/// What was done about an instance that asked for a restart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Its restart was ordered.
+    Ordered(Outcome),
+    /// Its restart would have been ordered, were it not for `dry_run`.
+    DryRun,
+    /// The data cannot be relied on.
+    Held {
+        /// Why not.
+        hold: &'static str,
+    },
+    /// The budget put it off.
+    Postponed {
+        /// By which limit.
+        limit: Admission,
+    },
+    /// A restart of it was ordered; its effect is not seen yet.
+    AwaitingEffect,
+}
+
+impl Action {
+    /// The action's name, as logs and metrics tell it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ordered(outcome) => outcome.name(),
+            Self::DryRun => "dry_run",
+            Self::Held { .. } => "held",
+            Self::Postponed { limit: Admission::RateLimited } => "rate_limited",
+            Self::Postponed { limit: Admission::CoolingDown } => "cooling_down",
+            Self::Postponed { limit: Admission::ModuleSuspended } => "module_suspended",
+            Self::Postponed { limit: Admission::Admitted } => "admitted",
+            Self::AwaitingEffect => "awaiting_effect",
+        }
+    }
+}
+
+/// What was seen of a restart's effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// The new instance holds less than the old one did.
+    MemoryFell {
+        /// What it holds, in bytes.
+        memory_bytes_after: u64,
+    },
+    /// It does not.
+    MemoryDidNotFall {
+        /// What it holds, in bytes.
+        memory_bytes_after: u64,
+    },
+    /// No sample of a newer instance came in time.
+    NotSeen,
+}
+
+impl Effect {
+    /// Every effect's name, for metrics that exist from the start.
+    pub const NAMES: [&'static str; 3] = ["memory_fell", "memory_did_not_fall", "not_seen"];
+
+    /// The effect's name, as metrics tell it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::MemoryFell { .. } => "memory_fell",
+            Self::MemoryDidNotFall { .. } => "memory_did_not_fall",
+            Self::NotSeen => "not_seen",
+        }
+    }
+}
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// Counts up from 1 since the evaluator's start.
+    pub id: u64,
+    /// When it was first made.
+    pub at: Millis,
+    /// When it was last made again, unchanged.
+    pub last_at: Millis,
+    /// How many ticks in a row made it.
+    pub repeated: u32,
+    /// What it rests on; of the first time.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+    /// The same in a sentence.
+    pub explanation: String,
+    /// What was done.
+    #[serde(flatten)]
+    pub action: Action,
+    /// What was seen of it afterwards.
+    #[serde(flatten)]
+    pub effect: Option<Effect>,
+}
+
+/// A decision's number, and whether it was made for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It was.
+    New(u64),
+    /// It repeats the one before.
+    Again(u64),
+}
+
+/// The newest decisions.
+#[derive(Debug, Default)]
+pub struct Journal {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    decisions: VecDeque<Decision>,
+    newest_of: HashMap<SlotId, u64>,
+    next_id: u64,
+}
+
+/// How many decisions are kept.
+const DECISIONS_MAX: usize = 1000;
+
+impl Journal {
+    /// Records a decision. One that repeats the slot's newest is counted there
+    /// instead, so that a dry run or a hold of hours does not push everything else out.
+    pub fn record(
+        &self,
+        judgement: Judgement,
+        explanation: impl FnOnce() -> String,
+        action: Action,
+        now: Millis,
+    ) -> Recorded {
+        let mut inner = self.lock();
+        if let Some(id) = inner.newest_of.get(&judgement.slot).copied()
+            && let Some(newest) = inner.get_mut(id)
+            && newest.judgement.generation == judgement.generation
+            && newest.judgement.verdict == judgement.verdict
+            && newest.action == action
+        {
+            newest.last_at = now;
+            newest.repeated += 1;
+            return Recorded::Again(id);
+        }
+        inner.next_id += 1;
+        let id = inner.next_id;
+        inner.newest_of.insert(judgement.slot.clone(), id);
+        inner.decisions.push_back(Decision {
+            id,
+            at: now,
+            last_at: now,
+            repeated: 1,
+            judgement,
+            explanation: explanation(),
+            action,
+            effect: None,
+        });
+        if inner.decisions.len() > DECISIONS_MAX
+            && let Some(oldest) = inner.decisions.pop_front()
+            && inner.newest_of.get(&oldest.judgement.slot) == Some(&oldest.id)
+        {
+            inner.newest_of.remove(&oldest.judgement.slot);
+        }
+        Recorded::New(id)
+    }
+
+    /// Adds to decision `id` what was seen of its effect.
+    pub fn observe_effect(&self, id: u64, effect: Effect) {
+        if let Some(decision) = self.lock().get_mut(id) {
+            decision.effect = Some(effect);
+        }
+    }
+
+    /// The newest `limit` decisions that `wanted` keeps, newest first.
+    pub fn newest(&self, limit: usize, wanted: impl Fn(&Decision) -> bool) -> Vec<Decision> {
+        self.lock().decisions.iter().rev().filter(|decision| wanted(decision)).take(limit).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code that holds the lock can leave the journal half-written.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn get_mut(&mut self, id: u64) -> Option<&mut Decision> {
+        let at = self.decisions.binary_search_by_key(&id, |decision| decision.id).ok()?;
+        self.decisions.get_mut(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Population;
+
+    fn judgement(replica: u32, generation: u64) -> Judgement {
+        let population = Population { module: "leaky".into(), digest: "d".into() };
+        Judgement {
+            slot: SlotId { population, runner: "r:1".into(), replica },
+            generation: Generation(generation),
+            age_millis: 0,
+            memory_bytes: 1,
+            reclaimable_bytes: 1,
+            threshold_bytes: None,
+            sample_size: 0,
+            mean_bytes: None,
+            stddev_bytes: None,
+            confidence_level: None,
+            verdict: Verdict::AboveThreshold,
+        }
+    }
+
+    #[test]
+    fn a_decision_that_repeats_itself_is_counted_not_kept_again() {
+        let journal = Journal::default();
+        for tick in 0..3 {
+            journal.record(judgement(0, 1), String::new, Action::DryRun, Millis(tick));
+        }
+        journal.record(judgement(0, 2), String::new, Action::DryRun, Millis(3));
+        let found: Vec<_> =
+            journal.newest(9, |_| true).iter().map(|d| (d.id, d.repeated, d.at.0, d.last_at.0)).collect();
+        assert_eq!(found, [(2, 1, 3, 3), (1, 3, 0, 2)]);
+    }
+
+    #[test]
+    fn the_oldest_decisions_are_forgotten_first() {
+        let journal = Journal::default();
+        for replica in 0..1500 {
+            journal.record(judgement(replica, 1), String::new, Action::DryRun, Millis(0));
+        }
+        let kept = journal.newest(usize::MAX, |_| true);
+        assert_eq!((kept.len(), kept[0].id, kept[999].id), (1000, 1500, 501));
+        journal.observe_effect(1500, Effect::NotSeen);
+        journal.observe_effect(1, Effect::NotSeen);
+        assert_eq!(journal.newest(9, |d| d.effect.is_some()).len(), 1);
+    }
+}

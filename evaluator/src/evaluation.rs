@@ -1,0 +1,252 @@
+//! One tick as named steps: fetch → history → estimate → judge → verify → admit → restart → record.
+//!
+//! Every decision is made by `rule`; this file fetches, orders and records.
+
+mod orders;
+
+use std::sync::Arc;
+
+use tracing::{debug, info, warn};
+
+use self::orders::Orders;
+use crate::{
+    config::{Config, StoreConfig},
+    decisions::{Journal, Judgement},
+    history::{History, Slot, Window},
+    metrics::Metrics,
+    rule::{
+        hold::{Hold, Limits, Watch},
+        policy::{Learned, Rule, Threshold},
+        verdict::{self, Verdict, judge},
+    },
+    store::{Scrape, Store, StoreError, prometheus::Prometheus},
+    units::{Millis, Population, SlotId},
+    view::{Board, PopulationView, View},
+};
+
+/// Evaluates a fleet, tick by tick.
+#[derive(Debug)]
+pub struct Evaluator {
+    config: Arc<Config>,
+    store: Store,
+    history: History,
+    watch: Watch,
+    orders: Orders,
+    /// Up to when samples were fetched; none before the bootstrap.
+    fetched_until: Option<Millis>,
+    outputs: Outputs,
+}
+
+/// Where a tick's results are read.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// The newest view.
+    pub board: Arc<Board>,
+    /// The newest decisions.
+    pub journal: Arc<Journal>,
+    /// Counters and durations.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A gap longer than this is caught up with by a bootstrap: a tick's query over it could be refused as
+/// too large.
+const CATCH_UP_MILLIS: i64 = 600_000;
+
+impl Evaluator {
+    /// Prepares the evaluation; fetches nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`] when a certificate or key cannot be used.
+    pub fn new(config: Arc<Config>, outputs: Outputs) -> Result<Self, StoreError> {
+        let store = match &config.store {
+            StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store)?)),
+            StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
+        };
+        Ok(Self {
+            orders: Orders::new(&config.runners),
+            config,
+            store,
+            history: History::default(),
+            watch: Watch::default(),
+            fetched_until: None,
+            outputs,
+        })
+    }
+
+    /// Goes on with another config. The history stays; what was fetched from another store does not.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`]; everything then stays as it was.
+    pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
+        if config.store == self.config.store && config.lookback <= self.config.lookback {
+            self.orders.reconfigure(&config.runners);
+            self.config = config;
+            return Ok(());
+        }
+        *self = Self::new(config, self.outputs.clone())?;
+        Ok(())
+    }
+
+    /// Evaluates the fleet as it is at `now`.
+    pub async fn tick(&mut self, now: Millis) {
+        let timer = self.outputs.metrics.start_tick();
+        let window = Window::ending_at(now, self.config.lookback.as_millis());
+        let fault = self.fetch(window, now).await.err();
+        timer.step("fetch");
+        self.history.forget_before(window);
+        let (populations, instances) = self.assess(now);
+        timer.step("judge");
+        let hold = self.hold(fault, instances.len(), now);
+        self.orders.verify(&self.config, &self.history, &self.outputs, now);
+        let wishes = wishes(&instances);
+        self.orders.decide(&self.config, &populations, wishes, hold.as_ref(), &self.outputs, now).await;
+        timer.step("restart");
+        self.publish(populations, instances, hold, now);
+    }
+
+    /// Takes in what the store has got since the last tick; since the lookback at first.
+    async fn fetch(&mut self, window: Window, now: Millis) -> Result<(), StoreError> {
+        let overlap = self.store.overlap_millis();
+        let from = self.fetched_until.map_or(window.start().minus(1), |until| until.minus(overlap));
+        let history = &mut self.history;
+        let mut samples_new = 0;
+        let mut sink = |slot: &SlotId, samples: &[_]| {
+            samples_new += history.observe(slot, window, samples.iter().copied());
+        };
+        let catch_up = self.fetched_until.is_none() || now.since(from) > CATCH_UP_MILLIS;
+        let answer = if catch_up {
+            self.store.bootstrap(from, now, &mut sink).await
+        } else {
+            self.store.recent(from, now, &mut sink).await
+        };
+        let fetched = answer?;
+        if catch_up {
+            info!(series = fetched.series, samples = samples_new, from_ms = from.0, "bootstrapped");
+        }
+        debug!(series = fetched.series, samples = samples_new, "fetched");
+        self.outputs.metrics.fetched(samples_new, &fetched);
+        self.fetched_until = Some(now);
+        Ok(())
+    }
+
+    /// Learns from each population's lifetimes and judges its living instances.
+    fn assess(&self, now: Millis) -> (Vec<PopulationView>, Vec<Judgement>) {
+        let mut populations = Vec::new();
+        let mut instances = Vec::new();
+        for (population, slots) in self.history.populations() {
+            let rule = self.config.rules.of(&population.module);
+            let learned = rule.learn(slots.values().flat_map(Slot::lifetimes));
+            let first = instances.len();
+            for (slot, seen) in slots {
+                if let Some(lifetime) = seen.live(now, self.config.stale_after_millis()) {
+                    let verdict = judge(rule, &learned, lifetime, now);
+                    instances.push(judgement(rule, &learned, slot, lifetime, verdict, now));
+                }
+            }
+            instances[first..].sort_unstable_by(|a: &Judgement, b| {
+                (&a.slot.runner, a.slot.replica).cmp(&(&b.slot.runner, b.slot.replica))
+            });
+            populations.push(self.population_view(population, rule, learned, &instances[first..], now));
+        }
+        (populations, instances)
+    }
+
+    fn population_view(
+        &self,
+        population: &Population,
+        rule: &Rule,
+        learned: Learned,
+        instances: &[Judgement],
+        now: Millis,
+    ) -> PopulationView {
+        let above = instances.iter().filter(|instance| instance.verdict.asks_for_restart());
+        PopulationView {
+            population: population.clone(),
+            rule: *rule,
+            learned,
+            instances: instances.len(),
+            memory_bytes: instances.iter().map(|instance| instance.memory_bytes).sum(),
+            reclaimable_bytes: above.map(|instance| instance.reclaimable_bytes).sum(),
+            suspended_until: self.orders.suspended_until(&population.module, now),
+        }
+    }
+
+    fn hold(&mut self, fault: Option<StoreError>, living: usize, now: Millis) -> Option<Hold> {
+        let limits = Limits {
+            stale_after_millis: self.config.stale_after_millis(),
+            clock_skew_millis: self.config.hold.clock_skew.as_millis(),
+            series_drop: self.config.hold.series_drop.0,
+            series_drop_window_millis: self.config.hold.series_drop_window.as_millis(),
+        };
+        let doubt = self.watch.doubt(&limits, self.history.newest_sample(), living, now);
+        let hold = match fault {
+            Some(error) => {
+                let message = ebb_service::logging::Chain(&error).to_string();
+                Some(Hold::StoreFault { fault: error.hold_reason(), message })
+            }
+            None => doubt,
+        };
+        if let Some(hold) = &hold {
+            warn!(reason = hold.name(), "holding all restarts: {hold}");
+            self.outputs.metrics.held(hold.name());
+        }
+        hold
+    }
+
+    fn publish(
+        &self,
+        populations: Vec<PopulationView>,
+        instances: Vec<Judgement>,
+        hold: Option<Hold>,
+        now: Millis,
+    ) {
+        self.outputs.metrics.judged(&instances);
+        if hold.is_none() {
+            self.outputs.metrics.succeeded(now);
+        }
+        let lifetimes = self.history.populations().flat_map(|(_, slots)| slots.values());
+        self.outputs.board.publish(View {
+            at: now,
+            hold,
+            dry_run: self.config.dry_run,
+            restarts_available: self.orders.available(),
+            lifetimes: lifetimes.map(|slot| slot.lifetimes().count()).sum(),
+            populations,
+            instances,
+        });
+    }
+}
+
+fn judgement(
+    rule: &Rule,
+    learned: &Learned,
+    slot: &SlotId,
+    lifetime: &crate::history::Lifetime,
+    verdict: Verdict,
+    now: Millis,
+) -> Judgement {
+    Judgement {
+        slot: slot.clone(),
+        generation: lifetime.generation(),
+        age_millis: now.since(lifetime.generation().started_at()),
+        memory_bytes: lifetime.bytes(),
+        reclaimable_bytes: verdict::reclaimable_bytes(lifetime.bytes(), learned),
+        threshold_bytes: match learned.threshold {
+            Threshold::Bytes(threshold) => Some(threshold),
+            Threshold::Unavailable(_) | Threshold::NotSought => None,
+        },
+        sample_size: learned.sample_size,
+        mean_bytes: learned.estimate.map(|estimate| estimate.mean_bytes),
+        stddev_bytes: learned.estimate.map(|estimate| estimate.stddev_bytes),
+        confidence_level: rule.confidence_level(),
+        verdict,
+    }
+}
+
+/// The instances that ask for a restart, those that would give back most first.
+fn wishes(instances: &[Judgement]) -> Vec<Judgement> {
+    let mut wishes: Vec<_> =
+        instances.iter().filter(|instance| instance.verdict.asks_for_restart()).cloned().collect();
+    wishes.sort_by_key(|wish| std::cmp::Reverse(wish.reclaimable_bytes));
+    wishes
+}

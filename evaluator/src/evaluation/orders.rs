@@ -1,0 +1,194 @@
+//! Wishes → orders: admitted by the budget, given to the runners, verified by what the store then shows.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt as _, future::join_all, stream};
+use tracing::{info, warn};
+
+use super::Outputs;
+use crate::{
+    config::{Config, RunnersConfig},
+    decisions::{Action, Effect, Judgement, Recorded},
+    explain::explain,
+    history::{History, Lifetime},
+    restart::{Outcome, Restarter},
+    rule::{
+        budget::{Admission, Budget},
+        hold::Hold,
+    },
+    units::{Generation, Millis, SlotId},
+    view::PopulationView,
+};
+
+/// The orders given, and what may still be given.
+#[derive(Debug)]
+pub(super) struct Orders {
+    restarter: Restarter,
+    budget: Budget,
+    /// Restarts done whose effect is not seen yet.
+    unverified: Vec<Unverified>,
+}
+
+#[derive(Debug)]
+struct Unverified {
+    decision: u64,
+    slot: SlotId,
+    old_generation: Generation,
+    new_generation: Generation,
+    bytes_before: u64,
+    ordered_at: Millis,
+}
+
+impl Orders {
+    pub(super) fn new(config: &RunnersConfig) -> Self {
+        Self { restarter: Restarter::new(config), budget: Budget::default(), unverified: Vec::new() }
+    }
+
+    pub(super) fn reconfigure(&mut self, config: &RunnersConfig) {
+        self.restarter = Restarter::new(config);
+    }
+
+    pub(super) fn suspended_until(&self, module: &str, now: Millis) -> Option<Millis> {
+        self.budget.suspended_until(module, now)
+    }
+
+    pub(super) const fn available(&self) -> i64 {
+        self.budget.available()
+    }
+
+    /// Looks whether memory fell where restarts were done.
+    pub(super) fn verify(&mut self, config: &Config, history: &History, outputs: &Outputs, now: Millis) {
+        let verify_within = config.runners.verify_within.as_millis();
+        self.unverified.retain(|order| {
+            let newer = history
+                .slot(&order.slot)
+                .and_then(|slot| slot.newest())
+                .filter(|lifetime| lifetime.generation() >= order.new_generation);
+            let effect = match newer.map(Lifetime::bytes) {
+                Some(bytes) if bytes < order.bytes_before => Effect::MemoryFell { memory_bytes_after: bytes },
+                Some(bytes) => Effect::MemoryDidNotFall { memory_bytes_after: bytes },
+                None if now.since(order.ordered_at) > verify_within => Effect::NotSeen,
+                None => return true,
+            };
+            let module = &order.slot.population.module;
+            outputs.journal.observe_effect(order.decision, effect);
+            outputs.metrics.verified(module, effect, order.bytes_before);
+            if effect == Effect::NotSeen {
+                warn!(instance = %order.slot, generation = %order.new_generation, "no sample of the restarted instance came");
+            } else {
+                let memory_fell = matches!(effect, Effect::MemoryFell { .. });
+                self.budget.verified(&config.budget, module, memory_fell, now);
+                info!(instance = %order.slot, effect = effect.name(), bytes_before = order.bytes_before, "restart verified");
+            }
+            false
+        });
+    }
+
+    /// Decides about `wishes`, worst first, and gives the orders that are admitted.
+    pub(super) async fn decide(
+        &mut self,
+        config: &Config,
+        populations: &[PopulationView],
+        wishes: Vec<Judgement>,
+        hold: Option<&Hold>,
+        outputs: &Outputs,
+        now: Millis,
+    ) {
+        let (waiting, wishes): (Vec<_>, Vec<_>) =
+            wishes.into_iter().partition(|wish| self.is_unverified(wish));
+        let mut decided: Vec<(Judgement, Action)> =
+            waiting.into_iter().map(|wish| (wish, Action::AwaitingEffect)).collect();
+        if let Some(hold) = hold {
+            decided.extend(wishes.into_iter().map(|wish| (wish, Action::Held { hold: hold.name() })));
+        } else {
+            let admissions = self.budget.admit(&config.budget, wishes.iter().map(|wish| &wish.slot), now);
+            let mut admitted = Vec::new();
+            for (wish, admission) in wishes.into_iter().zip(admissions) {
+                match admission {
+                    Admission::Admitted if config.dry_run => decided.push((wish, Action::DryRun)),
+                    Admission::Admitted => admitted.push(wish),
+                    limit => decided.push((wish, Action::Postponed { limit })),
+                }
+            }
+            let outcomes = self.order(config.budget.max_unavailable, admitted).await;
+            decided.extend(outcomes.into_iter().map(|(wish, outcome)| (wish, Action::Ordered(outcome))));
+        }
+        for (wish, action) in decided {
+            self.record(populations, wish, &action, outputs, now);
+        }
+    }
+
+    fn is_unverified(&self, wish: &Judgement) -> bool {
+        self.unverified.iter().any(|order| order.slot == wish.slot && order.old_generation == wish.generation)
+    }
+
+    /// Gives orders: the modules side by side, `max_unavailable` at a time in each.
+    async fn order(&self, max_unavailable: u32, wishes: Vec<Judgement>) -> Vec<(Judgement, Outcome)> {
+        let mut by_module: BTreeMap<Arc<str>, Vec<Judgement>> = BTreeMap::new();
+        for wish in wishes {
+            by_module.entry(Arc::clone(&wish.slot.population.module)).or_default().push(wish);
+        }
+        let restarter = &self.restarter;
+        let modules = by_module.into_values().map(|wishes| {
+            stream::iter(wishes)
+                .map(|wish| async move {
+                    let outcome = restarter.restart(&wish.slot, wish.generation).await;
+                    (wish, outcome)
+                })
+                .buffer_unordered(max_unavailable.max(1) as usize)
+                .collect::<Vec<_>>()
+        });
+        join_all(modules).await.into_iter().flatten().collect()
+    }
+
+    fn record(
+        &mut self,
+        populations: &[PopulationView],
+        wish: Judgement,
+        action: &Action,
+        outputs: &Outputs,
+        now: Millis,
+    ) {
+        let module = Arc::clone(&wish.slot.population.module);
+        let population = populations.iter().find(|view| view.population == wish.slot.population);
+        let explanation = population.map_or_else(String::new, |view| {
+            explain(&view.rule, &view.learned, wish.memory_bytes, wish.verdict)
+        });
+        outputs.metrics.acted(&module, action);
+        let recorded = outputs.journal.record(wish.clone(), || explanation.clone(), action.clone(), now);
+        if let Recorded::New(id) = recorded {
+            info!(
+                decision = id,
+                instance = %wish.slot,
+                generation = %wish.generation,
+                memory_bytes = wish.memory_bytes,
+                threshold_bytes = wish.threshold_bytes,
+                sample_size = wish.sample_size,
+                mean_bytes = wish.mean_bytes,
+                stddev_bytes = wish.stddev_bytes,
+                level = wish.confidence_level,
+                verdict = wish.verdict.name(),
+                action = action.name(),
+                "{explanation}"
+            );
+        }
+        match (action, recorded) {
+            (
+                Action::Ordered(Outcome::Restarted(restarted)),
+                Recorded::New(decision) | Recorded::Again(decision),
+            ) => {
+                self.unverified.push(Unverified {
+                    decision,
+                    slot: wish.slot,
+                    old_generation: wish.generation,
+                    new_generation: restarted.new_generation,
+                    bytes_before: wish.memory_bytes,
+                    ordered_at: now,
+                });
+            }
+            (Action::Ordered(outcome), _) if outcome.is_postponed() => self.budget.refund(&wish.slot),
+            (Action::DryRun, _) => self.budget.refund(&wish.slot),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! PURE: samples → lifetimes, each kept as its growth steps.
+//!
+//! Enters: samples of a slot in order of time, each with the generation it belongs to. Leaves: the
+//! lifetimes that the slots have seen inside the window. Knows neither where samples come from nor what
+//! is done with lifetimes.
+//!
+//! **A history depends on the samples of its window alone**, not on how they arrived: one that grew
+//! tick by tick equals one that was filled at once, so an evaluator that was killed and started anew
+//! computes the same thresholds to the bit. For that, the window's start moves in whole blocks, and
+//! [`Lifetime`] keeps a mark where a block begins, so that exactly the samples before it can be cut off.
+
+mod lifetime;
+mod window;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use self::{
+    lifetime::{End, Lifetime, Step},
+    window::Window,
+};
+use crate::units::{Generation, Millis, Population, SlotId};
+
+/// One reading of one slot: how much memory which instance held when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was scraped.
+    pub at: Millis,
+    /// Which start of the slot's instance it belongs to.
+    pub generation: Generation,
+    /// Linear memory in bytes.
+    pub bytes: u64,
+}
+
+/// Every lifetime that the slots have seen inside the window.
+#[derive(Debug, Default)]
+pub struct History {
+    populations: BTreeMap<Population, HashMap<SlotId, Slot>>,
+    newest_sample: Option<Millis>,
+}
+
+/// What one slot has seen: the lifetimes that are over and the newest one.
+#[derive(Debug, Default)]
+pub struct Slot {
+    finished: Vec<Lifetime>,
+    newest: Option<Lifetime>,
+}
+
+impl History {
+    /// Takes in `samples` of one slot, oldest first, and returns how many were new. Samples not newer
+    /// than the slot's newest are ignored, so that overlapping fetches do no harm.
+    pub fn observe(
+        &mut self,
+        slot: &SlotId,
+        window: Window,
+        samples: impl IntoIterator<Item = Sample>,
+    ) -> usize {
+        let slots = match self.populations.get_mut(&slot.population) {
+            Some(slots) => slots,
+            None => self.populations.entry(slot.population.clone()).or_default(),
+        };
+        let entry = match slots.get_mut(slot) {
+            Some(entry) => entry,
+            None => slots.entry(slot.clone()).or_default(),
+        };
+        let taken = samples.into_iter().filter(|sample| entry.observe(window, *sample)).count();
+        self.newest_sample = self.newest_sample.max(entry.watermark());
+        taken
+    }
+
+    /// Forgets every sample before the window.
+    pub fn forget_before(&mut self, window: Window) {
+        for slots in self.populations.values_mut() {
+            slots.retain(|_, slot| slot.forget_before(window));
+        }
+        self.populations.retain(|_, slots| !slots.is_empty());
+    }
+
+    /// The populations with at least one lifetime, in order of their names.
+    pub fn populations(&self) -> impl Iterator<Item = (&Population, &HashMap<SlotId, Slot>)> {
+        self.populations.iter()
+    }
+
+    /// What the slot has seen.
+    #[must_use]
+    pub fn slot(&self, slot: &SlotId) -> Option<&Slot> {
+        self.populations.get(&slot.population)?.get(slot)
+    }
+
+    /// Time of the newest sample of all.
+    #[must_use]
+    pub const fn newest_sample(&self) -> Option<Millis> {
+        self.newest_sample
+    }
+}
+
+impl Slot {
+    /// The lifetimes that a newer one has replaced, oldest first.
+    #[must_use]
+    pub fn finished(&self) -> &[Lifetime] {
+        &self.finished
+    }
+
+    /// The newest lifetime. It may be over: see [`Slot::live`].
+    #[must_use]
+    pub const fn newest(&self) -> Option<&Lifetime> {
+        self.newest.as_ref()
+    }
+
+    /// All lifetimes, oldest first.
+    pub fn lifetimes(&self) -> impl Iterator<Item = &Lifetime> {
+        self.finished.iter().chain(&self.newest)
+    }
+
+    /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.
+    /// A dead series looks alive for minutes to a query with lookback, so the sample's own age decides.
+    #[must_use]
+    pub fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
+        self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after_millis)
+    }
+
+    fn watermark(&self) -> Option<Millis> {
+        self.newest.as_ref().map(Lifetime::last_at)
+    }
+
+    fn observe(&mut self, window: Window, sample: Sample) -> bool {
+        if self.watermark().is_some_and(|watermark| sample.at <= watermark) || !window.contains(sample.at) {
+            return false;
+        }
+        match &mut self.newest {
+            Some(newest) if newest.continues_with(&sample) => newest.push(window, &sample),
+            newest => {
+                let end = match newest {
+                    // Memory that fell can only be another instance's: linear memory never shrinks.
+                    Some(old) if old.generation() == sample.generation => End::Discontinued,
+                    _ => End::Replaced,
+                };
+                if let Some(mut old) = newest.replace(Lifetime::starting_with(&sample)) {
+                    old.finish(end);
+                    self.finished.push(old);
+                }
+            }
+        }
+        true
+    }
+
+    fn forget_before(&mut self, window: Window) -> bool {
+        self.finished.retain_mut(|lifetime| lifetime.forget_before(window));
+        if self.newest.as_mut().is_some_and(|newest| !newest.forget_before(window)) {
+            self.newest = None;
+        }
+        self.newest.is_some() || !self.finished.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! PURE: one lifetime as its growth steps.
+//!
+//! Linear memory never shrinks, so the series of a lifetime is nondecreasing and sorted already: its
+//! median is the value at half of its samples, found by a binary search over the steps.
+
+use serde::Serialize;
+
+use super::{Sample, Window};
+use crate::units::{Generation, Millis};
+
+/// Part of a lifetime in which memory had one size, inside one block of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Linear memory in bytes.
+    pub bytes: u64,
+    /// Time of its first sample.
+    pub at: Millis,
+    /// Number of the lifetime's samples before it.
+    index: u32,
+}
+
+/// Why a lifetime is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// A newer generation was seen in its slot.
+    Replaced,
+    /// Its memory fell, which one instance's memory never does.
+    Discontinued,
+}
+
+/// What lived in a slot between two starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    generation: Generation,
+    steps: Vec<Step>,
+    samples: u32,
+    last_at: Millis,
+    end: Option<End>,
+}
+
+impl Lifetime {
+    pub(super) fn starting_with(sample: &Sample) -> Self {
+        Self {
+            generation: sample.generation,
+            steps: vec![Step { bytes: sample.bytes, at: sample.at, index: 0 }],
+            samples: 1,
+            last_at: sample.at,
+            end: None,
+        }
+    }
+
+    pub(super) fn continues_with(&self, sample: &Sample) -> bool {
+        sample.generation == self.generation && sample.bytes >= self.bytes()
+    }
+
+    pub(super) fn push(&mut self, window: Window, sample: &Sample) {
+        if sample.bytes > self.bytes() || window.block(sample.at) != window.block(self.last_step().at) {
+            self.steps.push(Step { bytes: sample.bytes, at: sample.at, index: self.samples });
+        }
+        self.samples += 1;
+        self.last_at = sample.at;
+    }
+
+    pub(super) fn finish(&mut self, end: End) {
+        self.end = Some(end);
+        self.steps.shrink_to_fit();
+    }
+
+    /// Cuts off the samples before the window; `false` when none is left.
+    pub(super) fn forget_before(&mut self, window: Window) -> bool {
+        if window.contains(self.steps[0].at) {
+            return true;
+        }
+        let outside = self.steps.partition_point(|step| !window.contains(step.at));
+        self.steps.drain(..outside);
+        !self.steps.is_empty()
+    }
+
+    /// The start that began it.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Time of its newest sample.
+    #[must_use]
+    pub const fn last_at(&self) -> Millis {
+        self.last_at
+    }
+
+    /// Newest size, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.last_step().bytes
+    }
+
+    /// First size inside the window, in bytes.
+    #[must_use]
+    pub fn first_bytes(&self) -> u64 {
+        self.steps[0].bytes
+    }
+
+    /// Its growth inside the window, oldest first; at least one step.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Why it is over, if a newer one took its place.
+    #[must_use]
+    pub const fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Number of its samples inside the window.
+    #[must_use]
+    pub fn samples(&self) -> u32 {
+        self.samples - self.steps[0].index
+    }
+
+    /// Milliseconds from its start to its newest sample.
+    #[must_use]
+    pub fn age_millis(&self) -> i64 {
+        self.last_at.since(self.generation.started_at())
+    }
+
+    /// **Twice** the median of its samples inside the window, in bytes: an integer even where the
+    /// median of an even number of samples lies between two of them.
+    #[must_use]
+    pub fn doubled_median(&self) -> u64 {
+        let first = self.steps[0].index;
+        let count = self.samples - first;
+        self.nth(first + (count - 1) / 2) + self.nth(first + count / 2)
+    }
+
+    /// Size at the lifetime's `n`-th sample.
+    fn nth(&self, n: u32) -> u64 {
+        self.steps[self.steps.partition_point(|step| step.index <= n) - 1].bytes
+    }
+
+    fn last_step(&self) -> &Step {
+        self.steps.last().expect("a lifetime has a step from its first sample on")
+    }
+}

@@ -1,0 +1,107 @@
+//! The newest view → gauges per population. A population that is gone takes its series with it.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use crate::{
+    rule::policy::Threshold,
+    view::{Board, PopulationView},
+};
+
+#[derive(Debug)]
+pub(super) struct ViewCollector {
+    board: Arc<Board>,
+}
+
+impl ViewCollector {
+    pub(super) const fn new(board: Arc<Board>) -> Self {
+        Self { board }
+    }
+}
+
+/// Name, help, unit and value of one gauge per population.
+type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationView) -> Option<f64>);
+
+#[allow(clippy::cast_precision_loss)]
+const POPULATION_GAUGES: [PopulationGauge; 9] = [
+    ("ebb_evaluator_threshold", "Size above which an instance is restarted", Some(Unit::Bytes), |view| {
+        match view.learned.threshold {
+            Threshold::Bytes(threshold) => Some(threshold),
+            Threshold::Unavailable(_) | Threshold::NotSought => None,
+        }
+    }),
+    ("ebb_evaluator_sample_mean", "Mean of the medians of all lifetimes", Some(Unit::Bytes), |view| {
+        view.learned.estimate.map(|estimate| estimate.mean_bytes)
+    }),
+    (
+        "ebb_evaluator_sample_stddev",
+        "Unbiased deviation of the medians of all lifetimes",
+        Some(Unit::Bytes),
+        |view| view.learned.estimate.map(|estimate| estimate.stddev_bytes),
+    ),
+    ("ebb_evaluator_sample_size", "Lifetimes that count", None, |view| Some(view.learned.sample_size as f64)),
+    ("ebb_evaluator_confidence_level", "Confidence level of the policy", None, |view| {
+        view.rule.confidence_level()
+    }),
+    (
+        "ebb_evaluator_reclaimable",
+        "Memory that the restarts asked for would give back",
+        Some(Unit::Bytes),
+        |view| Some(view.reclaimable_bytes as f64),
+    ),
+    ("ebb_evaluator_instances", "Instances that live", None, |view| Some(view.instances as f64)),
+    ("ebb_evaluator_memory", "Linear memory of the living instances together", Some(Unit::Bytes), |view| {
+        Some(view.memory_bytes as f64)
+    }),
+    (
+        "ebb_evaluator_module_suspended",
+        "Whether restarts are suspended because they did not help",
+        None,
+        |view| Some(f64::from(u8::from(view.suspended_until.is_some()))),
+    ),
+];
+
+impl Collector for ViewCollector {
+    #[allow(clippy::cast_precision_loss)]
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let view = self.board.newest();
+        for (name, help, unit, value) in &POPULATION_GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+            for population in &view.populations {
+                if let Some(value) = value(population) {
+                    let labels = [
+                        ("module", &*population.population.module),
+                        ("digest", &*population.population.digest),
+                    ];
+                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(family)
+        };
+        gauge("ebb_evaluator_lifetimes", "Lifetimes that are remembered", view.lifetimes as f64)?;
+        gauge(
+            "ebb_evaluator_dry_run",
+            "Whether restarts are decided and not done",
+            f64::from(u8::from(view.dry_run)),
+        )?;
+        gauge(
+            "ebb_evaluator_holding",
+            "Whether the last tick held all restarts",
+            f64::from(u8::from(view.hold.is_some())),
+        )?;
+        gauge(
+            "ebb_evaluator_restarts_available",
+            "Restarts that the budget would admit at once",
+            view.restarts_available as f64,
+        )
+    }
+}

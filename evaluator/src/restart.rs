@@ -1,0 +1,231 @@
+//! (slot, generation) → an order to the runner that hosts it → its outcome.
+//!
+//! An order names the generation it means (`If-Match`), so one that comes late or twice does nothing, and
+//! two evaluators side by side restart each generation once. It goes only where the allow list says.
+
+use std::{path::PathBuf, time::Duration};
+
+use ebb_service::{logging::Chain, secret::BearerToken};
+use reqwest::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{AllowList, RunnersConfig},
+    http::client_builder,
+    units::{Generation, SlotId},
+};
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The runner restarted the instance.
+    Restarted(Restarted),
+    /// Another generation lives there by now (412): nothing was done.
+    GenerationGone,
+    /// The runner knows no such replica (404).
+    UnknownReplica,
+    /// A restart of it is under way already (409).
+    AlreadyRestarting,
+    /// The runner's own limit of restarts is reached (429).
+    RunnerBusy,
+    /// The runner could not start a new instance and kept the old one (503).
+    CouldNotStart {
+        /// The runner's words.
+        message: String,
+    },
+    /// The runner wants another token (401, 403).
+    Unauthorized,
+    /// The runner's address is not on the allow list; it was not asked.
+    NotAllowed,
+    /// There was no answer; the restart may or may not have happened.
+    NoAnswer {
+        /// What went wrong.
+        message: String,
+    },
+    /// An answer that the contract does not know.
+    Unexpected {
+        /// Status and text.
+        message: String,
+    },
+}
+
+/// The runner's report of a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restarted {
+    /// The generation that lives there now.
+    #[serde(deserialize_with = "generation")]
+    pub new_generation: Generation,
+    /// Linear memory given back, as the runner saw it, in bytes.
+    pub reclaimed_bytes: u64,
+    /// From the order to the new instance's running, in seconds.
+    pub duration_seconds: f64,
+}
+
+fn generation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Generation, D::Error> {
+    u64::deserialize(deserializer).map(Generation)
+}
+
+impl Outcome {
+    /// Every outcome's name, for metrics that exist from the start.
+    pub const NAMES: [&'static str; 10] = [
+        "restarted",
+        "generation_gone",
+        "unknown_replica",
+        "already_restarting",
+        "runner_busy",
+        "could_not_start",
+        "unauthorized",
+        "not_allowed",
+        "no_answer",
+        "unexpected",
+    ];
+
+    /// The outcome's name, as metrics tell it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Restarted(_) => "restarted",
+            Self::GenerationGone => "generation_gone",
+            Self::UnknownReplica => "unknown_replica",
+            Self::AlreadyRestarting => "already_restarting",
+            Self::RunnerBusy => "runner_busy",
+            Self::CouldNotStart { .. } => "could_not_start",
+            Self::Unauthorized => "unauthorized",
+            Self::NotAllowed => "not_allowed",
+            Self::NoAnswer { .. } => "no_answer",
+            Self::Unexpected { .. } => "unexpected",
+        }
+    }
+
+    /// Whether the runner put the order off, so that it may be given again soon.
+    #[must_use]
+    pub const fn is_postponed(&self) -> bool {
+        matches!(self, Self::AlreadyRestarting | Self::RunnerBusy)
+    }
+}
+
+/// Gives orders to runners.
+#[derive(Debug)]
+pub struct Restarter {
+    http: reqwest::Client,
+    allow: AllowList,
+    token_file: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl Restarter {
+    /// Prepares orders; gives none.
+    #[must_use]
+    pub fn new(config: &RunnersConfig) -> Self {
+        let http = client_builder()
+            // A proxy would carry the token past the allow list.
+            .no_proxy()
+            .build()
+            .expect("a client without certificates of its own can be built");
+        Self {
+            http,
+            allow: config.allow.clone(),
+            token_file: config.bearer_token_file.clone(),
+            timeout: config.timeout.into(),
+        }
+    }
+
+    /// Orders the restart of what lives in `slot`, if that is still `generation`.
+    pub async fn restart(&self, slot: &SlotId, generation: Generation) -> Outcome {
+        if !self.allow.allows(&slot.runner) {
+            return Outcome::NotAllowed;
+        }
+        let url = format!(
+            "http://{}/api/v1/instances/{}/{}/restart",
+            slot.runner, slot.population.module, slot.replica
+        );
+        let mut request = self
+            .http
+            .post(&url)
+            .timeout(self.timeout)
+            .header(header::IF_MATCH, format!("\"{generation}\""))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(r#"{"reason":"threshold"}"#);
+        if let Some(path) = &self.token_file {
+            match BearerToken::from_file(path) {
+                Ok(token) => request = request.bearer_auth(token.reveal()),
+                Err(error) => return Outcome::NoAnswer { message: Chain(&error).to_string() },
+            }
+        }
+        let answer = async {
+            let response = request.send().await?;
+            Ok((response.status(), response.bytes().await?))
+        };
+        match answer.await {
+            Ok((status, body)) => outcome(status, &body),
+            Err(error) => {
+                let error: reqwest::Error = error;
+                Outcome::NoAnswer { message: format!("POST {url}: {}", Chain(&error.without_url())) }
+            }
+        }
+    }
+}
+
+/// What the runner's answer means.
+fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
+    let message = || format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]).trim());
+    match status {
+        StatusCode::OK => match serde_json::from_slice(body) {
+            Ok(restarted) => Outcome::Restarted(restarted),
+            Err(error) => Outcome::Unexpected { message: format!("{}: {error}", message()) },
+        },
+        StatusCode::NOT_FOUND => Outcome::UnknownReplica,
+        StatusCode::PRECONDITION_FAILED => Outcome::GenerationGone,
+        StatusCode::CONFLICT => Outcome::AlreadyRestarting,
+        StatusCode::TOO_MANY_REQUESTS => Outcome::RunnerBusy,
+        StatusCode::SERVICE_UNAVAILABLE => Outcome::CouldNotStart { message: message() },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Unauthorized,
+        _ => Outcome::Unexpected { message: message() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_of_the_contract_has_its_outcome() {
+        let check = |status: u16, body: &str, name: &str| {
+            let outcome = outcome(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(outcome.name(), name, "{status} {body}");
+            assert!(Outcome::NAMES.contains(&outcome.name()));
+        };
+        let report = r#"{"module":"leaky","replica":0,"old_generation":1,"new_generation":2,
+            "reclaimed_bytes":65536,"duration_seconds":0.001}"#;
+        check(200, report, "restarted");
+        check(200, "{}", "unexpected");
+        check(401, "", "unauthorized");
+        check(403, "", "unauthorized");
+        check(404, "", "unknown_replica");
+        check(409, "", "already_restarting");
+        check(412, "", "generation_gone");
+        check(429, "", "runner_busy");
+        check(503, "", "could_not_start");
+        check(500, "", "unexpected");
+    }
+
+    #[tokio::test]
+    async fn an_address_outside_the_allow_list_is_never_asked() {
+        // A listener that would see the order.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let config = RunnersConfig {
+            allow: AllowList::exactly(&["10.0.0.1:9742".to_owned()]).unwrap(),
+            ..RunnersConfig::default()
+        };
+        let population = crate::units::Population { module: "leaky".into(), digest: "d".into() };
+        let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
+        assert_eq!(Restarter::new(&config).restart(&slot, Generation(1)).await, Outcome::NotAllowed);
+        tokio::select! {
+            biased;
+            _ = listener.accept() => panic!("the runner was asked"),
+            () = std::future::ready(()) => {}
+        }
+    }
+}

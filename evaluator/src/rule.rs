@@ -1,0 +1,16 @@
+//! PURE: lifetimes → threshold → verdicts → admitted restarts. No I/O, no clock: `now` is an argument.
+//!
+//! | step | module | question |
+//! | --- | --- | --- |
+//! | estimate | [`estimate`], [`student_t`] | how much memory do instances of this population need? |
+//! | policy | [`policy`] | above which size is an instance restarted? |
+//! | judge | [`verdict`] | what is said of each instance, and why? |
+//! | hold | [`hold`] | can what was fetched be relied on at all? |
+//! | admit | [`budget`] | which of the restarts wished for are done now? |
+
+pub mod budget;
+pub mod estimate;
+pub mod hold;
+pub mod policy;
+pub mod student_t;
+pub mod verdict;

@@ -1,0 +1,203 @@
+//! PURE: the sample of a population → how much memory its instances need (PAPER formulas 1 to 4).
+//!
+//! Sums are kept as integers. They are exact, so mean and deviation depend on the set of lifetimes alone,
+//! never on the order in which a map or a fetch yields them.
+
+use serde::Serialize;
+
+use super::student_t;
+use crate::units::ConfidenceLevel;
+
+/// The medians of all lifetimes of a population, as their count and exact sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MedianSample {
+    lifetimes: u64,
+    /// Σ 2a.
+    doubled_sum: u128,
+    /// Σ (2a)².
+    doubled_square_sum: u128,
+}
+
+/// Why there is no estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum NoEstimate {
+    /// The sample is too small.
+    #[error("{have} lifetimes known, {need} needed")]
+    TooFewLifetimes {
+        /// Lifetimes in the sample.
+        have: u64,
+        /// Lifetimes that the estimate needs.
+        need: u64,
+    },
+    /// The sums of the sample do not fit into 128 bits: values beyond any address space.
+    #[error("the medians are too large to be sizes of memory")]
+    NotSizesOfMemory,
+}
+
+/// Mean and deviation of a sample of medians.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Number of lifetimes m; at least 2.
+    pub lifetimes: u64,
+    /// Mean x̄, in bytes.
+    pub mean_bytes: f64,
+    /// Unbiased standard deviation u, in bytes.
+    pub stddev_bytes: f64,
+}
+
+impl MedianSample {
+    /// Adds one lifetime, by twice its median in bytes.
+    pub fn push(&mut self, doubled_median: u64) {
+        let value = u128::from(doubled_median);
+        self.lifetimes += 1;
+        self.doubled_sum = self.doubled_sum.saturating_add(value);
+        self.doubled_square_sum = self.doubled_square_sum.saturating_add(value * value);
+    }
+
+    /// Number of lifetimes.
+    #[must_use]
+    pub const fn lifetimes(&self) -> u64 {
+        self.lifetimes
+    }
+
+    /// Mean and unbiased deviation of the sample.
+    ///
+    /// # Errors
+    /// [`NoEstimate::TooFewLifetimes`] below `lifetimes_min` medians, and below two in any case.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn estimate(&self, lifetimes_min: u64) -> Result<Estimate, NoEstimate> {
+        let need = lifetimes_min.max(2);
+        if self.lifetimes < need {
+            return Err(NoEstimate::TooFewLifetimes { have: self.lifetimes, need });
+        }
+        let m = u128::from(self.lifetimes);
+        // m·Σ(2a)² − (Σ2a)² = 4·m·(m − 1)·u², all in integers: nothing cancels, nothing is rounded.
+        let scatter = m
+            .checked_mul(self.doubled_square_sum)
+            .zip(self.doubled_sum.checked_mul(self.doubled_sum))
+            .and_then(|(squares, square)| squares.checked_sub(square))
+            .ok_or(NoEstimate::NotSizesOfMemory)?;
+        let m = self.lifetimes as f64;
+        let variance = scatter as f64 / (4.0 * m * (m - 1.0));
+        Ok(Estimate {
+            lifetimes: self.lifetimes,
+            mean_bytes: self.doubled_sum as f64 / (2.0 * m),
+            stddev_bytes: variance.sqrt(),
+        })
+    }
+}
+
+impl Extend<u64> for MedianSample {
+    fn extend<I: IntoIterator<Item = u64>>(&mut self, doubled_medians: I) {
+        doubled_medians.into_iter().for_each(|median| self.push(median));
+    }
+}
+
+impl Estimate {
+    /// Upper end of the Student-t confidence interval of the **mean**: x̄ + t·sqrt(u²/m), in bytes
+    /// (PAPER formula 4).
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn confidence_upper_bytes(&self, level: ConfidenceLevel) -> f64 {
+        let m = self.lifetimes as f64;
+        self.mean_bytes + self.quantile(level) * (self.stddev_bytes * self.stddev_bytes / m).sqrt()
+    }
+
+    /// Upper end of the Student-t prediction interval of **one further lifetime**:
+    /// x̄ + t·u·sqrt(1 + 1/m), in bytes.
+    ///
+    /// Source: Geisser, *Predictive Inference* (1993), ch. 2.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn prediction_upper_bytes(&self, level: ConfidenceLevel) -> f64 {
+        let m = self.lifetimes as f64;
+        self.mean_bytes + self.quantile(level) * self.stddev_bytes * (1.0 + 1.0 / m).sqrt()
+    }
+
+    fn quantile(&self, level: ConfidenceLevel) -> f64 {
+        student_t::upper_quantile(level, self.lifetimes - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample_of(medians: &[u64]) -> MedianSample {
+        let mut sample = MedianSample::default();
+        sample.extend(medians.iter().map(|median| median * 2));
+        sample
+    }
+
+    fn level(level: f64) -> ConfidenceLevel {
+        level.try_into().unwrap()
+    }
+
+    #[test]
+    fn fewer_than_two_lifetimes_are_no_sample() {
+        let too_few = |have| Err(NoEstimate::TooFewLifetimes { have, need: 2 });
+        assert_eq!(sample_of(&[]).estimate(0), too_few(0));
+        assert_eq!(sample_of(&[7]).estimate(0), too_few(1));
+        assert_eq!(sample_of(&[7, 8]).estimate(3), Err(NoEstimate::TooFewLifetimes { have: 2, need: 3 }));
+    }
+
+    #[test]
+    fn mean_and_deviation_of_a_worked_example() {
+        // 2 4 4 4 5 5 7 9: mean 40/8 = 5; squared deviations 9+1+1+1+0+0+4+16 = 32; u² = 32/7.
+        let estimate = sample_of(&[2, 4, 4, 4, 5, 5, 7, 9]).estimate(2).unwrap();
+        assert_eq!(estimate.mean_bytes, 5.0);
+        assert!((estimate.stddev_bytes - (32.0_f64 / 7.0).sqrt()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn equal_lifetimes_give_their_size_as_the_bound() {
+        let estimate = sample_of(&[1 << 40; 50]).estimate(2).unwrap();
+        assert_eq!(estimate.stddev_bytes, 0.0);
+        assert_eq!(estimate.confidence_upper_bytes(level(0.9999)), (1_u64 << 40) as f64);
+        assert_eq!(estimate.prediction_upper_bytes(level(0.9999)), (1_u64 << 40) as f64);
+    }
+
+    #[test]
+    fn sums_beyond_any_address_space_are_refused_by_name() {
+        let mut sample = MedianSample::default();
+        sample.extend([u64::MAX; 4]);
+        assert_eq!(sample.estimate(2), Err(NoEstimate::NotSizesOfMemory));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_lifetimes_changes_nothing(mut medians in prop::collection::vec(0..1_u64 << 45, 2..200)) {
+            let before = sample_of(&medians).estimate(2).unwrap();
+            medians.reverse();
+            let reversed = sample_of(&medians).estimate(2).unwrap();
+            medians.sort_unstable();
+            let sorted = sample_of(&medians).estimate(2).unwrap();
+            prop_assert_eq!(before.mean_bytes.to_bits(), reversed.mean_bytes.to_bits());
+            prop_assert_eq!(before.stddev_bytes.to_bits(), sorted.stddev_bytes.to_bits());
+        }
+
+        #[test]
+        fn a_higher_level_never_lowers_a_bound(
+            medians in prop::collection::vec(0..1_u64 << 45, 2..50),
+            low in 0.01..0.98_f64,
+            more in 0.001..0.0199_f64,
+        ) {
+            let estimate = sample_of(&medians).estimate(2).unwrap();
+            let (low, high) = (level(low), level(low + more));
+            prop_assert!(estimate.confidence_upper_bytes(high) >= estimate.confidence_upper_bytes(low));
+            prop_assert!(estimate.prediction_upper_bytes(high) >= estimate.prediction_upper_bytes(low));
+        }
+
+        #[test]
+        fn the_bound_for_one_instance_is_never_below_the_bound_of_the_mean(
+            medians in prop::collection::vec(0..1_u64 << 45, 2..50),
+        ) {
+            let estimate = sample_of(&medians).estimate(2).unwrap();
+            let level = level(0.95);
+            prop_assert!(estimate.prediction_upper_bytes(level) >= estimate.confidence_upper_bytes(level));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The evaluator as a service: its clock, its listener, its reloads.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use ebb_service::{
+    config_file::ConfigError,
+    logging::Chain,
+    secret::{BearerToken, TokenFileError},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    decisions::Journal,
+    evaluation::{Evaluator, Outputs},
+    metrics::Metrics,
+    store::StoreError,
+    units::Millis,
+    view::Board,
+    web::{Api, ReloadRequest},
+};
+
+/// Everything that an evaluator needs to run.
+#[derive(Debug)]
+pub struct Service {
+    /// Its config.
+    pub config: Config,
+    /// The file that the config came from, to be read again at a reload.
+    pub config_path: PathBuf,
+    /// Where its API is served.
+    pub listener: TcpListener,
+    /// Cancelled when it is to stop.
+    pub stop: CancellationToken,
+    /// Notified when it is to reload its config.
+    pub reload: Arc<Notify>,
+}
+
+/// Why an evaluator could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store's credentials cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token file cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
+    /// The API cannot be served.
+    #[error("serving the API")]
+    Serve(#[source] io::Error),
+}
+
+/// Runs an evaluator until it is told to stop.
+///
+/// # Errors
+/// [`RunError`] when it cannot start, or its API cannot be served any more.
+pub async fn run(service: Service) -> Result<(), RunError> {
+    let Service { config, config_path, listener, stop, reload } = service;
+    let board = Arc::new(Board::default());
+    let (metrics, registry) = Metrics::new(Arc::clone(&board));
+    let outputs = Outputs { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
+    let token = config.bearer_token_file.as_deref().map(BearerToken::from_file).transpose()?;
+    let config = Arc::new(config);
+    let evaluator = Evaluator::new(Arc::clone(&config), outputs.clone())?;
+    let (reload_sender, reload_requests) = mpsc::channel(1);
+    let api = Api::new(outputs, registry, token, reload_sender);
+    info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run = config.dry_run, "listening");
+    let stopped = stop.clone();
+    let server = tokio::spawn(async move {
+        axum::serve(listener, api.router()).with_graceful_shutdown(stopped.cancelled_owned()).await
+    });
+    let clock = Clock { evaluator, config, config_path, metrics };
+    clock.run(&stop, &reload, reload_requests).await;
+    server.await.map_err(io::Error::other).and_then(|served| served).map_err(RunError::Serve)
+}
+
+/// Calls the evaluation once per interval.
+struct Clock {
+    evaluator: Evaluator,
+    config: Arc<Config>,
+    config_path: PathBuf,
+    metrics: Arc<Metrics>,
+}
+
+impl Clock {
+    async fn run(
+        mut self,
+        stop: &CancellationToken,
+        reload: &Notify,
+        mut requests: mpsc::Receiver<ReloadRequest>,
+    ) {
+        let mut ticks = self.ticks();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.tick(stop).await,
+                () = reload.notified() => {
+                    let _ = self.reload(&mut ticks);
+                }
+                Some(answer) = requests.recv() => {
+                    // Whoever asked may be gone by now.
+                    let _ = answer.send(self.reload(&mut ticks));
+                }
+            }
+        }
+    }
+
+    fn ticks(&self) -> tokio::time::Interval {
+        let mut ticks = interval(self.config.interval.into());
+        // A tick that took too long delays nothing but itself.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks
+    }
+
+    async fn tick(&mut self, stop: &CancellationToken) {
+        let started = Instant::now();
+        tokio::select! {
+            () = self.evaluator.tick(Millis::from(SystemTime::now())) => {}
+            // An order under way is carried out by the runner all the same.
+            () = stop.cancelled() => return,
+        }
+        let interval = self.config.interval.as_millis().max(1).unsigned_abs();
+        let missed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) / interval;
+        if missed > 0 {
+            warn!(missed, took_ms = started.elapsed().as_millis(), "a tick took longer than the interval");
+            self.metrics.missed_ticks(missed);
+        }
+    }
+
+    /// Reads the config again; keeps the old one on any error.
+    fn reload(&mut self, ticks: &mut tokio::time::Interval) -> Result<(), String> {
+        let reloaded = Config::load(&self.config_path)
+            .map_err(|error: ConfigError| Chain(&error).to_string())
+            .and_then(|config| self.replace(config));
+        self.metrics.reloaded(reloaded.is_ok());
+        match &reloaded {
+            Ok(()) => {
+                *ticks = self.ticks();
+                info!(path = %self.config_path.display(), "config reloaded");
+            }
+            Err(message) => error!("config not reloaded, the old one stays: {message}"),
+        }
+        reloaded
+    }
+
+    fn replace(&mut self, config: Config) -> Result<(), String> {
+        if config.listen != self.config.listen || config.bearer_token_file != self.config.bearer_token_file {
+            return Err("listen, bearer_token_file: cannot be changed while running; restart the evaluator"
+                .to_owned());
+        }
+        let config = Arc::new(config);
+        self.evaluator.reconfigure(Arc::clone(&config)).map_err(|error| Chain(&error).to_string())?;
+        self.config = config;
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Where samples come from: any server with Prometheus' HTTP API, or the runners themselves.
+//!
+//! A store yields [`SlotSamples`] and refuses to know what is learned from them. An error, or an answer
+//! that it cannot vouch for, is a [`StoreError`]: the evaluator then holds.
+
+pub mod prometheus;
+mod scrape;
+mod series;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::prometheus::Prometheus;
+pub use self::scrape::{Scrape, ScrapeConfig};
+use crate::{
+    history::Sample,
+    units::{Millis, SlotId},
+};
+
+/// Name of the gauge that tells an instance's memory.
+pub const MEMORY_METRIC: &str = "wasm_linear_memory_bytes";
+/// Name of the gauge that tells when an instance was started.
+pub const START_TIME_METRIC: &str = "wasm_instance_start_time_seconds";
+
+/// Takes samples of one slot, oldest first.
+pub type Sink<'a> = dyn FnMut(&SlotId, &[Sample]) + Send + 'a;
+
+/// What an answer said besides samples.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// Series of either gauge in the answer.
+    pub series: usize,
+    /// Samples refused: values that are no sizes or no times, by the reason.
+    pub refused_samples: BTreeMap<&'static str, u64>,
+}
+
+/// Why a store has no answer that can be relied on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The request could not be made or answered.
+    #[error("{attempt}")]
+    Request {
+        /// What was asked of whom.
+        attempt: String,
+        /// What went wrong.
+        source: reqwest::Error,
+    },
+    /// There was no answer in time.
+    #[error("{attempt}: no answer within {}", humantime::format_duration(*timeout))]
+    Timeout {
+        /// What was asked of whom.
+        attempt: String,
+        /// How long it was waited.
+        timeout: Duration,
+    },
+    /// The server refused.
+    #[error("{attempt}: expected status 200, got {status}: {message}")]
+    Refused {
+        /// What was asked of whom.
+        attempt: String,
+        /// HTTP status.
+        status: u16,
+        /// What the server said.
+        message: String,
+    },
+    /// The answer is not of the shape it must have.
+    #[error("{attempt}: {problem}")]
+    Malformed {
+        /// What was asked of whom.
+        attempt: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// The server said that its answer is not all there is.
+    #[error("{attempt}: the answer may be incomplete: {warning}")]
+    Partial {
+        /// What was asked of whom.
+        attempt: String,
+        /// The server's words.
+        warning: String,
+    },
+    /// A file with a credential or certificate cannot be used.
+    #[error("{attempt}: {problem}")]
+    Credentials {
+        /// What was asked of whom.
+        attempt: String,
+        /// Which file, and why.
+        problem: String,
+    },
+    /// No target answered.
+    #[error("scraping {targets} targets: none answered; the first: {first}")]
+    NoTarget {
+        /// How many were asked.
+        targets: usize,
+        /// What the first one's problem was.
+        first: String,
+    },
+}
+
+impl StoreError {
+    /// The name under which the hold is counted.
+    #[must_use]
+    pub const fn hold_reason(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::Partial { .. } => "partial_answer",
+            Self::Malformed { .. } => "malformed_answer",
+            Self::Request { .. }
+            | Self::Refused { .. }
+            | Self::Credentials { .. }
+            | Self::NoTarget { .. } => "query_failed",
+        }
+    }
+}
+
+/// A place to get samples from.
+#[derive(Debug)]
+pub enum Store {
+    /// A server with Prometheus' HTTP API.
+    Prometheus(Box<Prometheus>),
+    /// The runners themselves.
+    Scrape(Scrape),
+}
+
+impl Store {
+    /// Gives all samples after `from` up to `to` into `sink`: the evaluator's first look, and its catching
+    /// up after a long gap.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the answer is not complete. What `sink` has got by then is right, but not all.
+    pub async fn bootstrap(
+        &mut self,
+        from: Millis,
+        to: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        match self {
+            Self::Prometheus(prometheus) => prometheus.bootstrap(from, to, sink).await,
+            Self::Scrape(scrape) => scrape.fetch(to, sink).await,
+        }
+    }
+
+    /// Gives the samples after `from` up to `to` into `sink`: one tick's, some of them known already.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no answer that can be relied on.
+    pub async fn recent(
+        &mut self,
+        from: Millis,
+        to: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        match self {
+            Self::Prometheus(prometheus) => prometheus.recent(from, to, sink).await,
+            Self::Scrape(scrape) => scrape.fetch(to, sink).await,
+        }
+    }
+
+    /// How far a tick's fetch reaches back behind the last one, so that samples that came late are seen.
+    #[must_use]
+    pub const fn overlap_millis(&self) -> i64 {
+        match self {
+            Self::Prometheus(prometheus) => prometheus.overlap_millis(),
+            Self::Scrape(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A server with Prometheus' HTTP API: Prometheus 2 and 3, VictoriaMetrics, Thanos, Mimir.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `client.rs` | requests: address, credentials, TLS, time limits |
+//! | `query.rs` | the HTTP API's JSON: one request a tick, and the bootstrap of servers without remote read |
+//! | `remote_read.rs` | bootstrap by remote read's streamed chunks: less CPU and bytes than JSON by far |
+//! | `xor_chunk.rs` | PURE: a chunk → its samples |
+
+mod client;
+mod query;
+mod remote_read;
+mod xor_chunk;
+
+use std::collections::BTreeMap;
+
+use ebb_service::units::Span;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+pub use self::client::{Authorization, BasicAuth, TlsConfig};
+use self::{client::Client, query::Query};
+use super::{Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError};
+use crate::units::Millis;
+
+/// The `store.prometheus:` section of the config.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusConfig {
+    /// Where the server's API begins: `http://prometheus:9090`, or with a path in front of `/api/v1`.
+    pub url: String,
+    /// Further label matchers of the series to read, such as `job="ebb-runner"`.
+    #[serde(default)]
+    pub matchers: Vec<String>,
+    /// Longest wait for the answer of a tick's query.
+    #[serde(default = "default_timeout")]
+    pub timeout: Span,
+    /// Longest wait for a whole bootstrap.
+    #[serde(default = "default_bootstrap_timeout")]
+    pub bootstrap_timeout: Span,
+    /// How far a tick's query reaches back behind the last one: the most that a sample may be late.
+    #[serde(default = "default_overlap")]
+    pub overlap: Span,
+    /// Ask for compressed answers. It saves bytes and costs the server more CPU than the query itself.
+    #[serde(default)]
+    pub gzip: bool,
+    /// User name and password (RFC 7617).
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    /// An `Authorization` header of another kind.
+    #[serde(default)]
+    pub authorization: Option<Authorization>,
+    /// Further headers, such as `X-Scope-OrgID`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Certificates.
+    #[serde(default)]
+    pub tls_config: TlsConfig,
+}
+
+const fn default_timeout() -> Span {
+    Span::secs(10)
+}
+
+const fn default_bootstrap_timeout() -> Span {
+    Span::secs(300)
+}
+
+/// Two scrapes at Prometheus' usual 10 s: a scrape is stored at most its time-out, itself at most its
+/// interval, after the time it is stamped with.
+const fn default_overlap() -> Span {
+    Span::secs(20)
+}
+
+/// A server with Prometheus' HTTP API.
+#[derive(Debug)]
+pub struct Prometheus {
+    client: Client,
+    query: Query,
+    matchers: Vec<String>,
+    overlap: Span,
+}
+
+impl Prometheus {
+    /// Prepares requests; sends none.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`] when a certificate or key cannot be used.
+    pub fn new(config: &PrometheusConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            client: Client::new(config)?,
+            query: Query::default(),
+            matchers: config.matchers.clone(),
+            overlap: config.overlap,
+        })
+    }
+
+    pub(super) const fn overlap_millis(&self) -> i64 {
+        self.overlap.as_millis()
+    }
+
+    pub(super) async fn recent(
+        &mut self,
+        from: Millis,
+        to: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        let both = format!("__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}\"");
+        let selector = self.selector(&both);
+        self.query.samples(&self.client, &selector, from, to, sink).await
+    }
+
+    /// By remote read where the server has it, else module by module and slice by slice in JSON.
+    pub(super) async fn bootstrap(
+        &mut self,
+        from: Millis,
+        to: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        match remote_read::read(&self.client, &self.matchers, from, to, sink).await {
+            Err(remote_read::ReadError::Unsupported(answer)) => {
+                info!(answer, "the server has no remote read of streamed chunks; bootstrapping by queries");
+                self.bootstrap_by_queries(from, to, sink).await
+            }
+            Err(remote_read::ReadError::Store(error)) => Err(error),
+            Ok(fetched) => Ok(fetched),
+        }
+    }
+
+    async fn bootstrap_by_queries(
+        &mut self,
+        from: Millis,
+        to: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        /// A slice of 1,000 instances at 10 s scrapes is 720,000 samples: far below the 50 million at
+        /// which Prometheus refuses, some 20 MB as JSON.
+        const SLICE_MILLIS: i64 = 3_600_000;
+        let mut all = Fetched::default();
+        let selector = self.selector(&format!("__name__=\"{MEMORY_METRIC}\""));
+        let modules = self.query.modules(&self.client, &selector, from, to).await?;
+        if modules.is_empty() {
+            warn!(selector, "no module has samples in the lookback");
+        }
+        for module in modules {
+            let both = format!(
+                "__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}\",module={}",
+                serde_json::Value::from(module)
+            );
+            let selector = self.selector(&both);
+            let mut start = from;
+            while start < to {
+                let end = Millis(start.0.saturating_add(SLICE_MILLIS)).min(to);
+                let fetched = self.query.samples(&self.client, &selector, start, end, sink).await?;
+                all.series = all.series.max(fetched.series);
+                for (reason, count) in fetched.refused_samples {
+                    *all.refused_samples.entry(reason).or_default() += count;
+                }
+                start = end;
+            }
+        }
+        Ok(all)
+    }
+
+    fn selector(&self, matchers: &str) -> String {
+        let mut selector = format!("{{{matchers}");
+        for matcher in &self.matchers {
+            selector.push(',');
+            selector.push_str(matcher);
+        }
+        selector.push('}');
+        selector
+    }
+}

@@ -1,0 +1,205 @@
+//! Requests to the server: address, credentials, TLS, time limits.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
+use serde::{Deserialize, Serialize};
+
+use super::{PrometheusConfig, StoreError};
+use crate::http::client_builder;
+
+/// User name and password.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// Name of the user.
+    pub username: String,
+    /// File with the password; read at each request, so that it can be changed.
+    pub password_file: PathBuf,
+}
+
+/// An `Authorization` header.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorization {
+    /// The scheme.
+    #[serde(rename = "type", default = "bearer")]
+    pub kind: String,
+    /// File with the credentials; read at each request, so that they can be changed.
+    pub credentials_file: PathBuf,
+}
+
+fn bearer() -> String {
+    "Bearer".to_owned()
+}
+
+/// Certificates.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Authority that signed the server's certificate, as PEM. Otherwise the system's authorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate, as PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, as PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// Sends requests to one server.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: String,
+    basic_auth: Option<BasicAuth>,
+    authorization: Option<Authorization>,
+    headers: BTreeMap<String, String>,
+    timeout: Duration,
+    bootstrap_timeout: Duration,
+}
+
+/// The longest piece of a server's refusal that is passed on.
+const MESSAGE_BYTES_MAX: usize = 500;
+
+impl Client {
+    pub(super) fn new(config: &PrometheusConfig) -> Result<Self, StoreError> {
+        let url = config.url.trim_end_matches('/').to_owned();
+        let refused =
+            |problem| StoreError::Credentials { attempt: format!("preparing requests to {url}"), problem };
+        let tls = &config.tls_config;
+        let mut builder =
+            client_builder().gzip(config.gzip).tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
+        if let Some(path) = &tls.ca_file {
+            let authorities = read(path)
+                .and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| unusable(path, &error)))
+                .map_err(refused)?;
+            builder = builder.tls_certs_only(authorities);
+        }
+        if let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file) {
+            let mut pem = read(certificate).map_err(refused)?;
+            pem.extend(read(key).map_err(refused)?);
+            let identity =
+                Identity::from_pem(&pem).map_err(|error| refused(unusable(certificate, &error)))?;
+            builder = builder.identity(identity);
+        }
+        let http = builder.build().map_err(|error| refused(error.to_string()))?;
+        Ok(Self {
+            http,
+            url,
+            basic_auth: config.basic_auth.clone(),
+            authorization: config.authorization.clone(),
+            headers: config.headers.clone(),
+            timeout: config.timeout.into(),
+            bootstrap_timeout: config.bootstrap_timeout.into(),
+        })
+    }
+
+    /// A POST to `path` below the server's address.
+    pub(super) fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.url))
+    }
+
+    pub(super) fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(format!("{}{path}", self.url))
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) const fn bootstrap_timeout(&self) -> Duration {
+        self.bootstrap_timeout
+    }
+
+    /// Sends the request with credentials; an answer of any status.
+    pub(super) async fn send(
+        &self,
+        attempt: &str,
+        request: RequestBuilder,
+        timeout: Duration,
+    ) -> Result<Response, StoreError> {
+        let request = self.authorize(attempt, request)?;
+        request.timeout(timeout).send().await.map_err(|error| failure(attempt, timeout, error))
+    }
+
+    /// The answer's body, if its status is 200.
+    pub(super) async fn body(&self, attempt: &str, response: Response) -> Result<bytes::Bytes, StoreError> {
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| failure(attempt, self.timeout, error))?;
+        if status == reqwest::StatusCode::OK {
+            return Ok(body);
+        }
+        Err(StoreError::Refused {
+            attempt: attempt.to_owned(),
+            status: status.as_u16(),
+            message: message(&body),
+        })
+    }
+
+    fn authorize(&self, attempt: &str, mut request: RequestBuilder) -> Result<RequestBuilder, StoreError> {
+        let refused = |problem| StoreError::Credentials { attempt: attempt.to_owned(), problem };
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(auth) = &self.basic_auth {
+            let password = read_line(&auth.password_file).map_err(refused)?;
+            request = request.basic_auth(&auth.username, Some(password));
+        }
+        if let Some(auth) = &self.authorization {
+            let credentials = read_line(&auth.credentials_file).map_err(refused)?;
+            request = request.header(header::AUTHORIZATION, format!("{} {credentials}", auth.kind));
+        }
+        Ok(request)
+    }
+}
+
+/// What went wrong between request and answer.
+pub(super) fn failure(attempt: &str, timeout: Duration, source: reqwest::Error) -> StoreError {
+    let attempt = attempt.to_owned();
+    if source.is_timeout() {
+        return StoreError::Timeout { attempt, timeout };
+    }
+    StoreError::Request { attempt, source: source.without_url() }
+}
+
+/// What a refusal says: the `error` of an API answer, or the beginning of any other text.
+pub(super) fn message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct ApiError {
+        error: String,
+    }
+    let mut message = match serde_json::from_slice::<ApiError>(body) {
+        Ok(answer) => answer.error,
+        Err(_) => String::from_utf8_lossy(&body[..body.len().min(MESSAGE_BYTES_MAX)]).trim().to_owned(),
+    };
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    }
+    message
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))
+}
+
+fn read_line(path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+fn unusable(path: &Path, error: &reqwest::Error) -> String {
+    format!("{}: expected certificates and keys as PEM: {error}", path.display())
+}

@@ -1,0 +1,202 @@
+//! The runners themselves: each tick scrapes their `/metrics`, and the history in memory is all there is.
+//!
+//! For demos, small fleets and the edge. A runner that does not answer is a target less, as with
+//! Prometheus; only if none answers, the evaluator holds.
+
+use ebb_service::units::Span;
+use futures::future::join_all;
+use reqwest::header;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::{
+    Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
+    series::{Gauge, Labels, Readings, Slots},
+};
+use crate::{http::client_builder, units::Millis};
+
+/// The `store.scrape:` section of the config.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrapeConfig {
+    /// Addresses of the runners' control listeners, `host:port`.
+    pub targets: Vec<String>,
+    /// Longest wait for a target's answer.
+    #[serde(default = "default_timeout")]
+    pub timeout: Span,
+}
+
+const fn default_timeout() -> Span {
+    Span::secs(5)
+}
+
+/// The largest answer that is read: some 400,000 instances.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// The runners themselves.
+#[derive(Debug)]
+pub struct Scrape {
+    http: reqwest::Client,
+    targets: Vec<String>,
+    slots: Slots,
+}
+
+impl Scrape {
+    /// Prepares requests; sends none.
+    #[must_use]
+    pub fn new(config: &ScrapeConfig) -> Self {
+        let http = client_builder()
+            .no_proxy()
+            .timeout(config.timeout.into())
+            .build()
+            .expect("a client without certificates of its own can be built");
+        Self { http, targets: config.targets.clone(), slots: Slots::default() }
+    }
+
+    /// Scrapes every target once and stamps what it said with `now`.
+    pub(super) async fn fetch(&mut self, now: Millis, sink: &mut Sink<'_>) -> Result<Fetched, StoreError> {
+        let answers = join_all(self.targets.iter().map(|target| scrape(&self.http, target))).await;
+        let mut fetched = Fetched::default();
+        let mut readings = Readings::default();
+        let mut failures = Vec::new();
+        for (target, answer) in self.targets.iter().zip(answers) {
+            let taken = answer
+                .and_then(|text| take(&text, target, now, &mut self.slots, &mut readings, &mut fetched));
+            if let Err(problem) = taken {
+                warn!(target, problem, "scrape failed");
+                failures.push(format!("{target}: {problem}"));
+            }
+        }
+        if failures.len() == self.targets.len() {
+            let first = failures.into_iter().next().unwrap_or_else(|| "no targets are configured".to_owned());
+            return Err(StoreError::NoTarget { targets: self.targets.len(), first });
+        }
+        readings.join(&self.slots, sink);
+        Ok(fetched)
+    }
+}
+
+async fn scrape(http: &reqwest::Client, target: &str) -> Result<String, String> {
+    let request =
+        http.get(format!("http://{target}/metrics")).header(header::ACCEPT, "text/plain;version=0.0.4");
+    let mut response = request.send().await.map_err(|error| describe(&error))?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(format!("expected status 200, got {}", response.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(more) = response.chunk().await.map_err(|error| describe(&error))? {
+        body.extend_from_slice(&more);
+        if body.len() > BODY_BYTES_MAX {
+            return Err(format!("expected at most {BODY_BYTES_MAX} bytes"));
+        }
+    }
+    String::from_utf8(body).map_err(|_| "expected UTF-8 text".to_owned())
+}
+
+fn describe(error: &reqwest::Error) -> String {
+    ebb_service::logging::Chain(error).to_string()
+}
+
+/// Takes both gauges out of an exposition in text format 0.0.4.
+fn take(
+    text: &str,
+    target: &str,
+    now: Millis,
+    slots: &mut Slots,
+    readings: &mut Readings,
+    fetched: &mut Fetched,
+) -> Result<(), String> {
+    for line in text.lines() {
+        if !line.starts_with(MEMORY_METRIC) && !line.starts_with(START_TIME_METRIC) {
+            continue;
+        }
+        let malformed = || format!("expected NAME{{LABEL=\"VALUE\",…}} NUMBER, got {line:?}");
+        let Some((name, rest)) = line.split_once('{') else { continue };
+        let (pairs, value) = label_pairs(rest).ok_or_else(malformed)?;
+        let value = value
+            .split_ascii_whitespace()
+            .next()
+            .and_then(|value| value.parse().ok())
+            .ok_or_else(malformed)?;
+        let mut labels = Labels { name: Some(name), instance: Some(target), ..Labels::default() };
+        for (label, value) in &pairs {
+            if *label != "instance" {
+                labels.set(label, value);
+            }
+        }
+        let Some((gauge, slot)): Option<(Gauge, _)> = labels.parse() else { continue };
+        let slot = slots.number(slot);
+        fetched.series += 1;
+        readings.push(gauge, slot, now, value, fetched);
+    }
+    Ok(())
+}
+
+/// `a="1",b="x\"y"} rest` → the pairs and the rest.
+fn label_pairs(mut text: &str) -> Option<(Vec<(&str, String)>, &str)> {
+    let mut pairs = Vec::new();
+    loop {
+        text = text.trim_start_matches([',', ' ']);
+        if let Some(rest) = text.strip_prefix('}') {
+            return Some((pairs, rest));
+        }
+        let (label, rest) = text.split_once("=\"")?;
+        let (value, rest) = quoted(rest)?;
+        pairs.push((label, value));
+        text = rest;
+    }
+}
+
+/// `x\"y" rest` → the value without its escapes, and the rest.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(match chars.next()?.1 {
+                'n' => '\n',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(text: &str) -> Result<Vec<(String, u32, u64, u64)>, String> {
+        let (mut slots, mut readings, mut fetched) =
+            (Slots::default(), Readings::default(), Fetched::default());
+        take(text, "127.0.0.1:9742", Millis(7), &mut slots, &mut readings, &mut fetched)?;
+        let mut samples = Vec::new();
+        readings.join(&slots, &mut |slot, found| {
+            for sample in found {
+                let module = slot.population.module.to_string();
+                samples.push((module, slot.replica, sample.generation.0, sample.bytes));
+            }
+        });
+        Ok(samples)
+    }
+
+    #[test]
+    fn both_gauges_are_found_in_an_exposition() {
+        let text = "# TYPE wasm_linear_memory_bytes gauge\n\
+            wasm_linear_memory_bytes{module=\"a}\\\"b\",digest=\"d\",replica=\"3\"} 131072\n\
+            wasm_instance_start_time_seconds{replica=\"3\",module=\"a}\\\"b\",digest=\"d\"} 1.5 1700000000\n\
+            wasm_linear_memory_bytes_other{module=\"x\",digest=\"d\",replica=\"0\"} 1\n\
+            up 1\n";
+        assert_eq!(taken(text), Ok(vec![("a}\"b".to_owned(), 3, 1500, 131_072)]));
+    }
+
+    #[test]
+    fn a_broken_line_of_ours_is_an_error_that_shows_it() {
+        for line in ["wasm_linear_memory_bytes{module=\"a} 1", "wasm_linear_memory_bytes{module=\"a\"} x"] {
+            let error = taken(line).unwrap_err();
+            assert!(error.contains("wasm_linear_memory_bytes"), "{error}");
+        }
+    }
+}

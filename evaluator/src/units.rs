@@ -1,0 +1,220 @@
+//! Names and quantities of the evaluator, parsed once at the edge.
+
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment: milliseconds since the Unix epoch, the resolution of Prometheus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Millis(pub i64);
+
+impl Millis {
+    /// A Prometheus timestamp or a `…_time_seconds` gauge, in seconds. `None` unless it is finite.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn from_seconds(seconds: f64) -> Option<Self> {
+        seconds.is_finite().then(|| Self((seconds * 1000.0).round() as i64))
+    }
+
+    /// The moment in seconds.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn as_seconds(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+
+    /// Milliseconds from `earlier` to `self`; negative when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `self` moved back by `millis`.
+    #[must_use]
+    pub const fn minus(self, millis: i64) -> Self {
+        Self(self.0.saturating_sub(millis))
+    }
+}
+
+impl From<SystemTime> for Millis {
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// One start of an instance: its start time in Unix milliseconds, strictly increasing in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The generation that a `wasm_instance_start_time_seconds` sample tells. `None` when it tells none
+    /// (NaN, negative).
+    #[must_use]
+    pub fn from_start_time(seconds: f64) -> Option<Self> {
+        let started = Millis::from_seconds(seconds)?;
+        u64::try_from(started.0).ok().map(Self)
+    }
+
+    /// When the instance was started.
+    #[must_use]
+    pub fn started_at(self) -> Millis {
+        Millis(i64::try_from(self.0).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A module's name and the digest of its binary: what instances must share to be one population.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Population {
+    /// Name of the module in the runner's config.
+    pub module: Arc<str>,
+    /// First 12 hexadecimal digits of the binary's SHA-256.
+    pub digest: Arc<str>,
+}
+
+impl fmt::Display for Population {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.module, self.digest)
+    }
+}
+
+/// A place where instances of one population live one after another: a replica on one runner.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct SlotId {
+    /// The population of the instances that live here.
+    #[serde(flatten)]
+    pub population: Population,
+    /// Address of the runner, `host:port`: Prometheus' `instance` label.
+    #[serde(rename = "instance")]
+    pub runner: Arc<str>,
+    /// The replica's number, as the runner's `replica` label tells it.
+    pub replica: u32,
+}
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} on {}", self.population.module, self.replica, self.runner)
+    }
+}
+
+/// A confidence level 1 − α, strictly between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct ConfidenceLevel(f64);
+
+/// A number that is no confidence level.
+#[derive(Debug, thiserror::Error)]
+#[error("confidence level {0}: expected a number strictly between 0 and 1, such as 0.95")]
+pub struct ConfidenceLevelError(f64);
+
+impl ConfidenceLevel {
+    /// The probability α/2 that is left above a two-sided interval of this level.
+    #[must_use]
+    pub fn upper_tail(self) -> f64 {
+        (1.0 - self.0) / 2.0
+    }
+
+    /// The level as a number.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for ConfidenceLevel {
+    type Error = ConfidenceLevelError;
+
+    fn try_from(level: f64) -> Result<Self, Self::Error> {
+        if level > 0.0 && level < 1.0 { Ok(Self(level)) } else { Err(ConfidenceLevelError(level)) }
+    }
+}
+
+impl From<ConfidenceLevel> for f64 {
+    fn from(level: ConfidenceLevel) -> Self {
+        level.0
+    }
+}
+
+impl fmt::Display for ConfidenceLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `MODULE/REPLICA`, as an operator names an instance on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceName {
+    /// Name of the module.
+    pub module: String,
+    /// Number of the replica.
+    pub replica: u32,
+}
+
+/// Text that names no instance.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} names no instance: expected MODULE/REPLICA, such as leaky/3")]
+pub struct InstanceNameError(String);
+
+impl FromStr for InstanceName {
+    type Err = InstanceNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text
+            .rsplit_once('/')
+            .and_then(|(module, replica)| Some((module, replica.parse().ok()?)))
+            .filter(|(module, _)| !module.is_empty());
+        match parsed {
+            Some((module, replica)) => Ok(Self { module: module.to_owned(), replica }),
+            None => Err(InstanceNameError(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_time_in_seconds_is_the_generation_in_milliseconds() {
+        assert_eq!(Generation::from_start_time(1_700_000_000.123), Some(Generation(1_700_000_000_123)));
+        assert_eq!(Generation::from_start_time(f64::NAN), None);
+        assert_eq!(Generation::from_start_time(f64::INFINITY), None);
+        assert_eq!(Generation::from_start_time(-1.0), None);
+    }
+
+    #[test]
+    fn every_millisecond_survives_its_way_through_a_gauge() {
+        for millis in (1_700_000_000_000..1_700_000_010_000).step_by(7) {
+            #[allow(clippy::cast_precision_loss)]
+            let text = format!("{}", millis as f64 / 1000.0);
+            assert_eq!(Generation::from_start_time(text.parse().unwrap()), Some(Generation(millis)));
+        }
+    }
+
+    #[test]
+    fn a_confidence_level_lies_strictly_between_zero_and_one() {
+        for level in [0.0, 1.0, -0.5, 95.0, f64::NAN] {
+            assert!(ConfidenceLevel::try_from(level).is_err(), "{level}");
+        }
+        assert_eq!(ConfidenceLevel::try_from(0.95).unwrap().get(), 0.95);
+    }
+
+    #[test]
+    fn an_instance_is_named_by_module_and_replica() {
+        assert_eq!(
+            "leaky/3".parse::<InstanceName>().unwrap(),
+            InstanceName { module: "leaky".into(), replica: 3 }
+        );
+        for text in ["leaky", "leaky/", "/3", "leaky/x", ""] {
+            assert!(text.parse::<InstanceName>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the newest tick saw, published for metrics, API and page, which only read it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Serialize;
+
+use crate::{
+    decisions::Judgement,
+    rule::{
+        hold::Hold,
+        policy::{Learned, Rule},
+    },
+    units::{Millis, Population},
+};
+
+/// One population.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PopulationView {
+    /// Which.
+    #[serde(flatten)]
+    pub population: Population,
+    /// How it is judged.
+    pub rule: Rule,
+    /// What was learned of it.
+    #[serde(flatten)]
+    pub learned: Learned,
+    /// Instances that live.
+    pub instances: usize,
+    /// Their linear memory together, in bytes.
+    pub memory_bytes: u64,
+    /// What restarting those above the threshold would give back, in bytes.
+    pub reclaimable_bytes: u64,
+    /// Until when its restarts are suspended because they did not help.
+    pub suspended_until: Option<Millis>,
+}
+
+/// One tick.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct View {
+    /// When it was.
+    pub at: Millis,
+    /// Why no restart was ordered.
+    pub hold: Option<Hold>,
+    /// Whether restarts are decided and not done.
+    pub dry_run: bool,
+    /// Restarts that the budget would admit at once.
+    pub restarts_available: i64,
+    /// Lifetimes that are remembered.
+    pub lifetimes: usize,
+    /// Each population, in order of module and digest.
+    pub populations: Vec<PopulationView>,
+    /// Each living instance, in order of module, digest, runner and replica.
+    pub instances: Vec<Judgement>,
+}
+
+/// The newest view.
+#[derive(Debug, Default)]
+pub struct Board(RwLock<Arc<View>>);
+
+impl Board {
+    /// Replaces the view.
+    pub fn publish(&self, view: View) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    /// The newest view; `at` 0 before the first tick.
+    #[must_use]
+    pub fn newest(&self) -> Arc<View> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
