@@ -1,0 +1,325 @@
+//! The fleet → metrics. Read at each scrape; nothing is kept up to date in between.
+
+use std::{fmt, sync::Arc};
+
+use ebb_service::units::ByteCount;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, LabelSetEncoder, MetricEncoder, NoLabelSet,
+    },
+    metrics::{MetricType, exemplar::Exemplar, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    fleet::{
+        Fleet, Population,
+        slot::{Reason, Slot},
+    },
+    host,
+    reload::ReloadStatus,
+    units::{Digest, Generation},
+};
+
+/// A registry with all of the runner's metrics.
+#[must_use]
+pub fn registry(fleet: Arc<Fleet>, reloads: Arc<ReloadStatus>) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(FleetCollector(fleet)));
+    registry.register_collector(Box::new(RunnerCollector(reloads)));
+    registry.register_collector(Box::new(ebb_service::process::ProcessCollector));
+    registry
+}
+
+/// What one slot says at one moment. All families of a scrape are written from the same reading: were
+/// memory and start time read apart, a restart in between would give the new lifetime the old one's memory.
+struct Reading {
+    replica: u32,
+    live: Option<LiveReading>,
+    limit: u64,
+    restarts: [u64; Reason::ALL.len()],
+    grow_failures: u64,
+}
+
+struct LiveReading {
+    digest: Digest,
+    generation: Generation,
+    memory: u64,
+}
+
+struct PopulationReading {
+    population: Arc<Population>,
+    digest: Digest,
+    slots: Vec<Reading>,
+}
+
+fn read(fleet: &Fleet) -> Vec<PopulationReading> {
+    let populations = fleet.populations();
+    populations.iter().map(read_population).collect()
+}
+
+fn read_population(population: &Arc<Population>) -> PopulationReading {
+    let program = population.settings().program;
+    let limit = program.guest.memory_limit;
+    PopulationReading {
+        population: Arc::clone(population),
+        digest: program.digest.clone(),
+        slots: population.slots().iter().map(|slot| read_slot(slot, limit)).collect(),
+    }
+}
+
+/// `limit`: what the next lifetime would get; a live one may still have the limit of before a reload.
+fn read_slot(slot: &Slot, limit: ByteCount) -> Reading {
+    let live = slot.with_live(|live| {
+        let reading = LiveReading {
+            digest: live.program.digest.clone(),
+            generation: live.generation,
+            memory: live.meter.bytes().0,
+        };
+        (reading, live.program.guest.memory_limit)
+    });
+    Reading {
+        replica: slot.replica.0,
+        limit: live.as_ref().map_or(limit, |(_, limit)| *limit).0,
+        live: live.map(|(reading, _)| reading),
+        restarts: slot.restarts(),
+        grow_failures: slot.grow_failures.load(std::sync::atomic::Ordering::Relaxed),
+    }
+}
+
+/// Collects what the fleet's instances hold and do.
+struct FleetCollector(Arc<Fleet>);
+
+impl fmt::Debug for FleetCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FleetCollector")
+    }
+}
+
+impl Collector for FleetCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let populations = read(&self.0);
+        encode_lifetimes(&populations, &mut encoder)?;
+        encode_slots(&populations, &mut encoder)?;
+        encode_populations(&populations, &mut encoder)
+    }
+}
+
+fn encode_lifetimes(populations: &[PopulationReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let lives = || {
+        populations.iter().flat_map(|population| {
+            population.slots.iter().filter_map(|slot| {
+                let live = slot.live.as_ref()?;
+                let labels = LifetimeLabels {
+                    module: population.population.name.as_str(),
+                    digest: live.digest.as_str(),
+                    replica: slot.replica,
+                };
+                Some((labels, live))
+            })
+        })
+    };
+    let mut memory = encoder.encode_descriptor(
+        "wasm_linear_memory",
+        "Linear memory that the live instance holds: the sum of its memories.",
+        Some(&Unit::Bytes),
+        MetricType::Gauge,
+    )?;
+    for (labels, live) in lives() {
+        memory.encode_family(&labels)?.encode_gauge(&live.memory)?;
+    }
+    let mut started = encoder.encode_descriptor(
+        "wasm_instance_start_time",
+        "When the live instance started, in Unix time. It identifies the lifetime.",
+        Some(&Unit::Seconds),
+        MetricType::Gauge,
+    )?;
+    for (labels, live) in lives() {
+        started.encode_family(&labels)?.encode_gauge(&live.generation.as_seconds())?;
+    }
+    Ok(())
+}
+
+fn encode_slots(populations: &[PopulationReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let slots = || {
+        populations.iter().flat_map(|population| {
+            population.slots.iter().map(|slot| {
+                let labels =
+                    SlotLabels { module: population.population.name.as_str(), replica: slot.replica };
+                (labels, slot)
+            })
+        })
+    };
+    let mut limit = encoder.encode_descriptor(
+        "wasm_linear_memory_limit",
+        "Linear memory that the instance may hold.",
+        Some(&Unit::Bytes),
+        MetricType::Gauge,
+    )?;
+    for (labels, slot) in slots() {
+        limit.encode_family(&labels)?.encode_gauge(&slot.limit)?;
+    }
+    let mut failures = encoder.encode_descriptor(
+        "wasm_linear_memory_grow_failures",
+        "Requests for linear memory, initial ones included, that were denied or failed.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (labels, slot) in slots() {
+        encode_counter(failures.encode_family(&labels)?, slot.grow_failures)?;
+    }
+    let mut up = encoder.encode_descriptor(
+        "wasm_instance_up",
+        "Whether an instance is live in the slot.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (labels, slot) in slots() {
+        up.encode_family(&labels)?.encode_gauge(&u64::from(slot.live.is_some()))?;
+    }
+    let mut restarts = encoder.encode_descriptor(
+        "wasm_instance_restarts",
+        "Restarts of the slot's instance, by reason.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (labels, slot) in slots() {
+        for (reason, count) in Reason::ALL.iter().zip(slot.restarts) {
+            encode_counter(restarts.encode_family(&(&labels, [("reason", reason.as_str())]))?, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_populations(populations: &[PopulationReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let module = |reading: &PopulationReading| [("module", reading.population.name.as_str().to_owned())];
+    let mut durations = encoder.encode_descriptor(
+        "wasm_restart_duration",
+        "Time from a restart's order to the new instance running and the old one's memory given back.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for reading in populations {
+        reading.population.restart_durations.encode(durations.encode_family(&module(reading))?)?;
+    }
+    let mut reclaimed = encoder.encode_descriptor(
+        "wasm_restart_reclaimed",
+        "Linear memory given back by ordered restarts.",
+        Some(&Unit::Bytes),
+        MetricType::Counter,
+    )?;
+    for reading in populations {
+        reading.population.reclaimed_bytes.encode(reclaimed.encode_family(&module(reading))?)?;
+    }
+    let mut info =
+        encoder.encode_descriptor("wasm_module", "The module as configured now.", None, MetricType::Info)?;
+    for reading in populations {
+        info.encode_info(&[
+            ("module", reading.population.name.as_str()),
+            ("digest", reading.digest.as_str()),
+            ("kind", reading.population.kind.as_str()),
+        ])?;
+    }
+    Ok(())
+}
+
+fn encode_counter(mut encoder: MetricEncoder<'_>, value: u64) -> fmt::Result {
+    encoder.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>)
+}
+
+/// Written label by label from borrowed text, so that ten thousand series allocate nothing.
+struct SlotLabels<'a> {
+    module: &'a str,
+    replica: u32,
+}
+
+struct LifetimeLabels<'a> {
+    module: &'a str,
+    digest: &'a str,
+    replica: u32,
+}
+
+impl EncodeLabelSet for &SlotLabels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        (*self).encode(encoder)
+    }
+}
+
+impl EncodeLabelSet for SlotLabels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        use prometheus_client::encoding::EncodeLabel as _;
+        ("module", self.module).encode(encoder.encode_label())?;
+        ("replica", self.replica).encode(encoder.encode_label())
+    }
+}
+
+impl EncodeLabelSet for LifetimeLabels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        use prometheus_client::encoding::EncodeLabel as _;
+        ("module", self.module).encode(encoder.encode_label())?;
+        ("digest", self.digest).encode(encoder.encode_label())?;
+        ("replica", self.replica).encode(encoder.encode_label())
+    }
+}
+
+/// Collects what concerns the runner and its host as a whole.
+struct RunnerCollector(Arc<ReloadStatus>);
+
+impl fmt::Debug for RunnerCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RunnerCollector")
+    }
+}
+
+impl Collector for RunnerCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder
+            .encode_descriptor(
+                "ebb_runner_build",
+                "What this runner was built from.",
+                None,
+                MetricType::Info,
+            )?
+            .encode_info(&[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("wasmtime", wasmtime_environ_version()),
+            ])?;
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: f64| {
+            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+        };
+        gauge(
+            "ebb_runner_config_last_reload_successful",
+            "Whether the last attempt to read the config, the first included, succeeded.",
+            None,
+            f64::from(u8::from(self.0.was_successful())),
+        )?;
+        gauge(
+            "ebb_runner_config_last_reload_success_timestamp",
+            "When the config was last read with success, in Unix time.",
+            Some(&Unit::Seconds),
+            self.0.last_success_seconds(),
+        )?;
+        // Without /proc (a hardened container, say) these are absent.
+        if let Some(memory) = host::memory() {
+            gauge(
+                "ebb_runner_host_memory_total",
+                "Memory of the host, or of the tightest control group around the runner.",
+                Some(&Unit::Bytes),
+                memory.total.as_f64(),
+            )?;
+            gauge(
+                "ebb_runner_host_memory_available",
+                "Memory of the host that could be used without swapping.",
+                Some(&Unit::Bytes),
+                memory.available.as_f64(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Wasmtime's major version, as the workspace pins it.
+const fn wasmtime_environ_version() -> &'static str {
+    "48"
+}

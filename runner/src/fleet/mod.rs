@@ -1,0 +1,209 @@
+//! All modules and their slots. The fleet decides who may be restarted; the supervisors do it.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`slot`] | one replica's slot, as everybody may see it |
+//! | [`permits`] | how many restarts of a module may be under way at once |
+//! | [`supervisor`] | the task that owns a slot |
+//! | [`rollout`] | a new config → what starts, stops and restarts |
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use ebb_service::units::ByteCount;
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub mod permits;
+pub mod rollout;
+pub mod slot;
+mod supervisor;
+
+use permits::Permits;
+use slot::{Order, Reason, Refusal, RestartOrder, Restarted, Slot};
+use supervisor::Supervisor;
+
+use crate::{
+    config::Kind,
+    engine::Engines,
+    lifecycle::BackoffPolicy,
+    program::Program,
+    threads::Handles,
+    units::{Generation, ModuleName, Replica},
+};
+
+/// Buckets of restart durations, in seconds: from a small component (0.3 ms) to a large one on a busy host.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// All modules and their slots.
+pub struct Fleet {
+    populations: ArcSwap<Vec<Arc<Population>>>,
+    engines: Engines,
+    threads: Handles,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// One rollout at a time.
+    rollout: tokio::sync::Mutex<()>,
+}
+
+/// A module and its slots.
+pub struct Population {
+    /// The module's name.
+    pub name: ModuleName,
+    /// What kind of program it is.
+    pub kind: Kind,
+    /// How long restarts took, in seconds.
+    pub restart_durations: Histogram,
+    /// Bytes that restarts gave back.
+    pub reclaimed_bytes: Counter,
+    settings: Mutex<Settings>,
+    permits: Arc<Permits>,
+    slots: ArcSwap<Vec<Arc<Slot>>>,
+    /// One per slot, in step with `slots`; only a rollout touches them.
+    handles: Mutex<Vec<SlotHandle>>,
+}
+
+struct SlotHandle {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// What the next start in a population's slots uses.
+#[derive(Clone)]
+pub struct Settings {
+    /// What to instantiate.
+    pub program: Arc<Program>,
+    /// How long that may take.
+    pub start_timeout: Duration,
+    /// When to start again what ended by itself.
+    pub backoff: BackoffPolicy,
+}
+
+impl Fleet {
+    /// A fleet without modules. They come with [`Fleet::roll_out`].
+    #[must_use]
+    pub fn new(engines: Engines, threads: Handles) -> Self {
+        Self {
+            populations: ArcSwap::default(),
+            engines,
+            threads,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            rollout: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The modules, in the config file's order.
+    #[must_use]
+    pub fn populations(&self) -> Arc<Vec<Arc<Population>>> {
+        self.populations.load_full()
+    }
+
+    /// The slot `module`/`replica`, if there is one.
+    #[must_use]
+    pub fn find(&self, module: &str, replica: Replica) -> Option<(Arc<Population>, Arc<Slot>)> {
+        let populations = self.populations.load();
+        let population = populations.iter().find(|population| population.name.as_str() == module)?;
+        let slot = population.slots.load().get(replica.0 as usize).cloned()?;
+        Some((Arc::clone(population), slot))
+    }
+
+    /// Whether every slot's first start is over.
+    #[must_use]
+    pub fn was_started(&self) -> bool {
+        self.populations.load().iter().all(|population| {
+            let slots = population.slots.load();
+            slots.iter().all(|slot| slot.was_started())
+        })
+    }
+
+    /// Stops every instance, and waits until all are gone.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn spawn_slot(&self, population: &Arc<Population>, replica: Replica) -> (Arc<Slot>, SlotHandle) {
+        let slot = Arc::new(Slot::new(replica));
+        let stop = self.stop.child_token();
+        let supervisor = Supervisor {
+            slot: Arc::clone(&slot),
+            population: Arc::clone(population),
+            threads: self.threads.clone(),
+            stop: stop.clone(),
+        };
+        let task = self.tasks.spawn(supervisor.run());
+        (slot, SlotHandle { stop, task })
+    }
+}
+
+impl Population {
+    fn new(name: ModuleName, kind: Kind, settings: Settings) -> Self {
+        Self {
+            name,
+            kind,
+            restart_durations: Histogram::new(DURATION_BUCKETS),
+            reclaimed_bytes: Counter::default(),
+            settings: Mutex::new(settings),
+            permits: Arc::default(),
+            slots: ArcSwap::default(),
+            handles: Mutex::default(),
+        }
+    }
+
+    /// What the next start uses.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The slots, by replica.
+    #[must_use]
+    pub fn slots(&self) -> Arc<Vec<Arc<Slot>>> {
+        self.slots.load_full()
+    }
+
+    /// Orders a restart of `slot`. The order is placed when this returns, and carried out whether or not
+    /// somebody waits for the outcome.
+    ///
+    /// `expected`: the lifetime that is meant; any, if `None`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not the live lifetime, busy, too many under way; in this order.
+    pub fn order_restart(
+        &self,
+        slot: &Slot,
+        expected: Option<Generation>,
+        reason: Reason,
+        received: Instant,
+    ) -> Result<oneshot::Receiver<Result<Restarted, Refusal>>, Refusal> {
+        slot.check_current(expected)?;
+        let (reply, outcome) = oneshot::channel();
+        slot.place(|| {
+            let permit =
+                self.permits.try_acquire().ok_or_else(|| Refusal::TooMany { limit: self.permits.limit() })?;
+            // Again, now that no other order can come between.
+            slot.check_current(expected)?;
+            Ok(Order::Restart(RestartOrder { expected, reason, received, reply, permit }))
+        })?;
+        Ok(outcome)
+    }
+
+    fn restarted(&self, duration: Duration, reclaimed: ByteCount) {
+        self.restart_durations.observe(duration.as_secs_f64());
+        self.reclaimed_bytes.inc_by(reclaimed.0);
+    }
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,276 @@
+//! A new config → what starts, what stops, what is restarted. The first start is a rollout onto nothing.
+//!
+//! First everything that can fail is done beside the running fleet: reading, compiling, linking, counting
+//! memory maps. Only then does the fleet change, and that cannot fail.
+
+use std::{
+    collections::HashMap, num::TryFromIntError, sync::Arc, sync::PoisonError, time::Duration, time::Instant,
+};
+
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{
+    Fleet, Population, Settings,
+    slot::{Live, Order, Reason, Refusal, RestartOrder, Slot},
+};
+use crate::{
+    config::ModuleConfig,
+    engine::Engines,
+    host,
+    program::{self, Binary, Program, ProgramError},
+    units::{ModuleName, Replica},
+};
+
+/// How long to let another restart of the same slot finish before looking again.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a config cannot be run. The fleet is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// A module cannot be run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The host would run out of memory maps.
+    #[error(transparent)]
+    MemoryMaps(#[from] host::MemoryMapsError),
+    /// The host's own code failed.
+    #[error("the host failed while compiling: {0}")]
+    Host(String),
+}
+
+/// What a rollout did, by module name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Rollout {
+    /// Modules that were not there before.
+    pub added: Vec<ModuleName>,
+    /// Modules that are gone.
+    pub removed: Vec<ModuleName>,
+    /// Modules whose instances are now being restarted one after another.
+    pub changed: Vec<ModuleName>,
+    /// Modules with more or fewer replicas.
+    pub scaled: Vec<ModuleName>,
+    /// Modules whose instances were left alone.
+    pub unchanged: Vec<ModuleName>,
+}
+
+impl Fleet {
+    /// Makes the fleet run `modules`. Returns when what is new was started and what is gone has ended;
+    /// the restarts of changed modules go on, each module within its `max_restarting`.
+    ///
+    /// # Errors
+    /// [`RolloutError`]; nothing has changed then.
+    pub async fn roll_out(self: &Arc<Self>, modules: &[ModuleConfig]) -> Result<Rollout, RolloutError> {
+        let _one_at_a_time = self.rollout.lock().await;
+        let before: HashMap<_, _> = self
+            .populations()
+            .iter()
+            .map(|population| (population.name.clone(), Arc::clone(population)))
+            .collect();
+        let programs = self.programs(modules, &before).await?;
+        check_memory_maps(&programs)?;
+
+        let mut rollout = Rollout::default();
+        let mut after = Vec::with_capacity(modules.len());
+        for (config, program) in modules.iter().zip(programs) {
+            let settings = Settings { program, start_timeout: config.start_timeout, backoff: config.backoff };
+            let population = match before.get(&config.name) {
+                Some(population) => {
+                    self.update(population, settings, config, &mut rollout);
+                    Arc::clone(population)
+                }
+                None => {
+                    rollout.added.push(config.name.clone());
+                    Arc::new(Population::new(config.name.clone(), config.kind, settings))
+                }
+            };
+            population.permits.set_limit(config.max_restarting.get());
+            after.push((population, config.replicas));
+        }
+        let mut leaving = Vec::new();
+        for (name, population) in &before {
+            if !modules.iter().any(|config| config.name == *name) {
+                rollout.removed.push(name.clone());
+                leaving.extend(self.scale(population, 0));
+            }
+        }
+        // Published before the slots start, so that a scrape never misses an instance that runs.
+        self.populations
+            .store(Arc::new(after.iter().map(|(population, _)| Arc::clone(population)).collect()));
+        for (population, replicas) in &after {
+            leaving.extend(self.scale(population, *replicas));
+        }
+        for task in leaving {
+            // A supervisor that panicked has said so, and is gone as well.
+            let _ = task.await;
+        }
+        Ok(rollout)
+    }
+
+    /// The program of each module: the running one where it still fits, else a new one.
+    async fn programs(
+        &self,
+        modules: &[ModuleConfig],
+        before: &HashMap<ModuleName, Arc<Population>>,
+    ) -> Result<Vec<Arc<Program>>, RolloutError> {
+        let jobs: Vec<_> = modules
+            .iter()
+            .map(|config| {
+                let running = before.get(&config.name).map(|population| population.settings().program);
+                (config.clone(), running)
+            })
+            .collect();
+        let engines = self.engines.clone();
+        let load =
+            move || jobs.iter().map(|(config, running)| load(&engines, config, running.as_ref())).collect();
+        match tokio::task::spawn_blocking(load).await {
+            Ok(programs) => programs,
+            Err(error) => Err(RolloutError::Host(error.to_string())),
+        }
+    }
+
+    fn update(
+        self: &Arc<Self>,
+        population: &Arc<Population>,
+        settings: Settings,
+        config: &ModuleConfig,
+        rollout: &mut Rollout,
+    ) {
+        let same = population.settings().program.is_like(&settings.program);
+        let scaled = population.slots().len() != config.replicas as usize;
+        *population.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        if !same {
+            rollout.changed.push(config.name.clone());
+            self.tasks.spawn(restart_outdated(Arc::clone(self), Arc::clone(population)));
+        }
+        if scaled {
+            rollout.scaled.push(config.name.clone());
+        }
+        if same && !scaled {
+            rollout.unchanged.push(config.name.clone());
+        }
+    }
+
+    /// Opens or closes slots, the highest replicas first to go. Returns the supervisors that are leaving.
+    fn scale(&self, population: &Arc<Population>, replicas: u32) -> Vec<tokio::task::JoinHandle<()>> {
+        let mut handles = population.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = population.slots().to_vec();
+        let wanted = replicas as usize;
+        let leaving: Vec<_> = handles.drain(wanted.min(slots.len())..).collect();
+        slots.truncate(wanted);
+        for replica in slots.len()..wanted {
+            let replica: Result<u32, TryFromIntError> = replica.try_into();
+            let replica = Replica(replica.expect("fewer than `replicas`, which is a u32"));
+            let (slot, handle) = self.spawn_slot(population, replica);
+            slots.push(slot);
+            handles.push(handle);
+        }
+        population.slots.store(Arc::new(slots));
+        leaving
+            .into_iter()
+            .map(|handle| {
+                handle.stop.cancel();
+                handle.task
+            })
+            .collect()
+    }
+}
+
+fn load(
+    engines: &Engines,
+    config: &ModuleConfig,
+    running: Option<&Arc<Program>>,
+) -> Result<Arc<Program>, RolloutError> {
+    let binary = Binary::read(config)?;
+    let instances = program::instances(config);
+    if let Some(running) = running
+        && running.digest == binary.digest
+        && running.guest == config.guest
+        && running.size.instances >= instances
+    {
+        return Ok(Arc::clone(running));
+    }
+    let started = Instant::now();
+    let program = Program::new(engines, config, &binary)?;
+    info!(module = %config.name, digest = %program.digest, path = %config.path.display(),
+        duration_ms = started.elapsed().as_millis(), "module ready");
+    Ok(Arc::new(program))
+}
+
+/// Judges `modules` as a rollout would, without one.
+///
+/// # Errors
+/// [`RolloutError`].
+pub fn check(engines: &Engines, modules: &[ModuleConfig]) -> Result<(), RolloutError> {
+    let programs: Vec<_> =
+        modules.iter().map(|config| load(engines, config, None)).collect::<Result<_, _>>()?;
+    check_memory_maps(&programs)?;
+    Ok(())
+}
+
+fn check_memory_maps(programs: &[Arc<Program>]) -> Result<(), host::MemoryMapsError> {
+    host::check_memory_maps(programs.iter().map(|program| program.size.memory_maps()).sum())
+}
+
+/// Restarts, one after another, the instances of `population` that are not of its current program.
+async fn restart_outdated(fleet: Arc<Fleet>, population: Arc<Population>) {
+    let started = Instant::now();
+    for slot in population.slots().iter() {
+        let restarted = tokio::select! {
+            () = fleet.stop.cancelled() => return,
+            restarted = restart_if_outdated(&population, slot) => restarted,
+        };
+        if let Err(refusal) = restarted {
+            error!(module = %population.name, replica = slot.replica.0, error = %refusal,
+                "reload: the new version does not start, so this and the following replicas keep the old one; \
+                 correct the module and reload again");
+            return;
+        }
+    }
+    info!(module = %population.name, duration_ms = started.elapsed().as_millis(), "reload: all instances are current");
+}
+
+async fn restart_if_outdated(population: &Population, slot: &Slot) -> Result<(), Refusal> {
+    // An empty slot is hurried at most twice: once out of its wait, once to learn how the start went.
+    let mut hurries = 0;
+    loop {
+        let current = population.settings().program;
+        let outcome = match slot.live() {
+            Some(live) if live.program.is_like(&current) => return Ok(()),
+            Some(live) => order_reload(population, slot, &live).await,
+            None if hurries == 2 => return Ok(()),
+            None => {
+                hurries += 1;
+                hurry(slot).await
+            }
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Refusal::CouldNotStart(cause)) => return Err(Refusal::CouldNotStart(cause)),
+            // Scaled away, or the runner is stopping.
+            Err(Refusal::Closing) => return Ok(()),
+            // Somebody else's restart, which starts the current program: look again when it is over.
+            Err(_) => tokio::time::sleep(BUSY_PAUSE).await,
+        }
+    }
+}
+
+async fn hurry(slot: &Slot) -> Result<(), Refusal> {
+    let (reply, seen) = oneshot::channel();
+    slot.place(|| Ok(Order::Hurry(reply)))?;
+    seen.await.map_err(|_| Refusal::Closing)
+}
+
+async fn order_reload(population: &Population, slot: &Slot, live: &Live) -> Result<(), Refusal> {
+    let permit = population.permits.acquire().await;
+    let (reply, outcome) = oneshot::channel();
+    let order = RestartOrder {
+        expected: Some(live.generation),
+        reason: Reason::Reload,
+        received: Instant::now(),
+        reply,
+        permit,
+    };
+    slot.place(|| Ok(Order::Restart(order)))?;
+    outcome.await.unwrap_or(Err(Refusal::Closing)).map(|_| ())
+}

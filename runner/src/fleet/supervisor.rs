@@ -1,0 +1,308 @@
+//! The task that owns a slot: asks [`lifecycle`](crate::lifecycle) what to do next, and does it.
+
+use std::{
+    panic,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ebb_service::logging::Chain;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Population,
+    slot::{Live, Order, Reason, Refusal, RestartOrder, Restarted, Slot},
+};
+use crate::{
+    guest::{End, Prepared, Remains, StartError, meter::Meter},
+    lifecycle::{self, Action, Cause, Event, State},
+    program::Program,
+    threads::Handles,
+    units::Generation,
+};
+
+/// A slot's owner.
+pub(super) struct Supervisor {
+    pub(super) slot: Arc<Slot>,
+    pub(super) population: Arc<Population>,
+    pub(super) threads: Handles,
+    pub(super) stop: CancellationToken,
+}
+
+/// A lifetime that is running on the guests' threads.
+struct Running {
+    generation: Generation,
+    meter: Arc<Meter>,
+    stop: CancellationToken,
+    task: JoinHandle<Remains>,
+}
+
+/// A supervisor's memory between two steps.
+struct Tenancy {
+    running: Option<Running>,
+    order: Option<RestartOrder>,
+    last: Option<Generation>,
+}
+
+impl Supervisor {
+    /// Keeps the slot alive until `stop`, and leaves nothing behind.
+    pub(super) async fn run(self) {
+        // Monotonic: the lifecycle's waits must not jump when the wall clock is set.
+        let epoch = Instant::now();
+        let mut tenancy = Tenancy { running: None, order: None, last: None };
+        let mut state = State::NEW;
+        let mut event = self.start(&mut tenancy).await;
+        self.slot.set_started();
+        loop {
+            let policy = self.population.settings().backoff;
+            let (next, action) =
+                lifecycle::step(state, event, epoch.elapsed(), rand::random::<f64>(), &policy);
+            state = next;
+            self.slot.set_state(state);
+            event = match action {
+                Action::Watch => self.watch(&mut tenancy).await,
+                Action::Start(cause) => {
+                    self.slot.count_restart(match cause {
+                        Cause::Crash => Reason::Crash,
+                        Cause::Exit => Reason::Exit,
+                    });
+                    self.start(&mut tenancy).await
+                }
+                Action::Replace => self.replace(&mut tenancy).await,
+                Action::WaitUntil(until) => {
+                    let wait = until.saturating_sub(epoch.elapsed());
+                    self.log_wait(state, wait);
+                    self.wait(wait).await
+                }
+                Action::Stop => break,
+            };
+        }
+        self.slot.close();
+        if let Some(running) = tenancy.running {
+            running.stop.cancel();
+            self.slot.set_live(None);
+            self.dispose(running.task.await).await;
+        }
+    }
+
+    /// Starts a lifetime in the empty slot.
+    async fn start(&self, tenancy: &mut Tenancy) -> Event {
+        let generation = Generation::next(tenancy.last, now_unix_ms());
+        let program = self.population.settings().program;
+        let prepared = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Event::StopOrdered,
+            prepared = self.prepare(&program, generation) => prepared,
+        };
+        match prepared {
+            Ok(prepared) => {
+                tenancy.running = Some(self.launch(prepared, program, generation));
+                tenancy.last = Some(generation);
+                debug!(module = %self.population.name, replica = self.slot.replica.0, generation = generation.0,
+                    "instance started");
+                Event::Started
+            }
+            Err(cause) => {
+                let cause = Chain(&cause).to_string();
+                warn!(module = %self.population.name, replica = self.slot.replica.0, error = cause,
+                    "instance could not be started");
+                self.slot.set_last_end(cause);
+                Event::StartFailed
+            }
+        }
+    }
+
+    /// Waits for the live lifetime to end by itself, for an order, or for the stop.
+    async fn watch(&self, tenancy: &mut Tenancy) -> Event {
+        let running = tenancy.running.as_mut().expect("the lifecycle watches only what it started");
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Event::StopOrdered,
+                ended = &mut running.task => {
+                    self.slot.set_live(None);
+                    let generation = running.generation;
+                    tenancy.running = None;
+                    return Event::Ended(self.conclude(generation, ended).await);
+                }
+                order = self.slot.next_order() => match order {
+                    Order::Restart(order) => match self.slot.check_current(order.expected) {
+                        Ok(()) => {
+                            tenancy.order = Some(order);
+                            return Event::RestartOrdered;
+                        }
+                        Err(refusal) => self.answer(order, Err(refusal)),
+                    },
+                    Order::Hurry(reply) => {
+                        self.slot.order_done();
+                        let _ = reply.send(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits to start again. An order to restart finds nothing to restart.
+    async fn wait(&self, wait: Duration) -> Event {
+        let elapsed = tokio::time::sleep(wait);
+        tokio::pin!(elapsed);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Event::StopOrdered,
+                () = &mut elapsed => return Event::BackoffElapsed,
+                order = self.slot.next_order() => match order {
+                    Order::Restart(order) => self.answer(order, Err(Refusal::NothingRunning)),
+                    Order::Hurry(reply) => {
+                        self.slot.order_done();
+                        let _ = reply.send(());
+                        return Event::BackoffElapsed;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Prepares a successor, ends the live lifetime, runs the successor.
+    ///
+    /// The two overlap only while the successor has not begun its program, so what a command holds on
+    /// its own (a lock file, a port) is free again before its successor reaches for it.
+    async fn replace(&self, tenancy: &mut Tenancy) -> Event {
+        let order = tenancy.order.take().expect("a replacement follows an order");
+        let generation = Generation::next(tenancy.last, now_unix_ms());
+        let program = self.population.settings().program;
+        let prepared = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                self.answer(order, Err(Refusal::Closing));
+                return Event::StopOrdered;
+            }
+            prepared = self.prepare(&program, generation) => prepared,
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(cause) => {
+                let cause = Chain(&cause).to_string();
+                warn!(module = %self.population.name, replica = self.slot.replica.0, error = cause,
+                    reason = order.reason.as_str(), "restart: the new instance could not be started, the old one stays");
+                self.answer(order, Err(Refusal::CouldNotStart(cause)));
+                return Event::ReplacementFailed;
+            }
+        };
+        let old = tenancy.running.take().expect("a replacement replaces something");
+        old.stop.cancel();
+        let remains = old.task.await;
+        let old_bytes = old.meter.bytes();
+        let reclaimed = old_bytes.saturating_sub(prepared.meter().bytes());
+        tenancy.running = Some(self.launch(prepared, program, generation));
+        tenancy.last = Some(generation);
+        self.dispose(remains).await;
+        let duration = order.received.elapsed();
+        self.slot.count_restart(order.reason);
+        self.population.restarted(duration, reclaimed);
+        info!(module = %self.population.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
+            old_generation = old.generation.0, new_generation = generation.0, old_bytes = old_bytes.0,
+            reclaimed_bytes = reclaimed.0, duration_us = duration.as_micros(), "instance restarted");
+        self.answer(order, Ok(Restarted { old: old.generation, new: generation, reclaimed, duration }));
+        Event::Replaced
+    }
+
+    fn answer(&self, order: RestartOrder, outcome: Result<Restarted, Refusal>) {
+        let RestartOrder { reply, permit, .. } = order;
+        // The next order may come as soon as this one is answered, and must find the desk free.
+        drop(permit);
+        self.slot.order_done();
+        // Whoever gave the order may have gone; it was carried out all the same.
+        let _ = reply.send(outcome);
+    }
+
+    async fn prepare(&self, program: &Arc<Program>, generation: Generation) -> Result<Prepared, StartError> {
+        let timeout = self.population.settings().start_timeout;
+        let prepare = Arc::clone(program).prepare(
+            self.slot.replica,
+            generation,
+            Arc::clone(&self.slot.grow_failures),
+            timeout,
+        );
+        AbortOnDropHandle::new(self.threads.starts.spawn(prepare))
+            .await
+            .unwrap_or_else(|error| Err(StartError::Host(host_failure(error))))
+    }
+
+    /// Makes a prepared lifetime the live one, and runs it.
+    fn launch(&self, prepared: Prepared, program: Arc<Program>, generation: Generation) -> Running {
+        let stop = CancellationToken::new();
+        let meter = Arc::clone(prepared.meter());
+        self.slot.set_live(Some(Arc::new(Live { generation, program, meter: Arc::clone(&meter) })));
+        let task = self.threads.guests.spawn(prepared.run(stop.clone()));
+        Running { generation, meter, stop, task }
+    }
+
+    /// Drops what a lifetime left where nobody waits for it but this slot: the pool has room for the next
+    /// lifetime only once this is done.
+    async fn dispose(&self, remains: Result<Remains, JoinError>) {
+        if let Ok(remains) = remains {
+            // An error means that the host's own code panicked while dropping, and was printed.
+            let _ = self.threads.starts.spawn_blocking(move || drop(remains)).await;
+        }
+    }
+
+    /// Takes note of how a lifetime ended by itself.
+    async fn conclude(&self, generation: Generation, ended: Result<Remains, JoinError>) -> Cause {
+        let (module, replica) = (&self.population.name, self.slot.replica.0);
+        match ended {
+            Ok(mut remains) => {
+                let end = std::mem::replace(&mut remains.end, End::Stopped);
+                self.dispose(Ok(remains)).await;
+                match end {
+                    End::Crash(how) => {
+                        warn!(%module, replica, generation = generation.0, error = how, "instance crashed");
+                        self.slot.set_last_end(how);
+                        Cause::Crash
+                    }
+                    End::Exit | End::Stopped => {
+                        info!(%module, replica, generation = generation.0, "instance exited");
+                        self.slot.set_last_end("exit code 0".to_owned());
+                        Cause::Exit
+                    }
+                }
+            }
+            Err(error) => {
+                let how = format!("the host failed: {}", host_failure(error));
+                error!(%module, replica, generation = generation.0, error = how, "instance crashed");
+                self.slot.set_last_end(how);
+                Cause::Crash
+            }
+        }
+    }
+
+    fn log_wait(&self, state: State, wait: Duration) {
+        let (module, replica) = (&self.population.name, self.slot.replica.0);
+        let (failures, wait_ms) = (state.failures(), wait.as_millis());
+        if state.is_crash_loop() {
+            error!(%module, replica, failures, wait_ms, "crash loop: waiting to start again");
+        } else {
+            info!(%module, replica, failures, wait_ms, "waiting to start again");
+        }
+    }
+}
+
+fn host_failure(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => panic_message(&panic),
+        Err(_) => "its task was cancelled".to_owned(),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned()
+}
+
+fn now_unix_ms() -> u64 {
+    // A clock before 1970 gives generation 0, and increasing ones from there.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,182 @@
+//! One lifetime of one instance: prepared, running, ended.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`meter`] | how much linear memory it holds, exactly; and that it stays within its limit |
+//! | [`view`] | what it may see of the host: arguments, environment, folders, output |
+//! | [`output`] | what it prints → log lines |
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use wasmtime::Store;
+use wasmtime_wasi::{
+    I32Exit, WasiCtxView, WasiView,
+    p1::WasiP1Ctx,
+    p2::bindings::{Command, CommandPre},
+};
+
+pub mod meter;
+pub mod output;
+pub mod view;
+
+use meter::{Limiter, Meter};
+
+/// What a [`Store`] holds: the guest's view of the host, and its limits.
+pub struct GuestState {
+    wasi: WasiP1Ctx,
+    limiter: Limiter,
+}
+
+impl fmt::Debug for GuestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestState").field("limiter", &self.limiter).finish_non_exhaustive()
+    }
+}
+
+impl GuestState {
+    /// The preview1 view, for a core module's linker.
+    pub fn preview1(&mut self) -> &mut WasiP1Ctx {
+        &mut self.wasi
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// A program, linked and ready to be instantiated again and again.
+pub enum Linked {
+    /// A preview1 core module with a `_start` function.
+    Core(wasmtime::InstancePre<GuestState>),
+    /// A `wasi:cli/command` component.
+    Component(CommandPre<GuestState>),
+}
+
+enum Entry {
+    Core(wasmtime::TypedFunc<(), ()>),
+    Component(Command),
+}
+
+/// Why a lifetime could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Wasmtime refused, or the guest's `start` section trapped.
+    #[error("instantiating")]
+    Instantiate(#[source] wasmtime::Error),
+    /// A preopened folder cannot be opened.
+    #[error("opening the folders that the guest may see")]
+    View(#[source] wasmtime::Error),
+    /// The guest's `start` section ran for too long.
+    #[error("instantiating took longer than start_timeout ({} ms)", .0.as_millis())]
+    Timeout(Duration),
+    /// The host's own code panicked.
+    #[error("the host failed while instantiating: {0}")]
+    Host(String),
+}
+
+/// How a lifetime ended.
+#[derive(Debug)]
+pub enum End {
+    /// Its program was done: exit code 0.
+    Exit,
+    /// It trapped, or left with another exit code.
+    Crash(String),
+    /// It was asked to stop.
+    Stopped,
+}
+
+/// An instance before its program's first instruction.
+///
+/// Instantiation runs no code of a WASI command, with one exception: a core module's `start` section,
+/// which the WASI toolchains do not emit for commands. Everything else runs from `_start` (core module) or
+/// `wasi:cli/run` (component), so that a successor can be prepared while its predecessor still works.
+pub struct Prepared {
+    store: Store<GuestState>,
+    entry: Entry,
+    meter: Arc<Meter>,
+}
+
+/// What is left of a lifetime. Dropping it gives its memory back to the host, which takes milliseconds
+/// when there is much of it: not for a thread that others wait on.
+pub struct Remains {
+    /// How it ended.
+    pub end: End,
+    #[allow(dead_code, reason = "held for what dropping it does")]
+    store: Store<GuestState>,
+}
+
+impl Prepared {
+    /// Instantiates `linked` with the view `wasi` and the limits `limiter`.
+    ///
+    /// # Errors
+    /// [`StartError::Instantiate`]. What was allocated is freed, and the meter reads zero again.
+    pub async fn new(linked: &Linked, wasi: WasiP1Ctx, limiter: Limiter) -> Result<Self, StartError> {
+        let meter = limiter.meter();
+        let engine = match linked {
+            Linked::Core(pre) => pre.module().engine(),
+            Linked::Component(pre) => pre.engine(),
+        };
+        let mut store = Store::new(engine, GuestState { wasi, limiter });
+        store.limiter(|state| &mut state.limiter);
+        // A busy guest gives way at the next tick, and again at each tick after that. It is stopped by
+        // dropping the future that runs it, which is possible whenever it gives way.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let entry = match linked {
+            Linked::Core(pre) => match pre.instantiate_async(&mut store).await {
+                Ok(instance) => instance.get_typed_func(&mut store, "_start").map(Entry::Core),
+                Err(error) => Err(error),
+            },
+            Linked::Component(pre) => pre.instantiate_async(&mut store).await.map(Entry::Component),
+        };
+        match entry {
+            Ok(entry) => Ok(Self { store, entry, meter }),
+            Err(error) => {
+                drop(store);
+                // Wasmtime does not report memories that go away with a failed instantiation.
+                meter.reset();
+                Err(StartError::Instantiate(error))
+            }
+        }
+    }
+
+    /// What the instance's linear memories hold, now and for as long as it lives.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Runs the program to its end, or until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> Remains {
+        let end = tokio::select! {
+            // First, so that a guest that never rests is stopped the next time it gives way.
+            biased;
+            () = stop.cancelled() => End::Stopped,
+            end = call(&mut self.store, &self.entry) => end,
+        };
+        Remains { end, store: self.store }
+    }
+}
+
+async fn call(store: &mut Store<GuestState>, entry: &Entry) -> End {
+    let result = match entry {
+        Entry::Core(start) => start.call_async(store, ()).await,
+        Entry::Component(command) => match command.wasi_cli_run().call_run(store).await {
+            Ok(Ok(())) => Ok(()),
+            // `wasi:cli/run` tells success from failure, and nothing more.
+            Ok(Err(())) => Err(I32Exit(1).into()),
+            Err(error) => Err(error),
+        },
+    };
+    match result {
+        Ok(()) => End::Exit,
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(0)) => End::Exit,
+            Some(I32Exit(code)) => End::Crash(format!("exit code {code}")),
+            None => End::Crash(format!("{error:?}")),
+        },
+    }
+}

@@ -1,0 +1,97 @@
+//! Flags, config, signals, exit code.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use ebb_runner::{RunError, config::Config};
+use ebb_service::{
+    logging::{self, Chain},
+    signals,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The runner failed while running.
+const FAILURE: u8 = 1;
+/// Flags or config are wrong. clap uses the same code.
+const USAGE: u8 = 2;
+
+/// Threads for the control API, scrapes and supervisors. They never run guest code, and rest most of the
+/// time: two, so that a scrape of ten thousand instances does not delay a restart.
+const CONTROL_THREADS: usize = 2;
+
+/// Hosts long-running WebAssembly instances, exposes their linear memory, restarts them by order.
+#[derive(Parser)]
+#[command(version)]
+struct Flags {
+    /// The config file.
+    #[arg(long, env = "EBB_RUNNER_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Judge the config file, compile and link its modules, and start nothing.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let Some(file) = flags.config else {
+        return fail(USAGE, "no config file: expected --config FILE, or EBB_RUNNER_CONFIG");
+    };
+    let config = match Config::load(&file) {
+        Ok(config) => config,
+        Err(error) => return fail(USAGE, &Chain(&error).to_string()),
+    };
+    if let Err(error) = logging::init(&config.log) {
+        return fail(USAGE, &format!("{}: log.level: {}", file.display(), Chain(&error)));
+    }
+    let outcome = match flags.command {
+        Some(Command::Check) => ebb_runner::check(&config).map(|()| {
+            let (modules, instances) = (config.modules.len(), config.instances());
+            let _ =
+                writeln!(io::stdout(), "{}: valid, {modules} modules, {instances} instances", file.display());
+        }),
+        None => run(config),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = if matches!(error, RunError::Config(_)) { USAGE } else { FAILURE };
+            fail(code, &format!("{}: {}", file.display(), Chain(&error)))
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("ebb-control")
+        .worker_threads(CONTROL_THREADS)
+        .enable_all()
+        .build()
+        .map_err(RunError::Start)?;
+    let outcome = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let reload = signals::listen(shutdown.clone()).map_err(RunError::Start)?;
+        let address = config.control.listen;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            RunError::Start(io::Error::new(error.kind(), format!("control.listen: {address}: {error}")))
+        })?;
+        ebb_runner::run(config, listener, shutdown, reload).await
+    });
+    // What is left are threads that the operating system keeps busy; the process ends without them.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "ebb-runner: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,81 @@
+//! Who runs where. Three sets of threads, so that no guest ever delays an answer:
+//!
+//! | threads | run |
+//! | --- | --- |
+//! | the caller's runtime | control API, scrapes, supervisors of slots: never guest code |
+//! | `ebb-guest` | guests, which give way at each epoch tick |
+//! | `ebb-start` | instantiation (a core module's `start` section is guest code), and the dropping of what ended |
+
+use std::{io, num::NonZeroU32, thread};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Threads that instantiate. Two, so that one `start` section that never ends does not hold up the rest.
+const START_THREADS: usize = 2;
+
+/// Threads that drop what ended. Giving memory back is a system call that serialises in the kernel.
+const DROP_THREADS: usize = 4;
+
+/// The threads that guests' lifetimes begin, run and end on. They end, without waiting, with this value.
+pub struct Threads {
+    guests: Option<Runtime>,
+    starts: Option<Runtime>,
+    handles: Handles,
+}
+
+/// How to reach the [`Threads`].
+#[derive(Clone)]
+pub struct Handles {
+    /// Runs guests.
+    pub guests: Handle,
+    /// Instantiates and drops.
+    pub starts: Handle,
+}
+
+impl Threads {
+    /// Starts the threads. `guest_threads`: by default one per processor.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn start(guest_threads: Option<NonZeroU32>) -> io::Result<Self> {
+        let guest_threads = match guest_threads {
+            Some(count) => count.get() as usize,
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let guests = Builder::new_multi_thread()
+            .thread_name("ebb-guest")
+            .worker_threads(guest_threads)
+            // A busy guest keeps its thread for up to an epoch tick (10 ms). Tokio looks for timers and
+            // for tasks from other threads only every 61 turns by default, which would then be 0.6 s:
+            // sleeping guests would oversleep, and stopped ones linger. Look at every turn.
+            .event_interval(1)
+            .global_queue_interval(1)
+            .enable_all()
+            .build()?;
+        let starts = Builder::new_multi_thread()
+            .thread_name("ebb-start")
+            .worker_threads(START_THREADS)
+            .max_blocking_threads(DROP_THREADS)
+            .event_interval(1)
+            .global_queue_interval(1)
+            .enable_all()
+            .build()?;
+        let handles = Handles { guests: guests.handle().clone(), starts: starts.handle().clone() };
+        Ok(Self { guests: Some(guests), starts: Some(starts), handles })
+    }
+
+    /// How to reach them.
+    #[must_use]
+    pub const fn handles(&self) -> &Handles {
+        &self.handles
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A runtime may not be waited for inside another, and by now nothing is left worth waiting for.
+        for runtime in [self.guests.take(), self.starts.take()].into_iter().flatten() {
+            runtime.shutdown_background();
+        }
+    }
+}
