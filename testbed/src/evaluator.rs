@@ -1,0 +1,88 @@
+//! The evaluator with its config, address and readiness.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{free_address, http, metrics::Scrape, paths, process::Process, wait};
+
+/// A running evaluator.
+#[derive(Debug)]
+pub struct Evaluator {
+    /// The process.
+    pub process: Process,
+    /// Where its API listens, `host:port`.
+    pub address: String,
+    dir: TempDir,
+}
+
+/// How long an evaluator may take until its first tick is done.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+impl Evaluator {
+    /// Starts an evaluator with `config`, all of its YAML but `listen`, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start(config: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder can be made");
+        let address = free_address();
+        fs::write(dir.path().join("evaluator.yml"), format!("listen: {address}\n{config}"))
+            .expect("a config can be written");
+        let mut evaluator = Self { process: spawn(dir.path()), address, dir };
+        evaluator.listening().await;
+        evaluator
+    }
+
+    /// Kills it (SIGKILL) and starts it anew.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn kill_and_start(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.dir.path());
+        self.listening().await;
+    }
+
+    /// Writes another config, to be reloaded.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn rewrite_config(&self, config: &str) {
+        fs::write(self.dir.path().join("evaluator.yml"), format!("listen: {}\n{config}", self.address))
+            .expect("a config can be written");
+    }
+
+    /// A scrape.
+    ///
+    /// # Panics
+    /// When the evaluator does not answer.
+    pub async fn scrape(&self) -> Scrape {
+        Scrape::of(&self.address).await.expect("the evaluator answers a scrape")
+    }
+
+    /// `GET /api/v1/PATH`.
+    ///
+    /// # Panics
+    /// When the evaluator does not answer.
+    pub async fn api(&self, path: &str) -> Value {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        http::json(&url).await.unwrap_or_else(|| panic!("the evaluator answers {url}"))
+    }
+
+    async fn listening(&mut self) {
+        let url = format!("http://{}/-/healthy", self.address);
+        wait::until("the evaluator listens", READY_WITHIN, async || {
+            assert!(self.process.is_running(), "the evaluator has ended:\n{}", self.process.log());
+            http::text(&url).await
+        })
+        .await;
+    }
+}
+
+fn spawn(dir: &Path) -> Process {
+    let config = dir.join("evaluator.yml");
+    let args = [Path::new("--config"), &config];
+    Process::start(&paths::program("ebb-evaluator"), args, &dir.join("evaluator.log"))
+}

@@ -1,0 +1,51 @@
+//! Where programs and guests lie.
+
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies below the root").to_owned()
+}
+
+/// A program of this workspace, of the profile that the caller was built with.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let folders = this.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built beside {}: run `cargo build --workspace --bins`", this.display())
+    })
+}
+
+/// A guest compiled from Rust, such as `leaky`.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn guest(name: &str) -> PathBuf {
+    existing(root().join(format!("guests/target/wasm32-wasip2/release/{name}.wasm")), "make guests")
+}
+
+/// A hand-written core module, such as `growing`.
+///
+/// # Panics
+/// When there is none of this name.
+#[must_use]
+pub fn wat(name: &str) -> PathBuf {
+    existing(root().join(format!("guests/wat/{name}.wat")), "git status: the file belongs to the repository")
+}
+
+/// `path`, if it is there.
+///
+/// # Panics
+/// With `advice` when it is not.
+#[must_use]
+pub fn existing(path: PathBuf, advice: &str) -> PathBuf {
+    assert!(path.is_file(), "{} is missing: run `{advice}`", path.display());
+    path
+}

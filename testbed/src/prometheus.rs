@@ -1,0 +1,123 @@
+//! Prometheus with its config, address and readiness.
+
+use std::{fmt, fs, path::PathBuf, time::Duration};
+
+use tempfile::TempDir;
+
+use crate::{free_address, http, paths, process::Process, wait};
+
+/// A major version that users run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Major {
+    /// Prometheus 2.
+    Two,
+    /// Prometheus 3.
+    Three,
+}
+
+impl Major {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Two, Self::Three];
+
+    /// Its program.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    #[must_use]
+    pub fn program(self) -> PathBuf {
+        let path = paths::root().join(format!("target/prometheus/{self}/prometheus"));
+        paths::existing(path, "scripts/install-prometheus.sh")
+    }
+}
+
+impl fmt::Display for Major {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Two => "2",
+            Self::Three => "3",
+        })
+    }
+}
+
+/// `promtool`, which checks expositions and rules.
+///
+/// # Panics
+/// When it is not installed.
+#[must_use]
+pub fn promtool() -> PathBuf {
+    paths::existing(paths::root().join("target/prometheus/2/promtool"), "scripts/install-prometheus.sh")
+}
+
+/// A running Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    /// The process.
+    pub process: Process,
+    /// Where its API begins: `http://127.0.0.1:PORT`.
+    pub url: String,
+    major: Major,
+    address: String,
+    dir: TempDir,
+}
+
+/// How long Prometheus may take to open an empty or small database.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+impl Prometheus {
+    /// Starts a Prometheus that scrapes `targets` once a second, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start(major: Major, targets: &[&str]) -> Self {
+        let list: Vec<_> = targets.iter().map(|target| format!("\"{target}\"")).collect();
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs:\n- job_name: ebb-runner\n  static_configs: [{{targets: [{}]}}]\n",
+            list.join(", ")
+        );
+        Self::start_with(major, &config, &[]).await
+    }
+
+    /// Starts a Prometheus with a config file of its own and further flags.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_with(major: Major, config: &str, flags: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a temporary folder can be made");
+        fs::write(dir.path().join("prometheus.yml"), config).expect("a config can be written");
+        let address = free_address();
+        let process = spawn(major, &address, &dir, flags);
+        let mut prometheus = Self { process, url: format!("http://{address}"), major, address, dir };
+        prometheus.ready().await;
+        prometheus
+    }
+
+    /// Kills it and starts it anew on the same database and address.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn start_again(&mut self) {
+        self.process = spawn(self.major, &self.address, &self.dir, &[]);
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        let url = format!("{}/-/ready", self.url);
+        wait::until("Prometheus is ready", READY_WITHIN, async || {
+            assert!(self.process.is_running(), "Prometheus has ended:\n{}", self.process.log());
+            http::text(&url).await
+        })
+        .await;
+    }
+}
+
+fn spawn(major: Major, address: &str, dir: &TempDir, flags: &[&str]) -> Process {
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut args = vec![
+        format!("--config.file={}", path("prometheus.yml")),
+        format!("--storage.tsdb.path={}", path("data")),
+        format!("--web.listen-address={address}"),
+    ];
+    args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    Process::start(&major.program(), args, &dir.path().join("prometheus.log"))
+}

@@ -1,0 +1,124 @@
+//! The runner with its config, address and readiness.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{free_address, http, metrics::Scrape, paths, process::Process, wait};
+
+/// A running runner.
+#[derive(Debug)]
+pub struct Runner {
+    /// The process.
+    pub process: Process,
+    /// Where its control API listens, `host:port`.
+    pub address: String,
+    dir: TempDir,
+}
+
+/// How long a runner may take to compile its modules and start their instances.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+impl Runner {
+    /// Starts a runner with `modules`, the YAML list below `modules:`, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start(modules: &str) -> Self {
+        Self::start_with("", modules).await
+    }
+
+    /// As [`Runner::start`], with further lines of the `control:` section, indented by two.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_with(control: &str, modules: &str) -> Self {
+        let mut runner = Self::spawn(control, modules);
+        let url = format!("http://{}/-/ready", runner.address);
+        wait::until("the runner is ready", READY_WITHIN, async || {
+            assert!(runner.process.is_running(), "the runner has ended:\n{}", runner.process.log());
+            http::text(&url).await
+        })
+        .await;
+        runner
+    }
+
+    /// Starts a runner and does not wait.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn(control: &str, modules: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder can be made");
+        let address = free_address();
+        write_config(dir.path(), &address, control, modules);
+        let config = dir.path().join("runner.yml");
+        let args = [Path::new("--config"), &config];
+        let process = Process::start(&paths::program("ebb-runner"), args, &dir.path().join("runner.log"));
+        Self { process, address, dir }
+    }
+
+    /// Writes another config, to be reloaded.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn rewrite_config(&self, control: &str, modules: &str) {
+        write_config(self.dir.path(), &self.address, control, modules);
+    }
+
+    /// A folder that lives as long as the runner.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// A scrape.
+    ///
+    /// # Panics
+    /// When the runner does not answer.
+    pub async fn scrape(&self) -> Scrape {
+        Scrape::of(&self.address).await.expect("the runner answers a scrape")
+    }
+
+    /// `GET /api/v1/instances`.
+    ///
+    /// # Panics
+    /// When the runner does not answer.
+    pub async fn instances(&self) -> Vec<Value> {
+        let answer = http::json(&format!("http://{}/api/v1/instances", self.address)).await;
+        let answer = answer.expect("the runner lists its instances");
+        answer.as_array().or_else(|| answer["instances"].as_array()).expect("a list").clone()
+    }
+
+    /// The instance that lives in a slot, as the API lists it.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub async fn instance(&self, module: &str, replica: u64) -> Value {
+        let instances = self.instances().await;
+        let found = instances.into_iter().find(|one| one["module"] == module && one["replica"] == replica);
+        found.unwrap_or_else(|| panic!("the runner has no slot {module}/{replica}"))
+    }
+
+    /// `POST …/restart`, to be completed and sent.
+    #[must_use]
+    pub fn restart(&self, module: &str, replica: u64) -> reqwest::RequestBuilder {
+        http::client().post(format!("http://{}/api/v1/instances/{module}/{replica}/restart", self.address))
+    }
+}
+
+fn write_config(dir: &Path, address: &str, control: &str, modules: &str) {
+    // One cache for all runners of a test run: each guest is compiled once.
+    let cache = paths::root().join("target/testbed-cache");
+    let config = format!(
+        "control:\n  listen: {address}\n{control}\nlog: {{format: text, level: info}}\n\
+         engine: {{compile_cache: {}}}\nmodules:\n{modules}\n",
+        cache.display()
+    );
+    fs::write(dir.join("runner.yml"), config).expect("a config can be written");
+}

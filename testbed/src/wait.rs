@@ -1,0 +1,38 @@
+//! Conditions with a deadline, instead of sleeping for a fixed time.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Looks again and again until `condition` gives a value; fails when it has not within `deadline`.
+///
+/// # Panics
+/// With `what` when the deadline has passed.
+pub async fn until<T>(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(started.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// As [`until`], without async and without failing.
+pub fn poll_blocking<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return Some(value);
+        }
+        if started.elapsed() >= deadline {
+            return None;
+        }
+        thread::sleep(PAUSE);
+    }
+}
