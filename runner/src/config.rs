@@ -263,6 +263,7 @@ where
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawModule {
+    #[serde(deserialize_with = "module_name")]
     name: ModuleName,
     path: PathBuf,
     kind: Kind,
@@ -284,6 +285,10 @@ struct RawModule {
     start_timeout: Positive,
     #[serde(default)]
     restart: RestartConfig,
+}
+
+fn module_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ModuleName, D::Error> {
+    located::scalar(deserializer, "a module's name", |text| text.parse().map_err(|error| format!("{error}")))
 }
 
 const fn one() -> Replicas {
@@ -574,7 +579,7 @@ mod tests {
         check_refused(&module("max_restarting: 0"), "5:21", &["modules[0].max_restarting"]);
         check_refused(&module("start_timeout: 5"), "5:20", &["modules[0].start_timeout", "10s"]);
         check_refused(&module("start_timeout: 0s"), "5:20", &["longer than zero"]);
-        check_refused(&module("env: {A: [1]}"), "5:14", &["modules[0].env.A", "string"]);
+        check_refused(&module("env: {A: [1]}"), "5:14", &["modules[0].env.A", "expected text"]);
         check_refused(&module("env: {EBB_MODULE: x}"), "5:11", &["modules[0].env", "set by the runner"]);
         check_refused(&module("env: {\"A=B\": x}"), "5:11", &["environment variable"]);
         check_refused(&module("dirs: [{host: x}]"), "5:12", &["modules[0].dirs[0]", "missing field `guest`"]);

@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Request, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest as _, Path, Request, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -189,7 +189,7 @@ async fn healthy() -> Json<serde_json::Value> {
 async fn ready(State(control): State<Arc<Control>>) -> Result<Json<serde_json::Value>, Failure> {
     // Once ready, it stays so: a module that a reload adds does not make the others unready.
     let is_ready = control.was_ready.load(Ordering::Relaxed)
-        || (control.reloader.status().was_successful() && control.fleet.was_started());
+        || (control.reloader.status().last_success_seconds() > 0.0 && control.fleet.was_started());
     if !is_ready {
         return Err(Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -303,12 +303,13 @@ struct RestartedBody {
 async fn restart(
     State(control): State<Arc<Control>>,
     Path((module, replica)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<RestartedBody>, Failure> {
     let received = Instant::now();
+    let expected = if_match(request.headers())?;
+    let body = tokio::time::timeout(TIMEOUT, Bytes::from_request(request, &()));
+    let body = body.await.map_err(|_| Failure::new(StatusCode::REQUEST_TIMEOUT, "body: timed out"))?;
     let reason = reason(body)?;
-    let expected = if_match(&headers)?;
     let unknown = || {
         Failure::new(
             StatusCode::NOT_FOUND,

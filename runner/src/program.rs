@@ -19,6 +19,7 @@ use crate::{
         meter::Limiter,
         view::{self, FolderError},
     },
+    host,
     units::{Digest, Generation, ModuleName, Replica},
 };
 
@@ -57,7 +58,9 @@ enum ProgramErrorCause {
     NoEntry { expected: &'static str, found: String },
     #[error("it imports whole modules, which nobody could supply; compose it first (`wac plug`)")]
     ImportsModules,
-    #[error("making room for {} instances", .0.instances)]
+    #[error(transparent)]
+    MemoryMaps(host::MemoryMapsError),
+    #[error("making room for {} instances; each memory takes 4 GiB of address space", .0.instances)]
     Pool(PoolSize, #[source] wasmtime::Error),
     #[error(transparent)]
     Folder(FolderError),
@@ -175,6 +178,8 @@ fn build(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Pr
         Module::from_binary(&probe, &binary.bytes).map_err(ProgramErrorCause::Compile)?.resources_required()
     };
     let size = PoolSize::new(instances(config), &required, config.guest.memory_limit.0);
+    // Before the pool takes them; all modules together are judged later.
+    host::check_memory_maps(size.memory_maps()).map_err(ProgramErrorCause::MemoryMaps)?;
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
     let linked = if binary.is_component() {
         link_component(&engine, &binary.bytes)?

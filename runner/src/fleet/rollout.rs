@@ -68,7 +68,12 @@ impl Fleet {
             .map(|population| (population.name.clone(), Arc::clone(population)))
             .collect();
         let programs = self.programs(modules, &before).await?;
-        check_memory_maps(&programs)?;
+        // Instances of a changed module's old program live on until their restart.
+        let retiring = before
+            .values()
+            .map(|population| population.settings().program)
+            .filter(|old| !programs.iter().any(|new| Arc::ptr_eq(old, new)));
+        check_memory_maps(programs.iter().cloned().chain(retiring))?;
 
         let mut rollout = Rollout::default();
         let mut after = Vec::with_capacity(modules.len());
@@ -204,12 +209,11 @@ fn load(
 pub fn check(engines: &Engines, modules: &[ModuleConfig]) -> Result<(), RolloutError> {
     let programs: Vec<_> =
         modules.iter().map(|config| load(engines, config, None)).collect::<Result<_, _>>()?;
-    check_memory_maps(&programs)?;
-    Ok(())
+    Ok(check_memory_maps(programs.into_iter())?)
 }
 
-fn check_memory_maps(programs: &[Arc<Program>]) -> Result<(), host::MemoryMapsError> {
-    host::check_memory_maps(programs.iter().map(|program| program.size.memory_maps()).sum())
+fn check_memory_maps(programs: impl Iterator<Item = Arc<Program>>) -> Result<(), host::MemoryMapsError> {
+    host::check_memory_maps(programs.map(|program| program.size.memory_maps()).sum())
 }
 
 /// Restarts, one after another, the instances of `population` that are not of its current program.
@@ -239,10 +243,7 @@ async fn restart_if_outdated(population: &Population, slot: &Slot) -> Result<(),
             Some(live) if live.program.is_like(&current) => return Ok(()),
             Some(live) => order_reload(population, slot, &live).await,
             None if hurries == 2 => return Ok(()),
-            None => {
-                hurries += 1;
-                hurry(slot).await
-            }
+            None => hurry(slot).await.inspect(|()| hurries += 1),
         };
         match outcome {
             Ok(()) => {}

@@ -9,7 +9,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use wasmtime::Store;
+use wasmtime::{Store, WasmBacktrace};
 use wasmtime_wasi::{
     I32Exit, WasiCtxView, WasiView,
     p1::WasiP1Ctx,
@@ -21,6 +21,9 @@ pub mod output;
 pub mod view;
 
 use meter::{Limiter, Meter};
+
+/// Frames of a trap's backtrace that are worth a log line.
+const BACKTRACE_FRAMES_MAX: usize = 8;
 
 /// What a [`Store`] holds: the guest's view of the host, and its limits.
 pub struct GuestState {
@@ -161,6 +164,17 @@ impl Prepared {
     }
 }
 
+/// In one line: what went wrong, and in which functions, innermost first.
+fn trap(error: &wasmtime::Error) -> String {
+    let cause = error.root_cause();
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return format!("{error:#}") };
+    let frames = backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX).map(|frame| {
+        frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
+    });
+    let frames: Vec<_> = frames.collect();
+    if frames.is_empty() { format!("{cause}") } else { format!("{cause}, in {}", frames.join(" < ")) }
+}
+
 async fn call(store: &mut Store<GuestState>, entry: &Entry) -> End {
     let result = match entry {
         Entry::Core(start) => start.call_async(store, ()).await,
@@ -176,7 +190,7 @@ async fn call(store: &mut Store<GuestState>, entry: &Entry) -> End {
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => End::Exit,
             Some(I32Exit(code)) => End::Crash(format!("exit code {code}")),
-            None => End::Crash(format!("{error:?}")),
+            None => End::Crash(trap(&error)),
         },
     }
 }

@@ -1,0 +1,217 @@
+//! The gauge is what the guest itself says: `memory.size` × 64 KiB.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ebb_runner::{
+    config::Config,
+    engine::Engines,
+    guest::End,
+    program::{Binary, Program},
+    units::{Generation, Replica},
+};
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    guests,
+    support::{PAGE, Runner, eventually, module},
+};
+
+/// What the whole instance may hold, and what one memory may hold by its own declaration, in pages.
+const LIMIT: u64 = 40;
+const OWN_MAX: u64 = 25;
+
+/// A request to grow memory 0 or 1 by some pages.
+type Grow = (usize, u64);
+
+/// What the memories hold after `grows` and how many were refused, by the rules alone.
+fn model(mut sizes: [u64; 2], max: [u64; 2], grows: &[Grow]) -> (Vec<[u64; 2]>, u64) {
+    let (mut steps, mut refused) = (Vec::new(), 0);
+    for &(memory, pages) in grows {
+        let fits = sizes.iter().sum::<u64>() + pages <= LIMIT && sizes[memory] + pages <= max[memory];
+        if fits {
+            sizes[memory] += pages;
+        } else {
+            refused += 1;
+        }
+        steps.push(sizes);
+    }
+    (steps, refused)
+}
+
+/// Wasm that grows as told, and traps unless `memory.size` is what the model says, after each step.
+fn body(grows: &[Grow], steps: &[[u64; 2]], memories: usize) -> String {
+    grows
+        .iter()
+        .zip(steps)
+        .map(|(&(memory, pages), sizes)| {
+            let checks: String = (0..memories)
+                .map(|index| {
+                    let size = sizes[index];
+                    format!("(if (i32.ne (memory.size {index}) (i32.const {size})) (then (unreachable)))\n")
+                })
+                .collect();
+            format!("(drop (memory.grow {memory} (i32.const {pages})))\n{checks}")
+        })
+        .collect()
+}
+
+/// Runs `wat` to its end; what the meter says, and how many requests were refused.
+fn run(wat: &str) -> (u64, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("guest.wat"), wat).unwrap();
+    let text = format!(
+        "engine: {{compile_cache: \"off\"}}\nmodules:\n{}",
+        format!("  - {{name: guest, path: guest.wat, kind: command, memory_limit: {}}}\n", LIMIT * PAGE)
+    );
+    let config = Config::parse(&folder.path().join("runner.yml"), &text).unwrap();
+    let engines = Engines::new(&config.engine).unwrap();
+    let binary = Binary::read(&config.modules[0]).unwrap();
+    let program = Arc::new(Program::new(&engines, &config.modules[0], &binary).unwrap());
+    let refused = Arc::new(AtomicU64::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let meter = runtime.block_on(async {
+        let timeout = Duration::from_secs(10);
+        let prepared =
+            program.prepare(Replica(0), Generation(1), Arc::clone(&refused), timeout).await.unwrap();
+        let meter = Arc::clone(prepared.meter());
+        let remains = prepared.run(CancellationToken::new()).await;
+        assert!(matches!(remains.end, End::Exit), "{:?}\n{wat}", remains.end);
+        meter
+    });
+    (meter.bytes().0, refused.load(Ordering::Relaxed))
+}
+
+fn grows(memories: usize) -> impl Strategy<Value = Vec<Grow>> {
+    // Mostly small, now and then beyond every limit, up to what overflows 32 bits of bytes.
+    let pages = prop_oneof![4 => 0..8u64, 1 => 20..60u64, 1 => Just(65_536), 1 => Just(u64::from(u32::MAX))];
+    prop::collection::vec((0..memories, pages), 0..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_meter_of_a_core_module_is_its_memory_size(grows in grows(1)) {
+        let (steps, refused) = model([1, 0], [OWN_MAX, 0], &grows);
+        let memory = format!(r#"(memory (export "memory") 1 {OWN_MAX})"#);
+        let wat = guests::core(&memory, &body(&grows, &steps, 1));
+        let last = steps.last().map_or(1, |sizes| sizes[0]);
+        prop_assert_eq!(run(&wat), (last * PAGE, refused));
+    }
+
+    #[test]
+    fn the_meter_of_a_module_with_two_memories_is_their_sum(grows in grows(2)) {
+        let (steps, refused) = model([1, 3], [OWN_MAX, u64::MAX], &grows);
+        let memory = format!(r#"(memory (export "memory") 1 {OWN_MAX}) (memory 3)"#);
+        let wat = guests::core(&memory, &body(&grows, &steps, 2));
+        let last = steps.last().map_or(4, |sizes| sizes.iter().sum());
+        prop_assert_eq!(run(&wat), (last * PAGE, refused));
+    }
+
+    #[test]
+    fn the_meter_of_a_component_is_the_sum_of_its_instances(grows in grows(1)) {
+        // The second core instance holds its first page throughout.
+        let (steps, refused) = model([1, 1], [u64::MAX, u64::MAX], &grows);
+        let wat = guests::component(&body(&grows, &steps, 1));
+        let last = steps.last().map_or(2, |sizes| sizes.iter().sum());
+        prop_assert_eq!(run(&wat), (last * PAGE, refused));
+    }
+}
+
+#[test]
+fn a_failed_instantiation_leaves_the_meter_at_zero() {
+    // The first memory fits, the second does not: what was counted for the first is taken back.
+    let folder = tempfile::tempdir().unwrap();
+    let wat = guests::core(r#"(memory (export "memory") 30) (memory 30)"#, "");
+    fs::write(folder.path().join("guest.wat"), wat).unwrap();
+    let text = format!(
+        "engine: {{compile_cache: \"off\"}}\nmodules:\n  - {{name: guest, path: guest.wat, kind: command, \
+         memory_limit: {}}}\n",
+        LIMIT * PAGE
+    );
+    let config = Config::parse(Path::new(&folder.path().join("runner.yml")), &text).unwrap();
+    let engines = Engines::new(&config.engine).unwrap();
+    let binary = Binary::read(&config.modules[0]).unwrap();
+    let program = Arc::new(Program::new(&engines, &config.modules[0], &binary).unwrap());
+    let refused = Arc::new(AtomicU64::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let prepare = program.prepare(Replica(0), Generation(1), Arc::clone(&refused), Duration::from_secs(10));
+    assert!(runtime.block_on(prepare).is_err());
+    assert_eq!(refused.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_shows_growth_and_a_restart_takes_it_back() {
+    let runner = Runner::start(&[("holder.wat", guests::holder(9))], &module("holder", 2, "")).await;
+    let digest = runner.instance("holder/1").await["digest"].as_str().unwrap().to_owned();
+    let series = format!(r#"wasm_linear_memory_bytes{{module="holder",digest="{digest}",replica="1"}}"#);
+    eventually("ten pages are held", async || {
+        (runner.metric(&series).await == Some(10.0 * PAGE as f64)).then_some(())
+    })
+    .await;
+    let answer = runner.restart("holder/1", None).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    // Ten pages at the end of the old one, one page at the start of the new one.
+    assert_eq!(answer.json()["reclaimed_bytes"], 9 * PAGE);
+    assert_eq!(
+        runner.metric(r#"wasm_restart_reclaimed_bytes_total{module="holder"}"#).await,
+        Some(9.0 * PAGE as f64)
+    );
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_start_time_of_a_scrape_are_of_the_same_lifetime() {
+    // Old lifetimes hold 10 pages a moment after their start, new ones 1: a scrape that mixed the two
+    // would show 10 pages with a start time it has not seen before.
+    let runner = Arc::new(
+        Runner::start(
+            &[(
+                "slow.wat",
+                guests::core(
+                    r#"(memory (export "memory") 1)"#,
+                    "(call $sleep (i64.const 30)) (drop (memory.grow (i32.const 9))) (call $sleep_for_ever)",
+                ),
+            )],
+            &module("slow", 1, ""),
+        )
+        .await,
+    );
+    let digest = runner.instance("slow/0").await["digest"].as_str().unwrap().to_owned();
+    let labels = format!(r#"{{module="slow",digest="{digest}",replica="0"}}"#);
+    let scraper = tokio::spawn({
+        let runner = Arc::clone(&runner);
+        async move {
+            let mut seen = std::collections::HashMap::new();
+            for _ in 0..400 {
+                let text = runner.metrics().await;
+                let start =
+                    crate::support::value(&text, &format!("wasm_instance_start_time_seconds{labels}"));
+                let bytes = crate::support::value(&text, &format!("wasm_linear_memory_bytes{labels}"));
+                let (Some(start), Some(bytes)) = (start, bytes) else { continue };
+                let first: &mut Vec<f64> = seen.entry(start.to_bits()).or_default();
+                first.push(bytes);
+            }
+            seen
+        }
+    });
+    while !scraper.is_finished() {
+        assert_eq!(runner.restart("slow/0", None).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(45)).await;
+    }
+    let seen = scraper.await.unwrap();
+    assert!(seen.len() > 3, "restarts were seen");
+    for bytes in seen.values() {
+        assert!(bytes.is_sorted(), "memory of one lifetime never falls: {bytes:?}");
+    }
+    Arc::into_inner(runner).unwrap().stop().await;
+}

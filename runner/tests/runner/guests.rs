@@ -1,0 +1,122 @@
+//! Guests small enough to be read beside the test that uses them.
+
+/// A preview1 core module: `body` runs in `_start`; `$sleep` takes milliseconds.
+pub fn core(memory: &str, body: &str) -> String {
+    format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "poll_oneoff"
+            (func $poll (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+          {memory}
+          (func $sleep (param $ms i64)
+            ;; One subscription at 0: a relative timeout on the monotonic clock. Events go to 64.
+            (i64.store (i32.const 0) (i64.const 0))
+            (i32.store8 (i32.const 8) (i32.const 0))
+            (i32.store (i32.const 16) (i32.const 1))
+            (i64.store (i32.const 24) (i64.mul (local.get $ms) (i64.const 1000000)))
+            (i64.store (i32.const 32) (i64.const 0))
+            (i32.store16 (i32.const 40) (i32.const 0))
+            (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 96))))
+          (func $sleep_for_ever (loop $again (call $sleep (i64.const 3600000)) (br $again)))
+          (func (export "_start") {body}))"#
+    )
+}
+
+const ONE_PAGE: &str = r#"(memory (export "memory") 1)"#;
+
+/// Holds one page and sleeps.
+pub fn sleeper() -> String {
+    core(ONE_PAGE, "(call $sleep_for_ever)")
+}
+
+/// As [`sleeper`], and another binary.
+pub fn other_sleeper() -> String {
+    core(ONE_PAGE, "(nop) (call $sleep_for_ever)")
+}
+
+/// Grows by `pages` at once, then sleeps.
+pub fn holder(pages: u32) -> String {
+    core(ONE_PAGE, &format!("(drop (memory.grow (i32.const {pages}))) (call $sleep_for_ever)"))
+}
+
+/// Grows by a page every 5 ms, `pages` times, then sleeps.
+pub fn grower(pages: u32) -> String {
+    core(
+        ONE_PAGE,
+        &format!(
+            "(local $left i32) (local.set $left (i32.const {pages}))
+             (loop $next
+               (drop (memory.grow (i32.const 1)))
+               (call $sleep (i64.const 5))
+               (br_if $next (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+             (call $sleep_for_ever)"
+        ),
+    )
+}
+
+/// Never rests.
+pub fn spinner() -> String {
+    core(ONE_PAGE, "(loop $again (br $again))")
+}
+
+/// Never rests, and that before its program begins.
+pub fn start_spinner() -> String {
+    format!(
+        r#"(module {ONE_PAGE} (func $spin (loop $again (br $again))) (start $spin) (func (export "_start")))"#
+    )
+}
+
+/// Asks for a page more for as long as it gets one, then sleeps.
+pub fn greedy() -> String {
+    core(
+        ONE_PAGE,
+        "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+         (call $sleep_for_ever)",
+    )
+}
+
+/// Wants a thousand pages to begin with.
+pub fn start_greedy() -> String {
+    core(r#"(memory (export "memory") 1000)"#, "(call $sleep_for_ever)")
+}
+
+/// Traps at once.
+pub fn trap() -> String {
+    core(ONE_PAGE, "(unreachable)")
+}
+
+/// Leaves at once with `code`.
+pub fn exit(code: u32) -> String {
+    core(ONE_PAGE, &format!("(call $exit (i32.const {code}))"))
+}
+
+/// Prints `text` to standard output for ever, without a line break.
+pub fn chatterbox(text: &str) -> String {
+    let length = text.len();
+    core(
+        &format!("{ONE_PAGE} (data (i32.const 200) {text:?})"),
+        &format!(
+            "(i32.store (i32.const 128) (i32.const 200)) (i32.store (i32.const 132) (i32.const {length}))
+             (loop $again
+               (drop (call $write (i32.const 1) (i32.const 128) (i32.const 1) (i32.const 136)))
+               (br $again))"
+        ),
+    )
+}
+
+/// A `wasi:cli` component whose two core instances each have a memory; `body` runs in the first one.
+pub fn component(body: &str) -> String {
+    format!(
+        r#"(component
+          (core module $module
+            (memory (export "memory") 1)
+            (func (export "run") (result i32) {body} (i32.const 0)))
+          (core instance $first (instantiate $module))
+          (core instance $second (instantiate $module))
+          (func $run (result (result)) (canon lift (core func $first "run")))
+          (instance $exports (export "run" (func $run)))
+          (export "wasi:cli/run@0.2.0" (instance $exports)))"#
+    )
+}
