@@ -36,6 +36,7 @@ pub struct Config {
     /// Where the evaluator's own API and metrics are served.
     pub listen: SocketAddr,
     /// File with the bearer token that `POST` requests to the evaluator need.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
     /// Logs.
     pub log: LogConfig,
@@ -99,8 +100,7 @@ const fn default_lookback() -> Span {
 }
 
 /// The `store:` section: exactly one of the two.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreConfig {
     /// A server with Prometheus' HTTP API.
     Prometheus(Box<PrometheusConfig>),
@@ -127,11 +127,21 @@ impl<'de> Deserialize<'de> for StoreConfig {
     }
 }
 
+impl Serialize for StoreConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Prometheus(store) => serializer.collect_map([("prometheus", store)]),
+            Self::Scrape(store) => serializer.collect_map([("scrape", store)]),
+        }
+    }
+}
+
 /// The `hold:` section: when an answer is not relied on, and no restart is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldConfig {
     /// A sample older than this tells nothing about the present. Unless set, three intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
     /// A sample may be this far ahead of the evaluator's clock.
     pub clock_skew: Span,
@@ -176,6 +186,7 @@ pub struct RunnersConfig {
     /// Addresses that restarts may be ordered from; everything else is refused.
     pub allow: AllowList,
     /// File with the bearer token of the runners' control API.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
     /// Longest wait for a restart.
     pub timeout: Span,

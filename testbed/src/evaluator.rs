@@ -1,6 +1,10 @@
 //! The evaluator with its config, address and readiness.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -52,6 +56,12 @@ impl Evaluator {
     pub fn rewrite_config(&self, config: &str) {
         fs::write(self.dir.path().join("evaluator.yml"), format!("listen: {}\n{config}", self.address))
             .expect("a config can be written");
+    }
+
+    /// Its config file.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("evaluator.yml")
     }
 
     /// A scrape.

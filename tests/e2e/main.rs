@@ -1,1 +1,12 @@
-//! End to end.
+//! End to end: what Ebb promises, seen on the real runner, evaluator and Prometheus.
+
+mod exposition;
+mod faults;
+mod gauge;
+mod guests;
+mod identity;
+mod orders;
+mod programs;
+mod restarts;
+mod structure;
+mod support;

@@ -25,6 +25,7 @@ pub struct RuleConfig {
     /// With fewer lifetimes nothing is restarted.
     pub min_lifetimes: Option<u64>,
     /// Above this an instance is restarted whatever the policy says.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<ByteCount>,
     /// Where a restart would give back less, nothing is restarted.
     pub min_reclaim: Option<ByteCount>,
@@ -40,12 +41,15 @@ pub enum PolicyName {
     None,
 }
 
-/// The rule of each module.
+/// The rule of each module. Serialized as the complete settings that make it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rules {
-    #[serde(rename = "defaults")]
-    default: Rule,
-    modules: BTreeMap<String, Rule>,
+    defaults: RuleConfig,
+    modules: BTreeMap<String, RuleConfig>,
+    #[serde(skip)]
+    default_rule: Rule,
+    #[serde(skip)]
+    module_rules: BTreeMap<String, Rule>,
 }
 
 impl Rules {
@@ -60,19 +64,19 @@ impl Rules {
             min_reclaim: Some(ByteCount::mib(1)),
         };
         let defaults = defaults.or(&built_in);
-        let modules = modules
-            .into_iter()
-            .map(|(module, config)| {
-                Ok((module.clone(), config.or(&defaults).rule(&format!("modules.{module}"))?))
-            })
-            .collect::<Result<_, String>>()?;
-        Ok(Self { default: defaults.rule("defaults")?, modules })
+        let modules: BTreeMap<_, _> =
+            modules.into_iter().map(|(module, config)| (module, config.or(&defaults))).collect();
+        let rule = |(module, config): (&String, &RuleConfig)| {
+            Ok((module.clone(), config.rule(&format!("modules.{module}"))?))
+        };
+        let module_rules = modules.iter().map(rule).collect::<Result<_, String>>()?;
+        Ok(Self { default_rule: defaults.rule("defaults")?, module_rules, defaults, modules })
     }
 
     /// The rule of `module`.
     #[must_use]
     pub fn of(&self, module: &str) -> &Rule {
-        self.modules.get(module).unwrap_or(&self.default)
+        self.module_rules.get(module).unwrap_or(&self.default_rule)
     }
 }
 

@@ -45,10 +45,10 @@ pub struct PrometheusConfig {
     #[serde(default)]
     pub gzip: bool,
     /// User name and password (RFC 7617).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
     /// An `Authorization` header of another kind.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
     /// Further headers, such as `X-Scope-OrgID`.
     #[serde(default)]

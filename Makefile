@@ -1,0 +1,59 @@
+# Every command installs what it lacks, on a Debian machine with Rust (rustup) and apt.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -euo pipefail -c
+CARGO ?= cargo
+
+# make demo: where samples come from (scrape | prometheus), and how long it runs.
+STORE ?= scrape
+DEMO_SECONDS ?= 90
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+.PHONY: demo
+demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances leak and be restarted (STORE=prometheus, DEMO_SECONDS=90)
+	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
+
+.PHONY: test
+test: programs guests prometheus ## run all tests: unit, property, and end-to-end on real programs
+	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test --manifest-path guests/Cargo.toml --lib
+
+.PHONY: lint
+lint: tools lint-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path guests/Cargo.toml --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --manifest-path guests/Cargo.toml --target wasm32-wasip2 -- -D warnings
+	target/tools/bin/cargo-deny --log-level error check licenses bans sources
+	target/tools/bin/cargo-deny --log-level error --manifest-path guests/Cargo.toml check licenses bans sources
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+.PHONY: bench
+bench: tools guests prometheus ## measure speed and memory; tables, and target/bench/NAME.json
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) run --release --quiet -p ebb-bench --bin bench-evaluator
+
+# --- what the commands above need ---
+
+.PHONY: programs
+programs: tools
+	$(CARGO) build --workspace --bins
+
+.PHONY: guests
+guests: tools
+	$(CARGO) build --manifest-path guests/Cargo.toml --release --target wasm32-wasip2
+
+.PHONY: prometheus
+prometheus:
+	scripts/install-prometheus.sh
+
+.PHONY: tools
+tools:
+	scripts/install-tools.sh
+
+.PHONY: lint-tools
+lint-tools: tools
+	scripts/install-lint-tools.sh

@@ -1,0 +1,61 @@
+//! Configs that the tests have in common, on an accelerated clock: scrapes and ticks once a second.
+
+use std::time::Duration;
+
+use ebb_testbed::paths;
+
+/// What a test waits for at most, where no other deadline is named: a busy machine is slow, not wrong.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Replicas of the guest that leaks about 5 MiB a second.
+pub(crate) fn leaky(replicas: u32) -> String {
+    format!(
+        "  - name: leaky\n    path: {}\n    kind: command\n    replicas: {replicas}\n    memory_limit: 512MiB\n    \
+         env: {{LEAK_BYTES_MIN: \"65536\", LEAK_BYTES_MAX: \"1048576\", LEAK_EVERY_MS_MIN: \"50\", LEAK_EVERY_MS_MAX: \"150\"}}\n",
+        paths::guest("leaky").display()
+    )
+}
+
+/// Replicas of the guest that needs 4 MiB and keeps them.
+pub(crate) fn steady(replicas: u32) -> String {
+    format!(
+        "  - name: steady\n    path: {}\n    kind: command\n    replicas: {replicas}\n    memory_limit: 64MiB\n    \
+         env: {{REQUIRED_BYTES: \"4194304\"}}\n",
+        paths::guest("steady").display()
+    )
+}
+
+/// One replica of a hand-written core module.
+pub(crate) fn wat(name: &str, more: &str) -> String {
+    format!(
+        "  - name: {name}\n    path: {}\n    kind: command\n    replicas: 1\n{more}",
+        paths::wat(name).display()
+    )
+}
+
+/// A `store:` section that reads from the Prometheus at `url`.
+pub(crate) fn prometheus_store(url: &str) -> String {
+    format!("store: {{prometheus: {{url: \"{url}\", overlap: 5s, timeout: 5s}}}}\n")
+}
+
+/// A `store:` section that scrapes `targets`.
+pub(crate) fn scrape_store(targets: &[&str]) -> String {
+    format!("store: {{scrape: {{targets: [{}]}}}}\n", quoted(targets))
+}
+
+/// An evaluator's config: ticks once a second, a budget that does not slow a test down.
+pub(crate) fn evaluator(store: &str, runners: &[&str], more: &str) -> String {
+    format!(
+        "interval: 1s\nlookback: 1h\n{store}\
+         hold: {{stale_after: 6s, clock_skew: 6s, series_drop_window: 8s}}\n\
+         runners: {{allow: [{}], verify_within: 20s}}\n\
+         budget: {{restarts_per_minute: 600, burst: 20, cooldown: 2s, max_ineffective: 100}}\n\
+         defaults: {{policy: t_interval, interval: prediction, confidence_level: 0.8, min_age: 4s, \
+         min_lifetimes: 4, min_reclaim: 64KiB}}\n{more}",
+        quoted(runners)
+    )
+}
+
+fn quoted(addresses: &[&str]) -> String {
+    addresses.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ")
+}
