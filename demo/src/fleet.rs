@@ -1,0 +1,83 @@
+//! What the demo runs: real processes on free loopback ports.
+
+use ebb_testbed::{
+    evaluator::Evaluator,
+    paths,
+    prometheus::{Major, Prometheus},
+    runner::Runner,
+};
+
+use crate::StoreKind;
+
+/// The demo's processes. They end with this value.
+pub(crate) struct Fleet {
+    runners: [Runner; 2],
+    prometheus: Option<Prometheus>,
+    pub(crate) evaluator: Evaluator,
+}
+
+impl Fleet {
+    pub(crate) async fn start(store: StoreKind) -> Self {
+        let modules = modules();
+        let runners = [Runner::start(&modules).await, Runner::start(&modules).await];
+        let targets: Vec<&str> = runners.iter().map(|runner| runner.address.as_str()).collect();
+        let prometheus = match store {
+            StoreKind::Scrape => None,
+            StoreKind::Prometheus => Some(Prometheus::start(Major::Three, &targets).await),
+        };
+        let store = match &prometheus {
+            None => format!("store: {{scrape: {{targets: [{}]}}}}", quoted(&targets)),
+            Some(prometheus) => {
+                format!("store: {{prometheus: {{url: \"{}\", overlap: 5s}}}}", prometheus.url)
+            }
+        };
+        let evaluator = Evaluator::start(&evaluator_config(&store, &targets)).await;
+        Self { runners, prometheus, evaluator }
+    }
+
+    /// Where to look while the demo runs.
+    pub(crate) fn addresses(&self) -> String {
+        let mut lines = Vec::new();
+        for runner in &self.runners {
+            lines.push(format!("  runner      http://{}/metrics", runner.address));
+        }
+        if let Some(prometheus) = &self.prometheus {
+            lines.push(format!("  prometheus  {}", prometheus.url));
+        }
+        lines.push(format!("  evaluator   http://{}/api/v1/decisions", self.evaluator.address));
+        lines.join("\n")
+    }
+}
+
+/// One module that leaks, one that needs what it needs, one that rarely needs a lot.
+fn modules() -> String {
+    let module = |name: &str, replicas: u32, env: &str| {
+        format!(
+            "  - name: {name}\n    path: {}\n    kind: command\n    replicas: {replicas}\n    memory_limit: 256MiB\n    \
+             env: {{{env}}}\n",
+            paths::guest(name).display()
+        )
+    };
+    module(
+        "leaky",
+        6,
+        "LEAK_BYTES_MIN: \"65536\", LEAK_BYTES_MAX: \"786432\", LEAK_EVERY_MS_MIN: \"200\", LEAK_EVERY_MS_MAX: \"1200\"",
+    ) + &module("steady", 4, "REQUIRED_BYTES: \"6291456\"")
+        + &module("bursty", 6, "BURST_BYTES: \"16777216\", BURST_PROBABILITY: \"0.004\", STEP_MS: \"500\"")
+}
+
+/// The shipped defaults on an accelerated clock: a tick a second instead of every ten.
+fn evaluator_config(store: &str, runners: &[&str]) -> String {
+    format!(
+        "interval: 1s\nlookback: 1h\n{store}\nhold: {{stale_after: 5s}}\n\
+         runners: {{allow: [{}]}}\n\
+         budget: {{restarts_per_minute: 60, burst: 6, cooldown: 5s}}\n\
+         defaults: {{policy: t_interval, interval: prediction, confidence_level: 0.99, min_age: 12s, \
+         min_lifetimes: 5, min_reclaim: 1MiB}}\n",
+        quoted(runners)
+    )
+}
+
+fn quoted(addresses: &[&str]) -> String {
+    addresses.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ")
+}
