@@ -21,7 +21,10 @@ use wasmtime::{
     ResourcesRequired,
 };
 
-use crate::config::{CompileCache, EngineConfig, PAGE_BYTES};
+use crate::{
+    config::{CompileCache, EngineConfig, PAGE_BYTES},
+    host::MemoryMaps,
+};
 
 /// Elements that a table may grow to when it does not start larger: Wasmtime's own default.
 const TABLE_ELEMENTS_MIN: u64 = 20_000;
@@ -89,11 +92,13 @@ impl PoolSize {
         pool
     }
 
-    /// Memory maps that the pool needs when full: measured, about five per instance with one memory
-    /// (stack, its guard, image, heap, the inaccessible rest) and three for each further memory.
+    /// Memory maps that the pool needs when full. Measured per instance: its stack and the guard below
+    /// it; for each memory the heap and the inaccessible rest, an image if it has data, now and then one
+    /// more where the kernel could not merge two.
     #[must_use]
-    pub fn memory_maps(self) -> u64 {
-        u64::from(self.instances) * (3 + 3 * u64::from(self.memories.max(1)))
+    pub fn memory_maps(self) -> MemoryMaps {
+        let (instances, memories) = (u64::from(self.instances), u64::from(self.memories));
+        MemoryMaps { least: instances * (2 + 2 * memories), most: instances * (3 + 3 * memories) }
     }
 }
 

@@ -21,8 +21,26 @@ pub struct HostMemory {
     pub available: ByteCount,
 }
 
+/// Memory maps that instances need: at least, and with everything against them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryMaps {
+    /// As they start.
+    pub least: u64,
+    /// With images, growth, and maps that the kernel could not merge.
+    pub most: u64,
+}
+
+impl std::iter::Sum for MemoryMaps {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, maps| Self {
+            least: sum.least.saturating_add(maps.least),
+            most: sum.most.saturating_add(maps.most),
+        })
+    }
+}
+
 /// The host cannot hold as many instances.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "all instances together need about {needed} memory maps, vm.max_map_count allows {allowed}: raise it with \
      `sysctl -w vm.max_map_count={needed}`, or configure fewer replicas"
@@ -32,21 +50,37 @@ pub struct MemoryMapsError {
     allowed: u64,
 }
 
-/// Checks that the pools' `maps` fit within `vm.max_map_count`. A host that does not say is trusted.
-///
-/// # Errors
-/// [`MemoryMapsError`] says which number is needed.
-pub fn check_memory_maps(maps: u64) -> Result<(), MemoryMapsError> {
+/// Whether memory maps are enough.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// They are. A host that does not say how many there are is trusted.
+    Surely,
+    /// They are enough to start, and may run out later.
+    Perhaps(MemoryMapsError),
+    /// They are not.
+    No(MemoryMapsError),
+}
+
+/// Judges `maps` against the host's `vm.max_map_count`.
+#[must_use]
+pub fn judge_memory_maps(maps: MemoryMaps) -> Fit {
     let allowed = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
     match allowed.and_then(|text| text.trim().parse().ok()) {
         Some(allowed) => memory_maps_fit(maps, allowed),
-        None => Ok(()),
+        None => Fit::Surely,
     }
 }
 
-fn memory_maps_fit(maps: u64, allowed: u64) -> Result<(), MemoryMapsError> {
-    let needed = maps.saturating_add(OTHER_MAPS);
-    if needed > allowed { Err(MemoryMapsError { needed, allowed }) } else { Ok(()) }
+fn memory_maps_fit(maps: MemoryMaps, allowed: u64) -> Fit {
+    let needed = maps.most.saturating_add(OTHER_MAPS);
+    let error = MemoryMapsError { needed, allowed };
+    if needed <= allowed {
+        Fit::Surely
+    } else if maps.least.saturating_add(OTHER_MAPS) <= allowed {
+        Fit::Perhaps(error)
+    } else {
+        Fit::No(error)
+    }
 }
 
 /// Reads the host's memory, if the host says.
@@ -205,9 +239,16 @@ mod tests {
     }
 
     #[test]
-    fn too_few_memory_maps_are_refused_with_the_number_needed() {
-        memory_maps_fit(64_530, 65_530).unwrap();
-        let error = memory_maps_fit(100_000, 65_530).unwrap_err().to_string();
-        assert!(error.contains("vm.max_map_count=101000"), "{error}");
+    fn too_few_memory_maps_are_told_with_the_number_needed() {
+        // One memory each: 4 to 6 maps per instance, and 1,000 for the rest of the process.
+        let fit = |instances: u64| {
+            memory_maps_fit(MemoryMaps { least: 4 * instances, most: 6 * instances }, 65_530)
+        };
+        assert_eq!(fit(10_755), Fit::Surely);
+        assert!(matches!(fit(10_756), Fit::Perhaps(_)));
+        assert!(matches!(fit(16_132), Fit::Perhaps(_)));
+        let Fit::No(error) = fit(16_133) else { panic!("{:?}", fit(16_133)) };
+        // 6 · 16,133 + 1,000
+        assert!(error.to_string().contains("vm.max_map_count=97798"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         meter::Limiter,
         view::{self, FolderError},
     },
-    host,
+    host::{self, Fit},
     units::{Digest, Generation, ModuleName, Replica},
 };
 
@@ -179,7 +179,9 @@ fn build(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Pr
     };
     let size = PoolSize::new(instances(config), &required, config.guest.memory_limit.0);
     // Before the pool takes them; all modules together are judged later.
-    host::check_memory_maps(size.memory_maps()).map_err(ProgramErrorCause::MemoryMaps)?;
+    if let Fit::No(error) = host::judge_memory_maps(size.memory_maps()) {
+        return Err(ProgramErrorCause::MemoryMaps(error));
+    }
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
     let linked = if binary.is_component() {
         link_component(&engine, &binary.bytes)?

@@ -61,7 +61,16 @@ pub fn render(registry: &Registry, format: Format, capacity: usize) -> Result<St
 pub fn text_0_0_4(openmetrics: &str) -> String {
     let mut output = String::with_capacity(openmetrics.len());
     let mut help = None;
-    for line in openmetrics.lines() {
+    let mut rest = openmetrics;
+    while !rest.is_empty() {
+        // Samples come in long runs between comments, and are copied as such: label values escape line
+        // breaks, so a comment starts wherever a line starts with its sign.
+        let samples =
+            if rest.starts_with('#') { 0 } else { rest.find("\n#").map_or(rest.len(), |at| at + 1) };
+        output.push_str(&rest[..samples]);
+        rest = &rest[samples..];
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        rest = after;
         if let Some(text) = line.strip_prefix("# HELP ") {
             help = text.split_once(' ');
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|text| text.split_once(' '))
@@ -76,8 +85,6 @@ pub fn text_0_0_4(openmetrics: &str) -> String {
                 output.extend(["# HELP ", name, suffix, " ", help, "\n"]);
             }
             output.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
-        } else if !line.starts_with("# ") {
-            output.extend([line, "\n"]);
         }
     }
     output

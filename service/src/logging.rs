@@ -1,6 +1,10 @@
 //! Structured logs on standard error, as text or JSON, and errors as one chain.
 
-use std::{error::Error, fmt, io};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, IsTerminal as _},
+};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -53,7 +57,13 @@ pub fn init(config: &LogConfig) -> Result<(), LogLevelError> {
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests, embedders) keeps the first one's logs.
     let _ = match config.format {
-        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(io::stderr)).try_init(),
+        LogFormat::Text => {
+            // Colours are for people; in a file or a journal they would be noise around every field.
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(io::stderr().is_terminal())
+                .with_writer(io::stderr);
+            registry.with(layer).try_init()
+        }
         LogFormat::Json => registry
             .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))
             .try_init(),

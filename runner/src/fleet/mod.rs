@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`slot`] | one replica's slot, as everybody may see it |
 //! | [`permits`] | how many restarts of a module may be under way at once |
-//! | [`supervisor`] | the task that owns a slot |
+//! | `supervisor` | the task that owns a slot |
 //! | [`rollout`] | a new config → what starts, stops and restarts |
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     Fleet, Population, Settings,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::ModuleConfig,
     engine::Engines,
-    host,
+    host::{self, Fit},
     program::{self, Binary, Program, ProgramError},
     units::{ModuleName, Replica},
 };
@@ -213,7 +213,14 @@ pub fn check(engines: &Engines, modules: &[ModuleConfig]) -> Result<(), RolloutE
 }
 
 fn check_memory_maps(programs: impl Iterator<Item = Arc<Program>>) -> Result<(), host::MemoryMapsError> {
-    host::check_memory_maps(programs.map(|program| program.size.memory_maps()).sum())
+    match host::judge_memory_maps(programs.map(|program| program.size.memory_maps()).sum()) {
+        Fit::Surely => Ok(()),
+        Fit::Perhaps(error) => {
+            warn!("{error}; otherwise instances that grow may be denied memory");
+            Ok(())
+        }
+        Fit::No(error) => Err(error),
+    }
 }
 
 /// Restarts, one after another, the instances of `population` that are not of its current program.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ebb_service::logging::Chain;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
 
@@ -16,7 +16,7 @@ use super::{
     slot::{Live, Order, Reason, Refusal, RestartOrder, Restarted, Slot},
 };
 use crate::{
-    guest::{End, Prepared, Remains, StartError, meter::Meter},
+    guest::{End, Prepared, Remains, Running, StartError},
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
     threads::Handles,
@@ -31,17 +31,9 @@ pub(super) struct Supervisor {
     pub(super) stop: CancellationToken,
 }
 
-/// A lifetime that is running on the guests' threads.
-struct Running {
-    generation: Generation,
-    meter: Arc<Meter>,
-    stop: CancellationToken,
-    task: JoinHandle<Remains>,
-}
-
 /// A supervisor's memory between two steps.
 struct Tenancy {
-    running: Option<Running>,
+    running: Option<(Generation, Running)>,
     order: Option<RestartOrder>,
     last: Option<Generation>,
 }
@@ -80,10 +72,10 @@ impl Supervisor {
             };
         }
         self.slot.close();
-        if let Some(running) = tenancy.running {
-            running.stop.cancel();
+        if let Some((_, running)) = tenancy.running {
             self.slot.set_live(None);
-            self.dispose(running.task.await).await;
+            // An error means that the host's own code panicked while dropping, and was printed.
+            let _ = running.stop(&self.threads.starts).dropped.await;
         }
     }
 
@@ -98,7 +90,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(prepared) => {
-                tenancy.running = Some(self.launch(prepared, program, generation));
+                tenancy.running = Some((generation, self.launch(prepared, program, generation)));
                 tenancy.last = Some(generation);
                 debug!(module = %self.population.name, replica = self.slot.replica.0, generation = generation.0,
                     "instance started");
@@ -116,14 +108,15 @@ impl Supervisor {
 
     /// Waits for the live lifetime to end by itself, for an order, or for the stop.
     async fn watch(&self, tenancy: &mut Tenancy) -> Event {
-        let running = tenancy.running.as_mut().expect("the lifecycle watches only what it started");
+        let (generation, running) =
+            tenancy.running.as_mut().expect("the lifecycle watches only what it started");
+        let generation = *generation;
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Event::StopOrdered,
-                ended = &mut running.task => {
+                ended = running.ended() => {
                     self.slot.set_live(None);
-                    let generation = running.generation;
                     tenancy.running = None;
                     return Event::Ended(self.conclude(generation, ended).await);
                 }
@@ -191,21 +184,23 @@ impl Supervisor {
                 return Event::ReplacementFailed;
             }
         };
-        let old = tenancy.running.take().expect("a replacement replaces something");
-        old.stop.cancel();
-        let remains = old.task.await;
-        let old_bytes = old.meter.bytes();
+        let (old, running) = tenancy.running.take().expect("a replacement replaces something");
+        let old_meter = Arc::clone(running.meter());
+        let stopping = running.stop(&self.threads.starts);
+        // An error, here and below, means that the host's own code panicked, and was printed.
+        let _ = stopping.stopped.await;
+        let old_bytes = old_meter.bytes();
         let reclaimed = old_bytes.saturating_sub(prepared.meter().bytes());
-        tenancy.running = Some(self.launch(prepared, program, generation));
+        tenancy.running = Some((generation, self.launch(prepared, program, generation)));
         tenancy.last = Some(generation);
-        self.dispose(remains).await;
+        let _ = stopping.dropped.await;
         let duration = order.received.elapsed();
         self.slot.count_restart(order.reason);
         self.population.restarted(duration, reclaimed);
         info!(module = %self.population.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
-            old_generation = old.generation.0, new_generation = generation.0, old_bytes = old_bytes.0,
+            old_generation = old.0, new_generation = generation.0, old_bytes = old_bytes.0,
             reclaimed_bytes = reclaimed.0, duration_us = duration.as_micros(), "instance restarted");
-        self.answer(order, Ok(Restarted { old: old.generation, new: generation, reclaimed, duration }));
+        self.answer(order, Ok(Restarted { old, new: generation, reclaimed, duration }));
         Event::Replaced
     }
 
@@ -233,20 +228,16 @@ impl Supervisor {
 
     /// Makes a prepared lifetime the live one, and runs it.
     fn launch(&self, prepared: Prepared, program: Arc<Program>, generation: Generation) -> Running {
-        let stop = CancellationToken::new();
         let meter = Arc::clone(prepared.meter());
-        self.slot.set_live(Some(Arc::new(Live { generation, program, meter: Arc::clone(&meter) })));
-        let task = self.threads.guests.spawn(prepared.run(stop.clone()));
-        Running { generation, meter, stop, task }
+        self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
+        prepared.launch(&self.threads.guests)
     }
 
     /// Drops what a lifetime left where nobody waits for it but this slot: the pool has room for the next
     /// lifetime only once this is done.
-    async fn dispose(&self, remains: Result<Remains, JoinError>) {
-        if let Ok(remains) = remains {
-            // An error means that the host's own code panicked while dropping, and was printed.
-            let _ = self.threads.starts.spawn_blocking(move || drop(remains)).await;
-        }
+    async fn dispose(&self, remains: Remains) {
+        // An error means that the host's own code panicked while dropping, and was printed.
+        let _ = self.threads.starts.spawn_blocking(move || drop(remains)).await;
     }
 
     /// Takes note of how a lifetime ended by itself.
@@ -255,7 +246,7 @@ impl Supervisor {
         match ended {
             Ok(mut remains) => {
                 let end = std::mem::replace(&mut remains.end, End::Stopped);
-                self.dispose(Ok(remains)).await;
+                self.dispose(remains).await;
                 match end {
                     End::Crash(how) => {
                         warn!(%module, replica, generation = generation.0, error = how, "instance crashed");

@@ -6,8 +6,20 @@
 //! | [`view`] | what it may see of the host: arguments, environment, folders, output |
 //! | [`output`] | what it prints → log lines |
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Store, WasmBacktrace};
 use wasmtime_wasi::{
@@ -67,8 +79,8 @@ enum Entry {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Wasmtime refused, or the guest's `start` section trapped.
-    #[error("instantiating")]
-    Instantiate(#[source] wasmtime::Error),
+    #[error("instantiating: {0}")]
+    Instantiate(String),
     /// A preopened folder cannot be opened.
     #[error("opening the folders that the guest may see")]
     View(#[source] wasmtime::Error),
@@ -141,7 +153,7 @@ impl Prepared {
                 drop(store);
                 // Wasmtime does not report memories that go away with a failed instantiation.
                 meter.reset();
-                Err(StartError::Instantiate(error))
+                Err(StartError::Instantiate(trap(&error)))
             }
         }
     }
@@ -150,6 +162,17 @@ impl Prepared {
     #[must_use]
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// Runs the program on `threads`.
+    #[must_use]
+    pub fn launch(self, threads: &Handle) -> Running {
+        let stop = CancellationToken::new();
+        let meter = Arc::clone(&self.meter);
+        let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(self.run(stop.clone())))));
+        let polled = Arc::clone(&life);
+        let task = threads.spawn(poll_fn(move |context| poll_life(&polled, context)));
+        Running { meter, life, stop, task }
     }
 
     /// Runs the program to its end, or until `stop`.
@@ -162,6 +185,70 @@ impl Prepared {
         };
         Remains { end, store: self.store }
     }
+}
+
+/// A lifetime that is running. Whoever holds the lock may poll it; nothing is left once it ended.
+type Life = Option<Pin<Box<dyn Future<Output = Remains> + Send>>>;
+
+/// A lifetime that is running on the guests' threads.
+pub struct Running {
+    meter: Arc<Meter>,
+    life: Arc<Mutex<Life>>,
+    stop: CancellationToken,
+    task: JoinHandle<Option<Remains>>,
+}
+
+/// A lifetime that was told to stop.
+pub struct Stopping {
+    /// Answers when the program has stopped.
+    pub stopped: oneshot::Receiver<()>,
+    /// Ends when its memory was given back to the host.
+    pub dropped: JoinHandle<()>,
+}
+
+impl Running {
+    /// What the instance's linear memories hold.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Waits for the program to end by itself. May be asked again if not waited for to the end.
+    ///
+    /// # Errors
+    /// When the host's own code panicked.
+    pub async fn ended(&mut self) -> Result<Remains, JoinError> {
+        let remains = (&mut self.task).await?;
+        Ok(remains.expect("only `stop` takes what is left, and consumes this value"))
+    }
+
+    /// Stops the program and gives its memory back, from a thread of `threads` that may block.
+    ///
+    /// The stop does not wait for a turn on the guests' threads, where others may be busy: a guest that
+    /// sleeps is dropped at once, a busy one as soon as it gives way, which it does at each epoch tick.
+    pub fn stop(self, threads: &Handle) -> Stopping {
+        let Self { life, stop, task, .. } = self;
+        let (tell, stopped) = oneshot::channel();
+        stop.cancel();
+        let dropped = threads.spawn_blocking(move || {
+            let remains = poll_life(&life, &mut Context::from_waker(Waker::noop()));
+            // If it had ended just before, what is left is in the task, and goes with it.
+            task.abort();
+            let _ = tell.send(());
+            drop(remains);
+        });
+        Stopping { stopped, dropped }
+    }
+}
+
+/// Polls a lifetime on whichever thread asks. `None`: somebody else has seen its end.
+fn poll_life(life: &Mutex<Life>, context: &mut Context<'_>) -> Poll<Option<Remains>> {
+    // A panic while polling is a crash of this lifetime alone; it is not polled again.
+    let Ok(mut life) = life.lock() else { return Poll::Ready(None) };
+    let Some(running) = life.as_mut() else { return Poll::Ready(None) };
+    let remains = std::task::ready!(running.as_mut().poll(context));
+    *life = None;
+    Poll::Ready(Some(remains))
 }
 
 /// In one line: what went wrong, and in which functions, innermost first.

@@ -88,13 +88,14 @@ impl Writer {
             Admission::Log { dropped_before: 0 } => {}
             Admission::Log { dropped_before } => {
                 warn!(
-                    target: "guest", %module, replica, generation, stream, dropped = dropped_before,
+                    target: "guest", parent: None, %module, replica, generation, stream, dropped = dropped_before,
                     "the guest prints too much: lines were dropped"
                 );
             }
         }
         let line = String::from_utf8_lossy(line);
-        info!(target: "guest", %module, replica, generation, stream, "{line}");
+        // A root event: the host's spans around a WASI call say nothing about the guest.
+        info!(target: "guest", parent: None, %module, replica, generation, stream, "{line}");
     }
 }
 

@@ -69,8 +69,9 @@ fn run(wat: &str) -> (u64, u64) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("guest.wat"), wat).unwrap();
     let text = format!(
-        "engine: {{compile_cache: \"off\"}}\nmodules:\n{}",
-        format!("  - {{name: guest, path: guest.wat, kind: command, memory_limit: {}}}\n", LIMIT * PAGE)
+        "engine: {{compile_cache: \"off\"}}\nmodules:\n  - {{name: guest, path: guest.wat, kind: command, \
+         memory_limit: {}}}\n",
+        LIMIT * PAGE
     );
     let config = Config::parse(&folder.path().join("runner.yml"), &text).unwrap();
     let engines = Engines::new(&config.engine).unwrap();
