@@ -34,7 +34,10 @@ lint: tools lint-tools guests ## rustfmt, clippy, licences and sources, rustdoc:
 .PHONY: bench
 bench: tools guests prometheus ## measure speed and memory; tables, and target/bench/NAME.json
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) run --release --quiet -p ebb-bench --bin bench-evaluator
+	target/release/bench-restart
+	target/release/bench-scrape
+	target/release/bench-density
+	target/release/bench-evaluator
 
 # --- what the commands above need ---
 

@@ -106,8 +106,7 @@ impl Evaluator {
 
     /// Takes in what the store has got since the last tick; since the lookback at first.
     async fn fetch(&mut self, window: Window, now: Millis) -> Result<(), StoreError> {
-        let overlap = self.store.overlap_millis();
-        let from = self.fetched_until.map_or(window.start().minus(1), |until| until.minus(overlap));
+        let from = self.fetch_from(window);
         let history = &mut self.history;
         let mut samples_new = 0;
         let mut sink = |slot: &SlotId, samples: &[_]| {
@@ -127,6 +126,17 @@ impl Evaluator {
         self.outputs.metrics.fetched(samples_new, &fetched);
         self.fetched_until = Some(now);
         Ok(())
+    }
+
+    /// The moment after which samples may be unknown. Measured from the newest sample rather than from this
+    /// clock, which may be ahead of the one that stamps samples; but no further back than data can be relied
+    /// on, or a fleet that is gone would be searched for at ever greater cost.
+    fn fetch_from(&self, window: Window) -> Millis {
+        let Some(fetched_until) = self.fetched_until else { return window.start().minus(1) };
+        let newest = self.history.newest_sample().unwrap_or(fetched_until);
+        let known_until =
+            newest.min(fetched_until).max(fetched_until.minus(self.config.stale_after_millis()));
+        known_until.minus(self.store.overlap_millis())
     }
 
     /// Learns from each population's lifetimes and judges its living instances.
