@@ -74,8 +74,9 @@ impl Supervisor {
         self.slot.close();
         if let Some((_, running)) = tenancy.running {
             self.slot.set_live(None);
-            // An error means that the host's own code panicked while dropping, and was printed.
-            let _ = running.stop(&self.threads.starts).dropped.await;
+            if let Ok(remains) = running.stop(&self.threads.starts).await {
+                self.dispose(remains).await;
+            }
         }
     }
 
@@ -186,14 +187,15 @@ impl Supervisor {
         };
         let (old, running) = tenancy.running.take().expect("a replacement replaces something");
         let old_meter = Arc::clone(running.meter());
-        let stopping = running.stop(&self.threads.starts);
-        // An error, here and below, means that the host's own code panicked, and was printed.
-        let _ = stopping.stopped.await;
+        let remains = running.stop(&self.threads.starts).await;
         let old_bytes = old_meter.bytes();
         let reclaimed = old_bytes.saturating_sub(prepared.meter().bytes());
         tenancy.running = Some((generation, self.launch(prepared, program, generation)));
         tenancy.last = Some(generation);
-        let _ = stopping.dropped.await;
+        // An error means that the host's own code panicked, and was printed.
+        if let Ok(remains) = remains {
+            self.dispose(remains).await;
+        }
         let duration = order.received.elapsed();
         self.slot.count_restart(order.reason);
         self.population.restarted(duration, reclaimed);

@@ -17,7 +17,6 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::oneshot,
     task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
@@ -171,7 +170,11 @@ impl Prepared {
         let meter = Arc::clone(&self.meter);
         let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(self.run(stop.clone())))));
         let polled = Arc::clone(&life);
-        let task = threads.spawn(poll_fn(move |context| poll_life(&polled, context)));
+        let task = threads.spawn(poll_fn(move |context| {
+            // Another thread's panic while polling ends the lifetime here as well.
+            let mut life = polled.lock().expect("a lifetime is not polled again after a panic");
+            poll_life(&mut life, context)
+        }));
         Running { meter, life, stop, task }
     }
 
@@ -198,14 +201,6 @@ pub struct Running {
     task: JoinHandle<Option<Remains>>,
 }
 
-/// A lifetime that was told to stop.
-pub struct Stopping {
-    /// Answers when the program has stopped.
-    pub stopped: oneshot::Receiver<()>,
-    /// Ends when its memory was given back to the host.
-    pub dropped: JoinHandle<()>,
-}
-
 impl Running {
     /// What the instance's linear memories hold.
     #[must_use]
@@ -222,29 +217,47 @@ impl Running {
         Ok(remains.expect("only `stop` takes what is left, and consumes this value"))
     }
 
-    /// Stops the program and gives its memory back, from a thread of `threads` that may block.
+    /// Stops the program. What is left is the caller's to drop.
     ///
     /// The stop does not wait for a turn on the guests' threads, where others may be busy: a guest that
-    /// sleeps is dropped at once, a busy one as soon as it gives way, which it does at each epoch tick.
-    pub fn stop(self, threads: &Handle) -> Stopping {
+    /// rests is stopped here and now (no code of it runs), a busy one as soon as it gives way, which it
+    /// does at each epoch tick. For that a thread of `threads` may block.
+    ///
+    /// # Errors
+    /// When the host's own code panicked.
+    pub async fn stop(self, threads: &Handle) -> Result<Remains, JoinError> {
         let Self { life, stop, task, .. } = self;
-        let (tell, stopped) = oneshot::channel();
         stop.cancel();
-        let dropped = threads.spawn_blocking(move || {
-            let remains = poll_life(&life, &mut Context::from_waker(Waker::noop()));
-            // If it had ended just before, what is left is in the task, and goes with it.
+        let at_rest = match life.try_lock() {
+            Ok(mut life) => poll_life(&mut life, &mut Context::from_waker(Waker::noop())),
+            Err(_) => Poll::Pending,
+        };
+        let taken = match at_rest {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => {
+                let take = move || match life.lock() {
+                    Ok(mut life) => poll_life(&mut life, &mut Context::from_waker(Waker::noop())),
+                    Err(_) => Poll::Pending,
+                };
+                match threads.spawn_blocking(take).await? {
+                    Poll::Ready(taken) => taken,
+                    Poll::Pending => None,
+                }
+            }
+        };
+        if let Some(remains) = taken {
+            // It has nothing to poll any more, and nothing will wake it.
             task.abort();
-            let _ = tell.send(());
-            drop(remains);
-        });
-        Stopping { stopped, dropped }
+            return Ok(remains);
+        }
+        // It ended by itself, or took its turn first.
+        let remains = task.await?;
+        Ok(remains.expect("what is left of a lifetime is either taken above or in its task"))
     }
 }
 
-/// Polls a lifetime on whichever thread asks. `None`: somebody else has seen its end.
-fn poll_life(life: &Mutex<Life>, context: &mut Context<'_>) -> Poll<Option<Remains>> {
-    // A panic while polling is a crash of this lifetime alone; it is not polled again.
-    let Ok(mut life) = life.lock() else { return Poll::Ready(None) };
+/// Polls a lifetime, on whichever thread asks. `None`: somebody else has seen its end.
+fn poll_life(life: &mut Life, context: &mut Context<'_>) -> Poll<Option<Remains>> {
     let Some(running) = life.as_mut() else { return Poll::Ready(None) };
     let remains = std::task::ready!(running.as_mut().poll(context));
     *life = None;

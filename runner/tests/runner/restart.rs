@@ -66,6 +66,22 @@ async fn generations_strictly_increase_however_fast_the_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answered_restart_has_left_room_for_the_next() {
+    // Both ways to stop: the busy one takes its own turn, or is taken while it rests.
+    let extra = "engine: {epoch_tick: 1ms, compile_cache: \"off\"}\n";
+    let guests = [("spinner.wat", guests::spinner()), ("holder.wat", guests::holder(200))];
+    let modules = format!("{}{}", module("spinner", 1, ""), module("holder", 1, ""));
+    let runner = Runner::start_with(&guests, &modules, extra).await;
+    for _ in 0..200 {
+        for slot in ["spinner/0", "holder/0"] {
+            let answer = runner.restart(slot, None).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        }
+    }
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_orders_for_one_generation_exactly_one_is_carried_out() {
     let runner = sleepers(1).await;
     for _ in 0..10 {
