@@ -10,7 +10,7 @@ DEMO_SECONDS ?= 90
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances leak and be restarted (STORE=prometheus, DEMO_SECONDS=90)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure of what `cargo build` needs here: the pinned Rust toolchain with its components and the
-# WebAssembly target of the guests, a C linker, and curl. Quick when everything is there.
+# WebAssembly target of the guests, and a C linker. Quick when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,7 +41,6 @@ toolchain_is_complete() {
 }
 
 command -v cc >/dev/null || apt_install gcc libc6-dev
-command -v curl >/dev/null || apt_install curl ca-certificates
 
 command -v rustup >/dev/null || fail \
     "rustup is missing; it fetches the Rust version that rust-toolchain.toml names." \

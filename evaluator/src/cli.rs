@@ -25,8 +25,8 @@ pub(crate) struct Cli {
     /// Config file.
     #[arg(long, value_name = "FILE", default_value = "evaluator.yml", global = true)]
     config: PathBuf,
-    /// Decide everything and restart nothing, whatever the config says.
-    #[arg(long)]
+    /// Decide everything and restart nothing, whatever the config says, now and after reloads.
+    #[arg(long, global = true)]
     dry_run: bool,
     #[command(subcommand)]
     command: Option<Command>,
@@ -60,6 +60,8 @@ pub(crate) enum CliError {
     Start(#[source] io::Error),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error("the evaluator at {address} gave an answer of another version or program")]
+    Answer { address: String, source: serde_json::Error },
     #[error("printing the config")]
     Print(#[source] serde_yaml::Error),
     #[error("asking the evaluator at {address}; is it running?")]
@@ -80,12 +82,11 @@ impl CliError {
 
 impl Cli {
     pub(crate) fn execute(self) -> Result<(), CliError> {
-        let mut config = Config::load(&self.config)?;
-        config.dry_run |= self.dry_run;
+        let config = Config::load(&self.config, self.dry_run)?;
         match self.command {
             None => {
                 logging::init(&config.log)?;
-                runtime()?.block_on(serve(config, self.config))
+                runtime()?.block_on(serve(config, self.config, self.dry_run))
             }
             Some(Command::Check) => check(&config),
             Some(Command::Explain { instance, evaluator }) => {
@@ -105,12 +106,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(CliError::Start)
 }
 
-async fn serve(config: Config, config_path: PathBuf) -> Result<(), CliError> {
+async fn serve(config: Config, config_path: PathBuf, force_dry_run: bool) -> Result<(), CliError> {
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = CancellationToken::new();
     let reload = signals::listen(stop.clone()).map_err(CliError::Start)?;
-    Ok(ebb_evaluator::run(Service { config, config_path, listener, stop, reload }).await?)
+    Ok(ebb_evaluator::run(Service { config, config_path, force_dry_run, listener, stop, reload }).await?)
 }
 
 #[allow(clippy::print_stdout)]
@@ -147,12 +148,13 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
         format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
     };
     let failed = |source| CliError::Ask { address: address.clone(), source };
+    let unreadable = |source| CliError::Answer { address: address.clone(), source };
     let http = client_builder().no_proxy().build().map_err(failed)?;
     let get = async |url: String| http.get(url).send().await?.error_for_status()?.bytes().await;
     let instances = get(ask("instances")).await.map_err(failed)?;
     let decisions = get(ask("decisions")).await.map_err(failed)?;
-    let instances: Vec<Explained> = serde_json::from_slice(&instances).unwrap_or_default();
-    let decisions: Vec<Decided> = serde_json::from_slice(&decisions).unwrap_or_default();
+    let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
+    let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;
     for found in &instances {
         println!(
             "{}/{} on {} (digest {}, generation {}): {}: {}",
@@ -166,13 +168,9 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
         );
     }
     for decision in &decisions {
-        let outcome = decision.outcome.as_deref().or(decision.effect.as_deref()).unwrap_or_default();
-        println!(
-            "  {:.3} {} {outcome}: {}",
-            Millis(decision.at).as_seconds(),
-            decision.action,
-            decision.explanation
-        );
+        let words = [Some(&decision.action), decision.outcome.as_ref(), decision.effect.as_ref()];
+        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+        println!("  {:.3} {}: {}", Millis(decision.at).as_seconds(), words.join(", "), decision.explanation);
     }
     if instances.is_empty() && decisions.is_empty() {
         let (module, replica) = (name.module.clone(), name.replica);

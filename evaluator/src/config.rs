@@ -14,7 +14,7 @@ use std::{
 };
 
 use ebb_service::{
-    config_file::{self, ConfigError, relative_to},
+    config_file::{self, ConfigError, Refusal, relative_to},
     logging::LogConfig,
     units::Span,
 };
@@ -30,8 +30,7 @@ use crate::{
 };
 
 /// The evaluator's config file.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(try_from = "ConfigFile")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Where the evaluator's own API and metrics are served.
     pub listen: SocketAddr,
@@ -199,68 +198,85 @@ impl Default for RunnersConfig {
         Self {
             allow: AllowList::default(),
             bearer_token_file: None,
-            timeout: Span::secs(15),
+            timeout: Span::secs(5),
             verify_within: Span::secs(60),
         }
     }
 }
 
-impl TryFrom<ConfigFile> for Config {
-    type Error = String;
-
-    fn try_from(file: ConfigFile) -> Result<Self, Self::Error> {
-        if file.interval.as_millis() < 100 {
-            return Err(format!("interval: expected at least 100ms, got {}", file.interval));
+impl ConfigFile {
+    /// Checks what concerns more than one field, and fills in what is not set.
+    fn validate(self, force_dry_run: bool) -> Result<Config, Refusal> {
+        let dry_run = self.dry_run || force_dry_run;
+        if self.interval.as_millis() < 100 {
+            return Err(Refusal::new("interval", format!("expected at least 100ms, got {}", self.interval)));
         }
-        if file.lookback < file.interval {
-            return Err(format!(
-                "lookback: expected at least the interval {}, got {}",
-                file.interval, file.lookback
-            ));
+        if self.lookback < self.interval {
+            let message = format!("expected at least the interval {}, got {}", self.interval, self.lookback);
+            return Err(Refusal::new("lookback", message));
         }
-        let mut runners = file.runners;
-        if let StoreConfig::Scrape(scrape) = &file.store {
-            if scrape.targets.is_empty() {
-                return Err("store.scrape.targets: expected at least one address".to_owned());
+        if self.budget.burst == 0 || self.budget.restarts_per_minute == 0 {
+            let field = if self.budget.burst == 0 { "budget.burst" } else { "budget.restarts_per_minute" };
+            return Err(Refusal::new(field, "expected at least 1; to restart nothing, set dry_run: true"));
+        }
+        let mut runners = self.runners;
+        match &self.store {
+            StoreConfig::Prometheus(store) => store.validate()?,
+            StoreConfig::Scrape(scrape) if scrape.targets.is_empty() => {
+                return Err(Refusal::new("store.scrape.targets", "expected at least one address"));
             }
-            if runners.allow.is_empty() {
-                runners.allow = AllowList::exactly(&scrape.targets)?;
+            StoreConfig::Scrape(scrape) if runners.allow.is_empty() => {
+                let exactly = AllowList::exactly(&scrape.targets);
+                runners.allow = exactly.map_err(|problem| Refusal::new("store.scrape.targets", problem))?;
             }
+            StoreConfig::Scrape(_) => {}
         }
-        if runners.allow.is_empty() && !file.dry_run {
-            return Err("runners.allow: expected the addresses that restarts may be ordered from, such as \
-                        runner:9742 or 10.0.0.0/8:9742 (or set dry_run: true)"
-                .to_owned());
+        if runners.allow.is_empty() && !dry_run {
+            let message = "expected the addresses that restarts may be ordered from, such as runner:9742 or \
+                           10.0.0.0/8:9742 (or set dry_run: true)";
+            return Err(Refusal::new("runners.allow", message));
         }
-        if !file.listen.ip().is_loopback() && file.bearer_token_file.is_none() {
-            return Err(format!(
-                "bearer_token_file: needed to listen on {}, beyond loopback: POST /-/reload would be open to all",
-                file.listen
-            ));
+        if !self.listen.ip().is_loopback() && self.bearer_token_file.is_none() {
+            let message = format!(
+                "needed to listen on {}, beyond loopback: POST /-/reload would be open to all",
+                self.listen
+            );
+            return Err(Refusal::new("bearer_token_file", message));
         }
-        Ok(Self {
-            listen: file.listen,
-            bearer_token_file: file.bearer_token_file,
-            log: file.log,
-            interval: file.interval,
-            lookback: file.lookback,
-            dry_run: file.dry_run,
-            store: file.store,
-            hold: file.hold,
+        Ok(Config {
+            listen: self.listen,
+            bearer_token_file: self.bearer_token_file,
+            log: self.log,
+            interval: self.interval,
+            lookback: self.lookback,
+            dry_run,
+            store: self.store,
+            hold: self.hold,
             runners,
-            budget: file.budget,
-            rules: Rules::new(file.defaults, file.modules)?,
+            budget: self.budget,
+            rules: Rules::new(self.defaults, self.modules)?,
         })
     }
 }
 
 impl Config {
-    /// Reads and validates a config file. Paths in it are taken from its folder.
+    /// Reads and validates a config file. Paths in it are taken from its folder. With `force_dry_run`, it is a
+    /// dry run whatever the file says.
     ///
     /// # Errors
     /// [`ConfigError`] names file, line, column and field.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = config_file::load(path)?;
+    pub fn load(path: &Path, force_dry_run: bool) -> Result<Self, ConfigError> {
+        let text = config_file::read(path)?;
+        Self::parse(path, &text, force_dry_run)
+    }
+
+    /// As [`Config::load`], of `text` as the content of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line, column and field.
+    pub fn parse(path: &Path, text: &str, force_dry_run: bool) -> Result<Self, ConfigError> {
+        let file: ConfigFile = config_file::parse(path, text)?;
+        let mut config = file.validate(force_dry_run).map_err(|refusal| refusal.into_error(path, text))?;
         config.resolve_paths(path);
         Ok(config)
     }

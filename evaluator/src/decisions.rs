@@ -64,6 +64,18 @@ pub enum Action {
 }
 
 impl Action {
+    /// What it is, without what became of it: the API's `action`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Ordered(_) => "ordered",
+            Self::DryRun => "dry_run",
+            Self::Held { .. } => "held",
+            Self::Postponed { .. } => "postponed",
+            Self::AwaitingEffect => "awaiting_effect",
+        }
+    }
+
     /// The action's name, as logs and metrics tell it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

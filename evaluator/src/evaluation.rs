@@ -1,4 +1,6 @@
 //! One tick as named steps: fetch → history → estimate → judge → verify → admit → restart → record.
+//! `ebb_evaluator_step_duration_seconds` tells how long the first two (`fetch`), the next two (`judge`) and
+//! the rest (`restart`) take.
 //!
 //! Every decision is made by `rule`; this file fetches, orders and records.
 
@@ -58,14 +60,10 @@ impl Evaluator {
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
     pub fn new(config: Arc<Config>, outputs: Outputs) -> Result<Self, StoreError> {
-        let store = match &config.store {
-            StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store)?)),
-            StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
-        };
         Ok(Self {
+            store: store(&config)?,
             orders: Orders::new(&config.runners),
             config,
-            store,
             history: History::default(),
             watch: Watch::default(),
             fetched_until: None,
@@ -73,17 +71,20 @@ impl Evaluator {
         })
     }
 
-    /// Goes on with another config. The history stays; what was fetched from another store does not.
+    /// Goes on with another config. What was ordered stays known; what was fetched, unless the store is another
+    /// or more of it counts.
     ///
     /// # Errors
     /// As [`Evaluator::new`]; everything then stays as it was.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
-        if config.store == self.config.store && config.lookback <= self.config.lookback {
-            self.orders.reconfigure(&config.runners);
-            self.config = config;
-            return Ok(());
+        if config.store != self.config.store || config.lookback > self.config.lookback {
+            self.store = store(&config)?;
+            self.history = History::default();
+            self.watch = Watch::default();
+            self.fetched_until = None;
         }
-        *self = Self::new(config, self.outputs.clone())?;
+        self.orders.reconfigure(&config.runners);
+        self.config = config;
         Ok(())
     }
 
@@ -225,6 +226,13 @@ impl Evaluator {
             instances,
         });
     }
+}
+
+fn store(config: &Config) -> Result<Store, StoreError> {
+    Ok(match &config.store {
+        StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store)?)),
+        StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
+    })
 }
 
 fn judgement(

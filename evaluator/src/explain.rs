@@ -14,7 +14,9 @@ pub fn explain(rule: &Rule, learned: &Learned, memory_bytes: u64, verdict: Verdi
     let size = ByteCount(memory_bytes);
     let rails = &rule.guard_rails;
     match verdict {
-        Verdict::AboveThreshold => format!("{size} > {}", threshold(rule, learned)),
+        Verdict::AboveThreshold => {
+            format!("{} > {}", exact_if_close(size, learned), threshold(rule, learned))
+        }
         Verdict::Within => format!("{size} ≤ {}", threshold(rule, learned)),
         Verdict::AboveMaxBytes => {
             format!("{size} > {}, the module's max_bytes", rails.max_bytes.unwrap_or_default())
@@ -30,6 +32,16 @@ pub fn explain(rule: &Rule, learned: &Learned, memory_bytes: u64, verdict: Verdi
             rails.min_reclaim
         ),
         Verdict::NoThreshold => format!("{} has no threshold", rule.describe()),
+    }
+}
+
+/// The size; with the difference in bytes where its rounded form looks like the threshold's.
+fn exact_if_close(size: ByteCount, learned: &Learned) -> String {
+    match learned.threshold {
+        Threshold::Bytes(threshold) if rounded(threshold).to_string() == size.to_string() => {
+            format!("{size} (and {:.0} B)", size.as_f64() - threshold)
+        }
+        _ => size.to_string(),
     }
 }
 

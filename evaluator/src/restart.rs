@@ -131,9 +131,15 @@ impl Restarter {
         }
     }
 
+    /// Whether orders may go to the runner of `slot`.
+    #[must_use]
+    pub fn may_order(&self, slot: &SlotId) -> bool {
+        self.allow.allows(&slot.runner)
+    }
+
     /// Orders the restart of what lives in `slot`, if that is still `generation`.
     pub async fn restart(&self, slot: &SlotId, generation: Generation) -> Outcome {
-        if !self.allow.allows(&slot.runner) {
+        if !self.may_order(slot) {
             return Outcome::NotAllowed;
         }
         let url = format!(

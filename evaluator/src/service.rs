@@ -4,7 +4,7 @@ use std::{
     io,
     path::PathBuf,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ebb_service::{
@@ -15,7 +15,7 @@ use ebb_service::{
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -38,6 +38,8 @@ pub struct Service {
     pub config: Config,
     /// The file that the config came from, to be read again at a reload.
     pub config_path: PathBuf,
+    /// Whether it is a dry run whatever the config says, also after a reload.
+    pub force_dry_run: bool,
     /// Where its API is served.
     pub listener: TcpListener,
     /// Cancelled when it is to stop.
@@ -45,6 +47,9 @@ pub struct Service {
     /// Notified when it is to reload its config.
     pub reload: Arc<Notify>,
 }
+
+/// How long answers under way are waited for at a stop.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Why an evaluator could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -65,23 +70,28 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] when it cannot start, or its API cannot be served any more.
 pub async fn run(service: Service) -> Result<(), RunError> {
-    let Service { config, config_path, listener, stop, reload } = service;
+    let Service { config, config_path, force_dry_run, listener, stop, reload } = service;
     let board = Arc::new(Board::default());
     let (metrics, registry) = Metrics::new(Arc::clone(&board));
     let outputs = Outputs { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
-    let token = config.bearer_token_file.as_deref().map(BearerToken::from_file).transpose()?;
+    let token_file = config.bearer_token_file.clone();
+    token_file.as_deref().map(BearerToken::from_file).transpose()?;
     let config = Arc::new(config);
     let evaluator = Evaluator::new(Arc::clone(&config), outputs.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
-    let api = Api::new(outputs, registry, token, reload_sender);
+    let api = Api::new(outputs, registry, token_file, reload_sender);
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run = config.dry_run, "listening");
     let stopped = stop.clone();
     let server = tokio::spawn(async move {
         axum::serve(listener, api.router()).with_graceful_shutdown(stopped.cancelled_owned()).await
     });
-    let clock = Clock { evaluator, config, config_path, metrics };
+    let clock = Clock { evaluator, config, config_path, force_dry_run, metrics };
     clock.run(&stop, &reload, reload_requests).await;
-    server.await.map_err(io::Error::other).and_then(|served| served).map_err(RunError::Serve)
+    match timeout(GRACE, server).await {
+        Ok(served) => served.map_err(io::Error::other).and_then(|served| served).map_err(RunError::Serve),
+        // Whoever has not finished asking by now is not waited for.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Calls the evaluation once per interval.
@@ -89,6 +99,7 @@ struct Clock {
     evaluator: Evaluator,
     config: Arc<Config>,
     config_path: PathBuf,
+    force_dry_run: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -139,7 +150,7 @@ impl Clock {
 
     /// Reads the config again; keeps the old one on any error.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) -> Result<(), String> {
-        let reloaded = Config::load(&self.config_path)
+        let reloaded = Config::load(&self.config_path, self.force_dry_run)
             .map_err(|error: ConfigError| Chain(&error).to_string())
             .and_then(|config| self.replace(config));
         self.metrics.reloaded(reloaded.is_ok());
@@ -157,6 +168,9 @@ impl Clock {
         if config.listen != self.config.listen || config.bearer_token_file != self.config.bearer_token_file {
             return Err("listen, bearer_token_file: cannot be changed while running; restart the evaluator"
                 .to_owned());
+        }
+        if config.log != self.config.log {
+            warn!("log: a change takes effect when the evaluator is restarted");
         }
         let config = Arc::new(config);
         self.evaluator.reconfigure(Arc::clone(&config)).map_err(|error| Chain(&error).to_string())?;

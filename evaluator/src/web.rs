@@ -1,8 +1,11 @@
 //! The evaluator's own HTTP API: health, metrics, what was learned, what was decided.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{
@@ -14,6 +17,7 @@ use axum::{
 };
 use ebb_service::{
     exposition::{self, Format},
+    logging::Chain,
     secret::BearerToken,
 };
 use prometheus_client::registry::Registry;
@@ -35,7 +39,7 @@ pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
 pub struct Api {
     outputs: Outputs,
     registry: Arc<Registry>,
-    token: Option<BearerToken>,
+    token_file: Option<PathBuf>,
     reload: mpsc::Sender<ReloadRequest>,
     exposition_bytes: Arc<AtomicUsize>,
 }
@@ -46,10 +50,10 @@ impl Api {
     pub fn new(
         outputs: Outputs,
         registry: Registry,
-        token: Option<BearerToken>,
+        token_file: Option<PathBuf>,
         reload: mpsc::Sender<ReloadRequest>,
     ) -> Self {
-        Self { outputs, registry: Arc::new(registry), token, reload, exposition_bytes: Arc::default() }
+        Self { outputs, registry: Arc::new(registry), token_file, reload, exposition_bytes: Arc::default() }
     }
 
     /// Its routes.
@@ -98,7 +102,12 @@ async fn ready(State(api): State<Api>) -> Response {
 }
 
 async fn reload(State(api): State<Api>, headers: HeaderMap) -> Response {
-    if let Some(token) = &api.token {
+    if let Some(path) = &api.token_file {
+        // Read at each request, so that the token can be changed.
+        let token = match BearerToken::from_file(path) {
+            Ok(token) => token,
+            Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &Chain(&error).to_string()),
+        };
         let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
         else {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
@@ -171,7 +180,10 @@ impl Filter {
 
     fn wants_decision(&self, decision: &Decision) -> bool {
         self.wants(&decision.judgement)
-            && self.action.as_deref().is_none_or(|action| action == decision.action.name())
+            && self
+                .action
+                .as_deref()
+                .is_none_or(|action| action == decision.action.name() || action == decision.action.kind())
     }
 }
 

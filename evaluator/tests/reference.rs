@@ -1,5 +1,8 @@
 //! The estimate against reference values made with SciPy and mpmath (`reference/student_t.py`).
 
+// The helpers of tests are tests, too.
+#![allow(clippy::unwrap_used)]
+
 use ebb_evaluator::{
     rule::{estimate::MedianSample, student_t},
     units::ConfidenceLevel,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Why a config file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +49,81 @@ impl fmt::Display for Position {
 /// [`ConfigError::Read`] when the file cannot be read, [`ConfigError::Invalid`] when it is not YAML of
 /// `T`'s shape.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(path, &text)
+    parse(path, &read(path)?)
+}
+
+/// Reads the text of the config file at `path`.
+///
+/// # Errors
+/// [`ConfigError::Read`].
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// A check that a parsed config failed: which field, and what was expected of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The field's path, such as `modules.leaky.min_lifetimes`.
+    pub field: String,
+    /// What was expected, and what was found.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal of `field`.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+
+    /// The refusal as an error that points into `text`, the content of the file at `path`: at the field, or,
+    /// where it is not written, at the section that it would stand in.
+    #[must_use]
+    pub fn into_error(self, path: &Path, text: &str) -> ConfigError {
+        let Self { field, message } = self;
+        let segments: Vec<&str> = field.split('.').collect();
+        let found = Locate(&segments).deserialize(serde_yaml::Deserializer::from_str(text)).err();
+        let place = found.and_then(|error| error.location()).map(|at| (at.line(), at.column()));
+        ConfigError::Invalid {
+            path: path.to_owned(),
+            position: Position(place),
+            message: format!("{field}: {message}"),
+        }
+    }
+}
+
+/// Walks along the keys of a path and fails where it ends: the YAML parser then tells where that is.
+struct Locate<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for Locate<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Locate<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing: every visit of the path's end fails")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if let Some((segment, rest)) = self.0.split_first() {
+            while let Some(key) = map.next_key::<String>()? {
+                if key == *segment {
+                    return map.next_value_seed(Locate(rest));
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Err(de::Error::custom("here"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(de::Error::custom("here"))
+    }
 }
 
 /// Parses `text` as the content of the file at `path`, which is only named in errors.
@@ -111,6 +183,19 @@ mod tests {
     fn a_wrong_type_is_named_with_file_line_and_field() {
         let error = refusal("items:\n  - replicas: many\n");
         assert!(error.starts_with("runner.yml:2:15: items[0].replicas: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn a_refused_field_is_named_where_it_stands_or_would_stand() {
+        let text = "a: 1\nmodules:\n  leaky:\n    level: 3\n    ages: [1]\n";
+        let check = |field: &str, expected: &str| {
+            let error = Refusal::new(field, "bad").into_error(Path::new("e.yml"), text);
+            assert_eq!(error.to_string(), expected);
+        };
+        check("modules.leaky.level", "e.yml:4:12: modules.leaky.level: bad");
+        check("modules.leaky.ages", "e.yml:5:11: modules.leaky.ages: bad");
+        check("modules.leaky.missing", "e.yml:4:5: modules.leaky.missing: bad");
+        check("missing", "e.yml:1:1: missing: bad");
     }
 
     #[test]

@@ -30,11 +30,19 @@ impl Evaluator {
     /// # Panics
     /// When it does not.
     pub async fn start(config: &str) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// As [`Evaluator::start`], with further flags.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start_with(config: &str, flags: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
         let address = free_address();
         fs::write(dir.path().join("evaluator.yml"), format!("listen: {address}\n{config}"))
             .expect("a config can be written");
-        let mut evaluator = Self { process: spawn(dir.path()), address, dir };
+        let mut evaluator = Self { process: spawn(dir.path(), flags), address, dir };
         evaluator.listening().await;
         evaluator
     }
@@ -45,7 +53,7 @@ impl Evaluator {
     /// When it does not come back.
     pub async fn kill_and_start(&mut self) {
         self.process.kill();
-        self.process = spawn(self.dir.path());
+        self.process = spawn(self.dir.path(), &[]);
         self.listening().await;
     }
 
@@ -91,8 +99,8 @@ impl Evaluator {
     }
 }
 
-fn spawn(dir: &Path) -> Process {
+fn spawn(dir: &Path, flags: &[&str]) -> Process {
     let config = dir.join("evaluator.yml");
-    let args = [Path::new("--config"), &config];
+    let args = [Path::new("--config"), &config].into_iter().chain(flags.iter().map(Path::new));
     Process::start(&paths::program("ebb-evaluator"), args, &dir.join("evaluator.log"))
 }

@@ -106,7 +106,6 @@ impl Runner {
     }
 
     /// `POST …/restart`, to be completed and sent.
-    #[must_use]
     pub fn restart(&self, module: &str, replica: u64) -> reqwest::RequestBuilder {
         http::client().post(format!("http://{}/api/v1/instances/{module}/{replica}/restart", self.address))
     }

@@ -56,6 +56,16 @@ async fn is_the_same_after_a_kill(major: Major) {
     })
     .await;
     assert_eq!(before, after);
+
+    // Remote read does not take a matcher in single quotes; queries do. Both ways lead to the same.
+    let store = store.replace("{url:", "{matchers: [\"job='ebb-runner'\"], url:");
+    let by_queries = Evaluator::start(&support::evaluator(&store, &[&runner.address], "")).await;
+    let learned_by_queries = wait::until("the evaluator has learned by queries", DEADLINE, async || {
+        Some(learned(&by_queries).await).filter(|learned| !learned.is_empty())
+    })
+    .await;
+    assert!(by_queries.process.log().contains("bootstrapping by queries"), "{}", by_queries.process.log());
+    assert_eq!(before, learned_by_queries);
 }
 
 /// What was learned of each population. JSON tells a floating-point number so that it reads back the same.

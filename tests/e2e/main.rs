@@ -1,5 +1,8 @@
 //! End to end: what Ebb promises, seen on the real runner, evaluator and Prometheus.
 
+// The helpers of tests are tests, too.
+#![allow(clippy::unwrap_used)]
+
 mod exposition;
 mod faults;
 mod gauge;

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use ebb_testbed::{evaluator::Evaluator, paths, runner::Runner};
+use ebb_testbed::{evaluator::Evaluator, paths, prometheus::promtool, runner::Runner};
 use tempfile::TempDir;
 
 use crate::support;
@@ -40,6 +40,13 @@ fn the_shipped_configs_are_valid() {
             run(program, &["--config", &paths::root().join(file).display().to_string(), "check"]);
         assert_eq!(code, Some(0), "{file}: {said}");
     }
+}
+
+#[test]
+fn the_shipped_prometheus_config_is_valid() {
+    let file = paths::root().join("config/prometheus.yml");
+    let output = Command::new(promtool()).args(["check", "config"]).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

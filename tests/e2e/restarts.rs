@@ -90,6 +90,25 @@ async fn a_dry_run_decides_everything_and_restarts_nothing() {
 }
 
 #[tokio::test]
+async fn a_dry_run_by_flag_stays_one_after_a_reload() {
+    let runner = Runner::start(&support::leaky(5)).await;
+    let store = support::scrape_store(&[&runner.address]);
+    let config = support::evaluator(&store, &[&runner.address], "");
+    let evaluator = Evaluator::start_with(&config, &["--dry-run"]).await;
+    evaluator.process.signal(nix::sys::signal::Signal::SIGHUP);
+    wait::until("the config is reloaded", DEADLINE, async || {
+        evaluator.process.log().contains("config reloaded").then_some(())
+    })
+    .await;
+    wait::until("a restart was decided", DEADLINE, async || {
+        let decisions = evaluator.api("decisions?action=dry_run").await;
+        (!list(&decisions).is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(runner.scrape().await.sum("wasm_instance_restarts_total", &[]), 0.0);
+}
+
+#[tokio::test]
 async fn the_cli_explains_an_instance() {
     let runner = Runner::start(&support::steady(5)).await;
     let store = support::scrape_store(&[&runner.address]);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ebb_service::units::{ByteCount, Span};
+use ebb_service::{
+    config_file::Refusal,
+    units::{ByteCount, Span},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,7 +56,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub(super) fn new(defaults: RuleConfig, modules: BTreeMap<String, RuleConfig>) -> Result<Self, String> {
+    pub(super) fn new(defaults: RuleConfig, modules: BTreeMap<String, RuleConfig>) -> Result<Self, Refusal> {
         let built_in = RuleConfig {
             policy: Some(PolicyName::TInterval),
             interval: Some(IntervalKind::Prediction),
@@ -69,7 +72,7 @@ impl Rules {
         let rule = |(module, config): (&String, &RuleConfig)| {
             Ok((module.clone(), config.rule(&format!("modules.{module}"))?))
         };
-        let module_rules = modules.iter().map(rule).collect::<Result<_, String>>()?;
+        let module_rules = modules.iter().map(rule).collect::<Result<_, Refusal>>()?;
         Ok(Self { default_rule: defaults.rule("defaults")?, module_rules, defaults, modules })
     }
 
@@ -95,11 +98,10 @@ impl RuleConfig {
     }
 
     /// The rule that complete settings make.
-    fn rule(&self, section: &str) -> Result<Rule, String> {
+    fn rule(&self, section: &str) -> Result<Rule, Refusal> {
         if let Some(too_few) = self.min_lifetimes.filter(|lifetimes| *lifetimes < 2) {
-            return Err(format!(
-                "{section}.min_lifetimes: expected at least 2, got {too_few}: one value has no spread"
-            ));
+            let message = format!("expected at least 2, got {too_few}: one value has no spread");
+            return Err(Refusal::new(format!("{section}.min_lifetimes"), message));
         }
         let complete = "built-in settings leave out nothing but max_bytes";
         Ok(Rule {

@@ -4,7 +4,7 @@ use super::*;
 use crate::rule::policy::{IntervalKind, Policy};
 
 fn read(text: &str) -> Result<Config, String> {
-    config_file::parse::<Config>(Path::new("evaluator.yml"), text).map_err(|error| error.to_string())
+    Config::parse(Path::new("evaluator.yml"), text, false).map_err(|error| error.to_string())
 }
 
 const SMALLEST: &str = "store: {scrape: {targets: [\"127.0.0.1:9742\"]}}\n";
@@ -75,39 +75,44 @@ fn a_wrong_value_is_refused_where_it_stands() {
 }
 
 #[test]
-fn settings_that_do_not_go_together_are_refused_by_name() {
-    refused(&format!("{SMALLEST}interval: 1ms\n"), "evaluator.yml", "interval: expected at least 100ms");
-    refused(
-        &format!("{SMALLEST}lookback: 1s\n"),
-        "evaluator.yml",
-        "lookback: expected at least the interval",
-    );
-    refused(
-        &format!("{SMALLEST}defaults: {{min_lifetimes: 1}}\n"),
-        "evaluator.yml",
-        "defaults.min_lifetimes: expected at least 2",
-    );
-    refused(
-        &format!("{SMALLEST}modules: {{m: {{min_lifetimes: 0}}}}\n"),
-        "evaluator.yml",
-        "modules.m.min_lifetimes",
-    );
+fn settings_that_do_not_go_together_are_refused_where_they_stand() {
+    let beside =
+        |text: &str, place: &str, expected: &str| refused(&format!("{SMALLEST}{text}\n"), place, expected);
+    beside("interval: 1ms", "evaluator.yml:2:11: ", "interval: expected at least 100ms");
+    beside("lookback: 1s", "evaluator.yml:2:11: ", "lookback: expected at least the interval");
+    beside("defaults: {min_lifetimes: 1}", "evaluator.yml:2:", "defaults.min_lifetimes: expected at least 2");
+    beside("modules:\n  m:\n    min_lifetimes: 0", "evaluator.yml:4:20: ", "modules.m.min_lifetimes");
+    beside("budget: {burst: 0}", "evaluator.yml:2:", "budget.burst: expected at least 1");
+    beside("listen: 0.0.0.0:9743", "evaluator.yml", "bearer_token_file: needed to listen on");
     refused(
         "store: {scrape: {targets: []}}\n",
-        "evaluator.yml",
+        "evaluator.yml:1:",
         "store.scrape.targets: expected at least one",
     );
-    refused("store: {}\n", "evaluator.yml", "exactly one of `prometheus` and `scrape`");
-    refused(
-        "store: {prometheus: {url: \"http://p:9090\"}}\n",
-        "evaluator.yml",
-        "runners.allow: expected the addresses",
+    refused("store: {}\n", "evaluator.yml:1:", "exactly one of `prometheus` and `scrape`");
+}
+
+#[test]
+fn a_prometheus_that_cannot_be_asked_is_refused() {
+    let check = |settings: &str, expected: &str| {
+        refused(&format!("store:\n  prometheus:\n    url: {settings}\n"), "evaluator.yml:", expected);
+    };
+    check("http://p:9090", "runners.allow: expected the addresses");
+    check("p:9090", "store.prometheus.url: expected an address such as");
+    check(
+        "http://p\n    tls_config: {cert_file: a}",
+        "store.prometheus.tls_config: expected cert_file and key_file",
     );
-    refused(
-        &format!("{SMALLEST}listen: 0.0.0.0:9743\n"),
-        "evaluator.yml",
-        "bearer_token_file: needed to listen on",
+    check(
+        "http://p\n    basic_auth: {username: u, password_file: f}\n    authorization: {credentials_file: f}",
+        "expected at most one of basic_auth and authorization",
     );
+}
+
+#[test]
+fn a_forced_dry_run_needs_no_allow_list() {
+    let text = "store: {prometheus: {url: \"http://p:9090\"}}\n";
+    assert!(Config::parse(Path::new("evaluator.yml"), text, true).unwrap().dry_run);
 }
 
 #[test]

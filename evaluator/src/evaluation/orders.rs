@@ -1,6 +1,9 @@
 //! Wishes → orders: admitted by the budget, given to the runners, verified by what the store then shows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{StreamExt as _, future::join_all, stream};
 use tracing::{info, warn};
@@ -94,10 +97,15 @@ impl Orders {
         outputs: &Outputs,
         now: Millis,
     ) {
+        self.budget.refill(&config.budget, now);
         let (waiting, wishes): (Vec<_>, Vec<_>) =
             wishes.into_iter().partition(|wish| self.is_unverified(wish));
         let mut decided: Vec<(Judgement, Action)> =
             waiting.into_iter().map(|wish| (wish, Action::AwaitingEffect)).collect();
+        // Series of others must not use up the budget of those that orders may go to.
+        let (wishes, foreign): (Vec<_>, Vec<_>) =
+            wishes.into_iter().partition(|wish| self.restarter.may_order(&wish.slot));
+        decided.extend(foreign.into_iter().map(|wish| (wish, Action::Ordered(Outcome::NotAllowed))));
         if let Some(hold) = hold {
             decided.extend(wishes.into_iter().map(|wish| (wish, Action::Held { hold: hold.name() })));
         } else {
@@ -129,10 +137,20 @@ impl Orders {
             by_module.entry(Arc::clone(&wish.slot.population.module)).or_default().push(wish);
         }
         let restarter = &self.restarter;
+        // A runner that did not answer is not asked again in this tick: one time-out must not become many.
+        let silent: &Mutex<HashSet<Arc<str>>> = &Mutex::default();
         let modules = by_module.into_values().map(|wishes| {
             stream::iter(wishes)
                 .map(|wish| async move {
+                    if silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&wish.slot.runner) {
+                        let message = "the runner did not answer another order of this tick".to_owned();
+                        return (wish, Outcome::NoAnswer { message });
+                    }
                     let outcome = restarter.restart(&wish.slot, wish.generation).await;
+                    if matches!(outcome, Outcome::NoAnswer { .. }) {
+                        let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
+                        silent.insert(Arc::clone(&wish.slot.runner));
+                    }
                     (wish, outcome)
                 })
                 .buffer_unordered(max_unavailable.max(1) as usize)

@@ -101,6 +101,15 @@ impl Lifetime {
         self.steps[0].bytes
     }
 
+    /// Whether its first sample tells what it started with: it came within a minute of the start, the longest
+    /// usual time between two scrapes. An instance that was old when it was first seen tells nothing of that.
+    #[must_use]
+    pub fn seen_from_start(&self) -> bool {
+        const FIRST_SAMPLE_WITHIN_MILLIS: i64 = 60_000;
+        let first = self.steps[0];
+        first.index == 0 && first.at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
+    }
+
     /// Its growth inside the window, oldest first; at least one step.
     #[must_use]
     pub fn steps(&self) -> &[Step] {

@@ -89,7 +89,7 @@ impl Budget {
         wishes.into_iter().map(|slot| self.admit_one(slot, now)).collect()
     }
 
-    /// Takes back what was admitted and not done: the runner was never asked.
+    /// Takes back what was admitted and not done: it was a dry run, or the runner put the order off.
     pub fn refund(&mut self, slot: &SlotId) {
         self.tokens += TOKEN;
         self.ordered_at.remove(slot);
@@ -119,7 +119,8 @@ impl Budget {
         self.tokens / TOKEN
     }
 
-    fn refill(&mut self, config: &BudgetConfig, now: Millis) {
+    /// Fills the budget up to `now`.
+    pub fn refill(&mut self, config: &BudgetConfig, now: Millis) {
         let burst = i64::from(config.burst) * TOKEN;
         let tokens = match self.refilled_at {
             None => burst,

@@ -1,4 +1,4 @@
-//! PURE: the sample of a population → how much memory its instances need (PAPER formulas 1 to 4).
+//! PURE: the sample of a population → how much memory its instances need (Nakagawa & Kushida 2021, formulas 1 to 4).
 //!
 //! Sums are kept as integers. They are exact, so mean and deviation depend on the set of lifetimes alone,
 //! never on the order in which a map or a fetch yields them.
@@ -96,7 +96,7 @@ impl Extend<u64> for MedianSample {
 
 impl Estimate {
     /// Upper end of the Student-t confidence interval of the **mean**: x̄ + t·sqrt(u²/m), in bytes
-    /// (PAPER formula 4).
+    /// (Nakagawa & Kushida 2021, formula 4).
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn confidence_upper_bytes(&self, level: ConfidenceLevel) -> f64 {

@@ -52,7 +52,8 @@ pub struct Learned {
     pub estimate: Option<Estimate>,
     /// The size above which instances are restarted, or why there is none.
     pub threshold: Threshold,
-    /// The least size that a start of this population was seen with: what a restart goes back to.
+    /// The least size that a start of this population was seen with: what a restart goes back to. None while
+    /// no lifetime was seen from its start.
     pub fresh_bytes: Option<u64>,
 }
 
@@ -75,8 +76,10 @@ impl Rule {
         let mut sample = MedianSample::default();
         let mut fresh_bytes: Option<u64> = None;
         for lifetime in lifetimes {
-            let first = lifetime.first_bytes();
-            fresh_bytes = Some(fresh_bytes.map_or(first, |least| least.min(first)));
+            if lifetime.seen_from_start() {
+                let first = lifetime.first_bytes();
+                fresh_bytes = Some(fresh_bytes.map_or(first, |least| least.min(first)));
+            }
             if lifetime.age_millis() >= min_age {
                 sample.push(lifetime.doubled_median());
             }

@@ -59,12 +59,13 @@ impl Verdict {
     }
 }
 
-/// Bytes that a restart of an instance of this size would give back.
+/// Bytes that a restart of an instance of this size would give back; all of them, at most, while nobody knows
+/// what a new one starts with.
 #[must_use]
 pub const fn reclaimable_bytes(bytes: u64, learned: &Learned) -> u64 {
     match learned.fresh_bytes {
         Some(fresh) => bytes.saturating_sub(fresh),
-        None => 0,
+        None => bytes,
     }
 }
 
@@ -186,6 +187,24 @@ mod tests {
         assert_eq!(verdicts(&rule, &[80_000], 100), [TooFewLifetimes]);
         rule.policy = Policy::None;
         assert_eq!(verdicts(&rule, &[80_000, 90_000], 100), [NoThreshold, AboveMaxBytes]);
+    }
+
+    #[test]
+    fn instances_that_were_large_when_first_seen_can_be_restarted() {
+        // Started an hour before the first sample, and never smaller since.
+        let window = Window::ending_at(Millis(7_200_000), 1_000_000_000);
+        let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
+        let slot = SlotId { population, runner: Arc::from("r"), replica: 0 };
+        let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
+        let mut history = History::default();
+        history.observe(&slot, window, [sample(3_600_000), sample(7_200_000)]);
+        let lifetime = history.slot(&slot).unwrap().newest().unwrap();
+        let mut rule = rule();
+        rule.guard_rails.max_bytes = Some(ByteCount(80_000));
+        rule.guard_rails.min_reclaim = ByteCount(50_000);
+        let learned = rule.learn([lifetime].into_iter());
+        assert_eq!(learned.fresh_bytes, None);
+        assert_eq!(judge(&rule, &learned, lifetime, Millis(7_200_000)), AboveMaxBytes);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod xor_chunk;
 
 use std::collections::BTreeMap;
 
-use ebb_service::units::Span;
+use ebb_service::{config_file::Refusal, units::Span};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -56,6 +56,25 @@ pub struct PrometheusConfig {
     /// Certificates.
     #[serde(default)]
     pub tls_config: TlsConfig,
+}
+
+impl PrometheusConfig {
+    /// Checks what concerns more than one field, or more than a field's type.
+    pub(crate) fn validate(&self) -> Result<(), Refusal> {
+        let refused =
+            |field: &str, message: &str| Err(Refusal::new(format!("store.prometheus.{field}"), message));
+        match reqwest::Url::parse(&self.url) {
+            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => {}
+            _ => return refused("url", "expected an address such as http://prometheus:9090"),
+        }
+        if self.basic_auth.is_some() && self.authorization.is_some() {
+            return refused("authorization", "expected at most one of basic_auth and authorization");
+        }
+        if self.tls_config.cert_file.is_some() != self.tls_config.key_file.is_some() {
+            return refused("tls_config", "expected cert_file and key_file together, or neither");
+        }
+        Ok(())
+    }
 }
 
 const fn default_timeout() -> Span {
@@ -120,7 +139,11 @@ impl Prometheus {
         match remote_read::read(&self.client, &self.matchers, from, to, sink).await {
             Err(remote_read::ReadError::Unsupported(answer)) => {
                 info!(answer, "the server has no remote read of streamed chunks; bootstrapping by queries");
-                self.bootstrap_by_queries(from, to, sink).await
+                let timeout = self.client.bootstrap_timeout();
+                let attempt = format!("bootstrap by queries at {}", self.client.url());
+                tokio::time::timeout(timeout, self.bootstrap_by_queries(from, to, sink))
+                    .await
+                    .unwrap_or(Err(StoreError::Timeout { attempt, timeout }))
             }
             Err(remote_read::ReadError::Store(error)) => Err(error),
             Ok(fetched) => Ok(fetched),

@@ -33,6 +33,9 @@ const fn default_timeout() -> Span {
 /// The largest answer that is read: some 400,000 instances.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
+/// Slots are remembered up to this many times the series of the newest answers.
+const SLOTS_OVER_SERIES: usize = 4;
+
 /// The runners themselves.
 #[derive(Debug)]
 pub struct Scrape {
@@ -72,6 +75,10 @@ impl Scrape {
             return Err(StoreError::NoTarget { targets: self.targets.len(), first });
         }
         readings.join(&self.slots, sink);
+        // Slots that come and go must not fill the memory.
+        if self.slots.len() > SLOTS_OVER_SERIES * fetched.series.max(256) {
+            self.slots = Slots::default();
+        }
         Ok(fetched)
     }
 }

@@ -76,6 +76,10 @@ impl Slots {
         number
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     pub(super) fn id(&self, number: usize) -> &SlotId {
         &self.ids[number]
     }

@@ -1,4 +1,4 @@
-//! PURE: restart above the upper end of a Student-t interval (PAPER, "Estimation").
+//! PURE: restart above the upper end of a Student-t interval (Nakagawa & Kushida 2021).
 
 use serde::{Deserialize, Serialize};
 
