@@ -2,7 +2,13 @@
 
 use std::{collections::HashSet, fs};
 
-use ebb_testbed::{evaluator::Evaluator, http, runner::Runner, wait};
+use ebb_testbed::{
+    evaluator::Evaluator,
+    http,
+    prometheus::{Major, Prometheus},
+    runner::Runner,
+    wait,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -77,7 +83,9 @@ async fn refused(evaluator: &Evaluator, runner: &Runner, outcome: &str) {
 #[tokio::test]
 async fn two_evaluators_restart_every_generation_at_most_once() {
     let runner = Runner::start(&support::leaky(8)).await;
-    let store = support::scrape_store(&[&runner.address]);
+    // Both read the same samples, up to a second old: the later one orders what is restarted already.
+    let prometheus = Prometheus::start(Major::Three, &[&runner.address]).await;
+    let store = support::prometheus_store(&prometheus.url);
     let config = support::evaluator(&store, &[&runner.address], "");
     let first = Evaluator::start(&config).await;
     let second = Evaluator::start(&config).await;
