@@ -36,6 +36,8 @@ pub struct Sample {
 pub struct History {
     populations: BTreeMap<Population, HashMap<SlotId, Slot>>,
     newest_sample: Option<Millis>,
+    /// The window's start at the last [`History::forget_before`]; it moves once in many ticks.
+    forgotten_before: Option<Millis>,
 }
 
 /// What one slot has seen: the lifetimes that are over and the newest one.
@@ -67,8 +69,11 @@ impl History {
         taken
     }
 
-    /// Forgets every sample before the window.
+    /// Forgets every sample before the window. None comes in again: [`History::observe`] takes none from there.
     pub fn forget_before(&mut self, window: Window) {
+        if self.forgotten_before.replace(window.start()) == Some(window.start()) {
+            return;
+        }
         for slots in self.populations.values_mut() {
             slots.retain(|_, slot| slot.forget_before(window));
         }

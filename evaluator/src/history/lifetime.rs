@@ -37,6 +37,9 @@ pub struct Lifetime {
     samples: u32,
     last_at: Millis,
     end: Option<End>,
+    /// Of a lifetime that is over: its [`Lifetime::doubled_median`]. Most lifetimes are over, and every tick
+    /// asks all of them.
+    settled_median: u64,
 }
 
 impl Lifetime {
@@ -47,6 +50,7 @@ impl Lifetime {
             samples: 1,
             last_at: sample.at,
             end: None,
+            settled_median: 0,
         }
     }
 
@@ -65,6 +69,7 @@ impl Lifetime {
     pub(super) fn finish(&mut self, end: End) {
         self.end = Some(end);
         self.steps.shrink_to_fit();
+        self.settled_median = self.sought_median();
     }
 
     /// Cuts off the samples before the window; `false` when none is left.
@@ -74,7 +79,13 @@ impl Lifetime {
         }
         let outside = self.steps.partition_point(|step| !window.contains(step.at));
         self.steps.drain(..outside);
-        !self.steps.is_empty()
+        if self.steps.is_empty() {
+            return false;
+        }
+        if self.end.is_some() {
+            self.settled_median = self.sought_median();
+        }
+        true
     }
 
     /// The start that began it.
@@ -138,6 +149,10 @@ impl Lifetime {
     /// median of an even number of samples lies between two of them.
     #[must_use]
     pub fn doubled_median(&self) -> u64 {
+        if self.end.is_some() { self.settled_median } else { self.sought_median() }
+    }
+
+    fn sought_median(&self) -> u64 {
         let first = self.steps[0].index;
         let count = self.samples - first;
         self.nth(first + (count - 1) / 2) + self.nth(first + count / 2)

@@ -123,6 +123,18 @@ impl Readings {
         *fetched.refused_samples.entry(refused).or_default() += 1;
     }
 
+    /// Forgets what was read, not the room that a tick's answer takes.
+    pub(super) fn clear(&mut self) {
+        /// More than a tick's samples of a series; an hour's, of a bootstrap, are not kept room for.
+        const ROOM: usize = 16;
+        for slot in &mut self.slots {
+            slot.memory.clear();
+            slot.memory.shrink_to(ROOM);
+            slot.starts.clear();
+            slot.starts.shrink_to(ROOM);
+        }
+    }
+
     /// Gives every slot's samples to `sink`: one for each moment at which both gauges were read.
     pub(super) fn join(&self, slots: &Slots, sink: &mut super::Sink<'_>) {
         let mut samples = Vec::new();

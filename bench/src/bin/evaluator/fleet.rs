@@ -12,46 +12,58 @@ const PAGE_BYTES: u64 = 65_536;
 
 /// How instances of a module behave.
 struct Module {
+    /// Its instances, of every ten of the fleet.
+    share: u64,
     name: &'static str,
     digest: &'static str,
     fresh_pages: u64,
     /// Mean time from one growth to the next.
     growth_every_seconds: f64,
     growth_pages_max: u64,
+    /// Where an instance has what it needs and grows no more; a leak has no such point.
+    pages_needed: u64,
     lifetime_hours_mean: f64,
 }
 
 const MODULES: [Module; 4] = [
     Module {
+        share: 3,
         name: "cache",
         digest: "9c1f04a7be23",
         fresh_pages: 64,
-        growth_every_seconds: 1800.0,
+        growth_every_seconds: 600.0,
         growth_pages_max: 32,
+        pages_needed: 512,
         lifetime_hours_mean: 20.0,
     },
     Module {
+        share: 1,
         name: "leaky",
         digest: "2fd4e1c67a2d",
         fresh_pages: 18,
         growth_every_seconds: 300.0,
         growth_pages_max: 8,
+        pages_needed: u64::MAX,
         lifetime_hours_mean: 8.0,
     },
     Module {
+        share: 3,
         name: "steady",
         digest: "e5b0c44298fc",
         fresh_pages: 160,
-        growth_every_seconds: 36_000.0,
+        growth_every_seconds: 1200.0,
         growth_pages_max: 2,
-        lifetime_hours_mean: 60.0,
+        pages_needed: 164,
+        lifetime_hours_mean: 30.0,
     },
     Module {
+        share: 3,
         name: "worker",
         digest: "77d5a1c3f09e",
         fresh_pages: 32,
         growth_every_seconds: 900.0,
         growth_pages_max: 16,
+        pages_needed: 160,
         lifetime_hours_mean: 14.0,
     },
 ];
@@ -95,13 +107,22 @@ impl Fleet {
 
 impl Slot {
     fn new(number: u64, at: i64, seed: u64) -> Self {
-        let modules = MODULES.len() as u64;
-        let place = number / modules;
+        // Modules are dealt out within each ten, and tens to the runners.
+        let mut place = number % 10;
+        let mut module = &MODULES[0];
+        for candidate in &MODULES {
+            module = candidate;
+            if place < candidate.share {
+                break;
+            }
+            place -= candidate.share;
+        }
+        let ten = number / 10;
         let runners = RUNNERS.unsigned_abs();
         let mut slot = Self {
-            runner: (place % runners).cast_signed(),
-            replica: place / runners,
-            module: &MODULES[usize::try_from(number % modules).expect("there are few modules")],
+            runner: (ten % runners).cast_signed(),
+            replica: ten / runners * module.share + place,
+            module,
             random: StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number)),
             started_at: 0,
             ends_at: 0,
@@ -131,7 +152,8 @@ impl Slot {
             self.start(self.ends_at);
         }
         while self.grows_at <= at {
-            self.pages += self.random.random_range(1..=self.module.growth_pages_max);
+            let grown = self.pages + self.random.random_range(1..=self.module.growth_pages_max);
+            self.pages = grown.min(self.module.pages_needed).max(self.pages);
             self.grows_at += self.waiting_millis(self.module.growth_every_seconds);
         }
         Reading {

@@ -1,9 +1,9 @@
 //! The HTTP API's JSON: raw samples of a time span by one instant query with a range selector.
 //!
 //! Labels are most of an answer's bytes and the same in every one, so each label set is parsed once and
-//! then recognised by its text.
+//! then recognised by its text: where answers keep their order, by comparing it with the one expected next.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
@@ -16,13 +16,25 @@ use super::{
     Fetched, Sink, StoreError,
     client::Client,
 };
-use crate::units::Millis;
+use crate::units::{Millis, SlotId};
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     slots: Slots,
-    known: HashMap<Box<str>, Option<(Gauge, usize)>>,
+    /// In the order in which they were first seen: Prometheus sorts its answers.
+    known: Vec<Known>,
+    /// Where a label set stands in `known`.
+    places: HashMap<Arc<str>, usize>,
+    /// Emptied after each answer; kept for its room.
+    readings: Readings,
+}
+
+/// A label set, and what it names: a gauge of a slot, or nothing.
+#[derive(Debug)]
+struct Known {
+    labels: Arc<str>,
+    series: Option<(Gauge, usize)>,
 }
 
 /// Label sets are remembered up to this many times those of the newest answer; then all are forgotten,
@@ -59,17 +71,20 @@ impl Query {
             *self = Self::default();
         }
         let mut fetched = Fetched::default();
-        let mut readings = Readings::default();
+        let mut expected = 0;
         for series in result {
-            let Some((gauge, slot)) = self.series(series.metric.get()) else { continue };
+            let place = self.place(series.metric.get(), expected);
+            expected = place + 1;
+            let Some((gauge, slot)) = self.known[place].series else { continue };
             fetched.series += 1;
             for (at, value) in series.values.0 {
                 if at > from {
-                    readings.push(gauge, slot, at, value, &mut fetched);
+                    self.readings.push(gauge, slot, at, value, &mut fetched);
                 }
             }
         }
-        readings.join(&self.slots, sink);
+        self.readings.join(&self.slots, sink);
+        self.readings.clear();
         Ok(fetched)
     }
 
@@ -97,19 +112,30 @@ impl Query {
         parse::<Values>(&attempt, &body).map(|values| values.data)
     }
 
-    fn series(&mut self, labels: &str) -> Option<(Gauge, usize)> {
-        if let Some(series) = self.known.get(labels) {
-            return *series;
+    /// Where `labels` stand in `known`, which is most often the `expected` place.
+    fn place(&mut self, labels: &str, expected: usize) -> usize {
+        if self.known.get(expected).is_some_and(|known| *known.labels == *labels) {
+            return expected;
         }
-        let parsed: HashMap<String, String> = serde_json::from_str(labels).ok()?;
-        let mut found = Labels::default();
-        for (label, value) in &parsed {
-            found.set(label, value);
+        if let Some(place) = self.places.get(labels) {
+            return *place;
         }
-        let series = found.parse().map(|(gauge, slot)| (gauge, self.slots.number(slot)));
-        self.known.insert(labels.into(), series);
-        series
+        let place = self.known.len();
+        let series = parse_labels(labels).map(|(gauge, slot)| (gauge, self.slots.number(slot)));
+        let labels: Arc<str> = labels.into();
+        self.known.push(Known { labels: Arc::clone(&labels), series });
+        self.places.insert(labels, place);
+        place
     }
+}
+
+fn parse_labels(labels: &str) -> Option<(Gauge, SlotId)> {
+    let parsed: HashMap<String, String> = serde_json::from_str(labels).ok()?;
+    let mut found = Labels::default();
+    for (label, value) in &parsed {
+        found.set(label, value);
+    }
+    found.parse()
 }
 
 fn parse<'a, T: Deserialize<'a>>(attempt: &str, body: &'a [u8]) -> Result<T, StoreError> {
@@ -201,5 +227,34 @@ impl<'de> Deserialize<'de> for Number {
             }
         }
         deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(replica: &str) -> String {
+        format!(
+            r#"{{"__name__":"wasm_linear_memory_bytes","digest":"d","instance":"i","module":"m","replica":"{replica}"}}"#
+        )
+    }
+
+    #[test]
+    fn a_label_set_is_recognised_wherever_it_stands_in_an_answer() {
+        let mut query = Query::default();
+        let mut slots_of = |replicas: &[&str]| {
+            let mut expected = 0;
+            let place_of = |replica: &&str| {
+                let place = query.place(&labels(replica), expected);
+                expected = place + 1;
+                query.known[place].series.map(|(_, slot)| query.slots.id(slot).replica)
+            };
+            replicas.iter().map(place_of).collect::<Vec<_>>()
+        };
+        assert_eq!(slots_of(&["0", "2", "3"]), [Some(0), Some(2), Some(3)]);
+        assert_eq!(slots_of(&["0", "1", "2", "3"]), [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(slots_of(&["3", "no slot", "0"]), [Some(3), None, Some(0)]);
+        assert_eq!(query.known.len(), 5);
     }
 }
