@@ -21,6 +21,9 @@
 //! **A tick** is measured with `interval: 2s` and `overlap: 28s`, so that its query spans the same 30 s as with
 //! the defaults (10 s and 20 s) and more ticks fit into the run. What Prometheus spends anyway, most of it on
 //! ingesting scrapes, is measured before and after without an evaluator and subtracted.
+//!
+//! At 10,000 instances about three quarters of a tick is Prometheus selecting 20,000 series, which no form of
+//! the query avoids that reads both gauges: remote read costs it twice as much, an instant query a quarter less.
 
 mod block;
 mod feed;
