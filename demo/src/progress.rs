@@ -32,7 +32,12 @@ impl Screen {
             print!("\x1b[{}A\x1b[J", self.lines_drawn);
         }
         self.lines_drawn = picture.lines().count();
-        print!("{picture}");
+        if self.on_terminal {
+            // Without wrapping, so that a line of the picture is one of the terminal.
+            print!("\x1b[?7l{picture}\x1b[?7h");
+        } else {
+            print!("{picture}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     restart::Outcome,
-    rule::{budget::Admission, verdict::Verdict},
+    rule::{budget::Limit, verdict::Verdict},
     units::{Generation, Millis, SlotId},
 };
 
@@ -57,7 +57,7 @@ pub enum Action {
     /// The budget put it off.
     Postponed {
         /// By which limit.
-        limit: Admission,
+        limit: Limit,
     },
     /// A restart of it was ordered; its effect is not seen yet.
     AwaitingEffect,
@@ -83,10 +83,7 @@ impl Action {
             Self::Ordered(outcome) => outcome.name(),
             Self::DryRun => "dry_run",
             Self::Held { .. } => "held",
-            Self::Postponed { limit: Admission::RateLimited } => "rate_limited",
-            Self::Postponed { limit: Admission::CoolingDown } => "cooling_down",
-            Self::Postponed { limit: Admission::ModuleSuspended } => "module_suspended",
-            Self::Postponed { limit: Admission::Admitted } => "admitted",
+            Self::Postponed { limit } => limit.name(),
             Self::AwaitingEffect => "awaiting_effect",
         }
     }
@@ -167,52 +164,69 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Inner {
     decisions: VecDeque<Decision>,
-    newest_of: HashMap<SlotId, u64>,
+    newest_of: HashMap<SlotId, Newest>,
     next_id: u64,
+}
+
+/// A slot's newest decision. It outlives the decision itself, so that thousands of decisions that repeat
+/// themselves at every tick do not take each other for new.
+#[derive(Debug)]
+struct Newest {
+    id: u64,
+    generation: Generation,
+    verdict: Verdict,
+    action: Action,
+    last_at: Millis,
 }
 
 /// How many decisions are kept.
 const DECISIONS_MAX: usize = 1000;
 
+/// A decision that was not made again for this long is made anew the next time.
+const FORGOTTEN_AFTER_MILLIS: i64 = 600_000;
+
 impl Journal {
     /// Records a decision. One that repeats the slot's newest is counted there
     /// instead, so that a dry run or a hold of hours does not push everything else out.
-    pub fn record(
-        &self,
-        judgement: Judgement,
-        explanation: impl FnOnce() -> String,
-        action: Action,
-        now: Millis,
-    ) -> Recorded {
+    pub fn record(&self, judgement: Judgement, explanation: String, action: Action, now: Millis) -> Recorded {
         let mut inner = self.lock();
-        if let Some(id) = inner.newest_of.get(&judgement.slot).copied()
-            && let Some(newest) = inner.get_mut(id)
-            && newest.judgement.generation == judgement.generation
-            && newest.judgement.verdict == judgement.verdict
+        if let Some(newest) = inner.newest_of.get_mut(&judgement.slot)
+            && (newest.generation, newest.verdict) == (judgement.generation, judgement.verdict)
             && newest.action == action
         {
             newest.last_at = now;
-            newest.repeated += 1;
+            let id = newest.id;
+            if let Some(decision) = inner.get_mut(id) {
+                decision.last_at = now;
+                decision.repeated += 1;
+            }
             return Recorded::Again(id);
         }
         inner.next_id += 1;
         let id = inner.next_id;
-        inner.newest_of.insert(judgement.slot.clone(), id);
+        let newest = Newest {
+            id,
+            generation: judgement.generation,
+            verdict: judgement.verdict,
+            action: action.clone(),
+            last_at: now,
+        };
+        inner.newest_of.insert(judgement.slot.clone(), newest);
         inner.decisions.push_back(Decision {
             id,
             at: now,
             last_at: now,
             repeated: 1,
             judgement,
-            explanation: explanation(),
+            explanation,
             action,
             effect: None,
         });
-        if inner.decisions.len() > DECISIONS_MAX
-            && let Some(oldest) = inner.decisions.pop_front()
-            && inner.newest_of.get(&oldest.judgement.slot) == Some(&oldest.id)
-        {
-            inner.newest_of.remove(&oldest.judgement.slot);
+        if inner.decisions.len() > DECISIONS_MAX {
+            inner.decisions.pop_front();
+        }
+        if inner.newest_of.len() > 2 * DECISIONS_MAX {
+            inner.newest_of.retain(|_, newest| now.since(newest.last_at) < FORGOTTEN_AFTER_MILLIS);
         }
         Recorded::New(id)
     }
@@ -268,19 +282,32 @@ mod tests {
     fn a_decision_that_repeats_itself_is_counted_not_kept_again() {
         let journal = Journal::default();
         for tick in 0..3 {
-            journal.record(judgement(0, 1), String::new, Action::DryRun, Millis(tick));
+            journal.record(judgement(0, 1), String::new(), Action::DryRun, Millis(tick));
         }
-        journal.record(judgement(0, 2), String::new, Action::DryRun, Millis(3));
+        journal.record(judgement(0, 2), String::new(), Action::DryRun, Millis(3));
         let found: Vec<_> =
             journal.newest(9, |_| true).iter().map(|d| (d.id, d.repeated, d.at.0, d.last_at.0)).collect();
         assert_eq!(found, [(2, 1, 3, 3), (1, 3, 0, 2)]);
     }
 
     #[test]
+    fn decisions_that_are_no_longer_kept_still_repeat_themselves() {
+        let journal = Journal::default();
+        for tick in 0..3 {
+            let new = (0..1500)
+                .map(|replica| {
+                    journal.record(judgement(replica, 1), String::new(), Action::DryRun, Millis(tick))
+                })
+                .filter(|recorded| matches!(recorded, Recorded::New(_)));
+            assert_eq!(new.count(), if tick == 0 { 1500 } else { 0 });
+        }
+    }
+
+    #[test]
     fn the_oldest_decisions_are_forgotten_first() {
         let journal = Journal::default();
         for replica in 0..1500 {
-            journal.record(judgement(replica, 1), String::new, Action::DryRun, Millis(0));
+            journal.record(judgement(replica, 1), String::new(), Action::DryRun, Millis(0));
         }
         let kept = journal.newest(usize::MAX, |_| true);
         assert_eq!((kept.len(), kept[0].id, kept[999].id), (1000, 1500, 501));

@@ -17,11 +17,11 @@ use crate::{
     history::{History, Slot, Window},
     metrics::Metrics,
     rule::{
-        hold::{Hold, Limits, Watch},
+        hold::{Hold, Limits, Seen, Watch},
         policy::{Learned, Rule, Threshold},
         verdict::{self, Verdict, judge},
     },
-    store::{Scrape, Store, StoreError, prometheus::Prometheus},
+    store::{Fetched, Scrape, Store, StoreError, prometheus::Prometheus},
     units::{Millis, Population, SlotId},
     view::{Board, PopulationView, View},
 };
@@ -71,13 +71,13 @@ impl Evaluator {
         })
     }
 
-    /// Goes on with another config. What was ordered stays known; what was fetched, unless the store is another
-    /// or more of it counts.
+    /// Goes on with another config. What was ordered stays known; what was fetched, unless the store or the
+    /// lookback is another.
     ///
     /// # Errors
     /// As [`Evaluator::new`]; everything then stays as it was.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
-        if config.store != self.config.store || config.lookback > self.config.lookback {
+        if config.store != self.config.store || config.lookback != self.config.lookback {
             self.store = store(&config)?;
             self.history = History::default();
             self.watch = Watch::default();
@@ -92,12 +92,12 @@ impl Evaluator {
     pub async fn tick(&mut self, now: Millis) {
         let timer = self.outputs.metrics.start_tick();
         let window = Window::ending_at(now, self.config.lookback.as_millis());
-        let fault = self.fetch(window, now).await.err();
+        let answer = self.fetch(window, now).await;
         timer.step("fetch");
         self.history.forget_before(window);
         let (populations, instances) = self.assess(now);
         timer.step("judge");
-        let hold = self.hold(fault, instances.len(), now);
+        let hold = self.hold(answer, instances.len(), now);
         self.orders.verify(&self.config, &self.history, &self.outputs, now);
         let wishes = wishes(&instances);
         self.orders.decide(&self.config, &populations, wishes, hold.as_ref(), &self.outputs, now).await;
@@ -106,7 +106,7 @@ impl Evaluator {
     }
 
     /// Takes in what the store has got since the last tick; since the lookback at first.
-    async fn fetch(&mut self, window: Window, now: Millis) -> Result<(), StoreError> {
+    async fn fetch(&mut self, window: Window, now: Millis) -> Result<Fetched, StoreError> {
         let from = self.fetch_from(window);
         let history = &mut self.history;
         let mut samples_new = 0;
@@ -126,7 +126,7 @@ impl Evaluator {
         debug!(series = fetched.series, samples = samples_new, "fetched");
         self.outputs.metrics.fetched(samples_new, &fetched);
         self.fetched_until = Some(now);
-        Ok(())
+        Ok(fetched)
     }
 
     /// The moment after which samples may be unknown. Measured from the newest sample rather than from this
@@ -182,20 +182,22 @@ impl Evaluator {
         }
     }
 
-    fn hold(&mut self, fault: Option<StoreError>, living: usize, now: Millis) -> Option<Hold> {
+    fn hold(&mut self, answer: Result<Fetched, StoreError>, living: usize, now: Millis) -> Option<Hold> {
         let limits = Limits {
             stale_after_millis: self.config.stale_after_millis(),
             clock_skew_millis: self.config.hold.clock_skew.as_millis(),
             series_drop: self.config.hold.series_drop.0,
             series_drop_window_millis: self.config.hold.series_drop_window.as_millis(),
         };
-        let doubt = self.watch.doubt(&limits, self.history.newest_sample(), living, now);
-        let hold = match fault {
-            Some(error) => {
+        let server_time = answer.as_ref().ok().and_then(|fetched| fetched.server_time);
+        let seen = Seen { newest_sample: self.history.newest_sample(), server_time, living };
+        let doubt = self.watch.doubt(&limits, seen, now);
+        let hold = match answer {
+            Err(error) => {
                 let message = ebb_service::logging::Chain(&error).to_string();
                 Some(Hold::StoreFault { fault: error.hold_reason(), message })
             }
-            None => doubt,
+            Ok(_) => doubt,
         };
         if let Some(hold) = &hold {
             warn!(reason = hold.name(), "holding all restarts: {hold}");

@@ -56,16 +56,18 @@ impl History {
         window: Window,
         samples: impl IntoIterator<Item = Sample>,
     ) -> usize {
-        let slots = match self.populations.get_mut(&slot.population) {
-            Some(slots) => slots,
-            None => self.populations.entry(slot.population.clone()).or_default(),
-        };
-        let entry = match slots.get_mut(slot) {
-            Some(entry) => entry,
-            None => slots.entry(slot.clone()).or_default(),
-        };
-        let taken = samples.into_iter().filter(|sample| entry.observe(window, *sample)).count();
-        self.newest_sample = self.newest_sample.max(entry.watermark());
+        let samples = samples.into_iter();
+        if let Some(seen) = self.populations.get_mut(&slot.population).and_then(|slots| slots.get_mut(slot)) {
+            let taken = samples.filter(|sample| seen.observe(window, *sample)).count();
+            self.newest_sample = self.newest_sample.max(seen.watermark());
+            return taken;
+        }
+        let mut seen = Slot::default();
+        let taken = samples.filter(|sample| seen.observe(window, *sample)).count();
+        if taken > 0 {
+            self.newest_sample = self.newest_sample.max(seen.watermark());
+            self.populations.entry(slot.population.clone()).or_default().insert(slot.clone(), seen);
+        }
         taken
     }
 

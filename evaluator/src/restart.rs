@@ -36,6 +36,11 @@ pub enum Outcome {
     },
     /// The runner wants another token (401, 403).
     Unauthorized,
+    /// The token file cannot be used; the runner was not asked.
+    NoCredentials {
+        /// Which file, and why.
+        message: String,
+    },
     /// The runner's address is not on the allow list; it was not asked.
     NotAllowed,
     /// There was no answer; the restart may or may not have happened.
@@ -68,7 +73,7 @@ fn generation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Gener
 
 impl Outcome {
     /// Every outcome's name, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "restarted",
         "generation_gone",
         "unknown_replica",
@@ -76,6 +81,7 @@ impl Outcome {
         "runner_busy",
         "could_not_start",
         "unauthorized",
+        "no_credentials",
         "not_allowed",
         "no_answer",
         "unexpected",
@@ -92,6 +98,7 @@ impl Outcome {
             Self::RunnerBusy => "runner_busy",
             Self::CouldNotStart { .. } => "could_not_start",
             Self::Unauthorized => "unauthorized",
+            Self::NoCredentials { .. } => "no_credentials",
             Self::NotAllowed => "not_allowed",
             Self::NoAnswer { .. } => "no_answer",
             Self::Unexpected { .. } => "unexpected",
@@ -156,7 +163,7 @@ impl Restarter {
         if let Some(path) = &self.token_file {
             match BearerToken::from_file(path) {
                 Ok(token) => request = request.bearer_auth(token.reveal()),
-                Err(error) => return Outcome::NoAnswer { message: Chain(&error).to_string() },
+                Err(error) => return Outcome::NoCredentials { message: Chain(&error).to_string() },
             }
         }
         let answer = async {

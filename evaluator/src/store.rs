@@ -27,6 +27,8 @@ pub type Sink<'a> = dyn FnMut(&SlotId, &[Sample]) + Send + 'a;
 /// What an answer said besides samples.
 #[derive(Debug, Default)]
 pub struct Fetched {
+    /// The time at the server when it answered, to the second, if it told.
+    pub server_time: Option<Millis>,
     /// Series of either gauge in the answer.
     pub series: usize,
     /// Samples refused: values that are no sizes or no times, by the reason.

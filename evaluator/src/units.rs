@@ -86,6 +86,24 @@ impl fmt::Display for Population {
     }
 }
 
+impl Population {
+    /// The population of a module and a digest as labels tell them. `None` unless they are what a runner
+    /// accepts and makes: a module's name goes into the path of an order, where another character could turn
+    /// the order into a different one.
+    #[must_use]
+    pub fn from_labels(module: &str, digest: &str) -> Option<Self> {
+        const MODULE_BYTES_MAX: usize = 63;
+        let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        let inner = |byte: u8| letter(byte) || byte.is_ascii_digit() || byte == b'-';
+        let is_module = module.bytes().next().is_some_and(letter)
+            && module.bytes().all(inner)
+            && module.len() <= MODULE_BYTES_MAX;
+        let is_digest =
+            (1..=64).contains(&digest.len()) && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_module && is_digest).then(|| Self { module: module.into(), digest: digest.into() })
+    }
+}
+
 /// A place where instances of one population live one after another: a replica on one runner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SlotId {
@@ -197,6 +215,24 @@ mod tests {
             let text = format!("{}", millis as f64 / 1000.0);
             assert_eq!(Generation::from_start_time(text.parse().unwrap()), Some(Generation(millis)));
         }
+    }
+
+    #[test]
+    fn only_labels_that_a_runner_makes_name_a_population() {
+        let check = |module: &str, digest: &str, named: bool| {
+            assert_eq!(Population::from_labels(module, digest).is_some(), named, "{module:?} {digest:?}");
+        };
+        check("leaky", "0123456789ab", true);
+        check("_a-1", "d", true);
+        check(&"a".repeat(63), "d", true);
+        check(&"a".repeat(64), "d", false);
+        for module in
+            ["", "1a", "-a", "a/b", "../../../-/reload?", "victim/3/restart?", "a b", "a%2f", "a\"b", "ä"]
+        {
+            check(module, "d", false);
+        }
+        check("leaky", "", false);
+        check("leaky", "not hex", false);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Format {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter(|range| !range.replace(' ', "").contains("q=0,") && !range.trim_end().ends_with("q=0"))
+            .filter(|range| !is_refused(range))
             .any(|range| range.trim_start().starts_with("application/openmetrics-text"));
         if accepts_openmetrics { Self::OpenMetrics } else { Self::Text }
     }
@@ -40,6 +40,12 @@ impl Format {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
+}
+
+/// Whether a media range has a quality of 0: it is listed as not acceptable.
+fn is_refused(range: &str) -> bool {
+    let quality = range.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+    quality.and_then(|quality| quality.trim().parse::<f32>().ok()) == Some(0.0)
 }
 
 /// Writes every metric of `registry` in `format`. `capacity` is a guess of the length in bytes, best
@@ -128,6 +134,7 @@ mod tests {
         );
         check("text/plain, application/openmetrics-text; version=1.0.0", Format::OpenMetrics);
         check("application/openmetrics-text;q=0", Format::Text);
+        check("application/openmetrics-text; q=0.0, */*", Format::Text);
         check("text/plain;version=0.0.4", Format::Text);
         check("*/*", Format::Text);
     }

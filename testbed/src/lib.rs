@@ -21,11 +21,31 @@ pub mod prometheus;
 pub mod runner;
 pub mod wait;
 
-use std::net::TcpListener;
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
-/// `127.0.0.1:PORT` with a port that nobody listens on.
+/// Below the range out of which systems choose ports for whoever connects somewhere.
+const PORTS: std::ops::Range<u32> = 12_000..32_000;
+
+/// `127.0.0.1:PORT` with a port that nobody listens on, that no other call of this process gets, and that no
+/// connection takes in the meantime.
+///
+/// # Panics
+/// When all ports are taken.
 #[must_use]
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address").to_string()
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Processes that run side by side begin at different places.
+    let first = std::process::id().wrapping_mul(97);
+    for _ in PORTS {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + first.wrapping_add(call) % (PORTS.end - PORTS.start);
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+    panic!("every port from {} to {} is taken", PORTS.start, PORTS.end);
 }

@@ -31,6 +31,9 @@ async fn spinning_trapping_exiting_and_greedy_guests_leave_the_others_alone() {
         let labels = [format!("module=\"{guest}\"")];
         assert_eq!(scrape.sum("wasm_instance_up", &[&labels[0]]), 0.0, "{guest} cannot start");
         assert!(scrape.values("wasm_linear_memory_bytes", &[&labels[0]]).is_empty(), "{guest} has no memory");
+        let said = runner.instance(guest, 0).await["last_end"].as_str().unwrap_or_default().to_owned();
+        let expected = if guest == "trap-at-start" { "unreachable" } else { "memory" };
+        assert!(said.contains(expected), "{guest}: {said:?} says {expected}");
     }
     // The limit of 16 MiB is what the greedy guest got, less than a page.
     let greedy = scrape.one("wasm_linear_memory_bytes", &["module=\"greedy\""]).unwrap();
@@ -40,6 +43,7 @@ async fn spinning_trapping_exiting_and_greedy_guests_leave_the_others_alone() {
     let spinning = runner.instance("spin", 0).await["generation"].clone();
     assert_eq!(runner.restart("spin", 0).send().await.unwrap().status(), 200);
     assert_ne!(runner.instance("spin", 0).await["generation"], spinning);
+    let scrape = runner.scrape().await;
     assert_eq!(scrape.sum("wasm_instance_restarts_total", &["module=\"steady\""]), 0.0);
     for replica in 0..3 {
         assert!(generation(replica).await.is_u64());

@@ -1,6 +1,6 @@
 //! An evaluator that is killed knows the same afterwards: everything it knows is in the store.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use ebb_testbed::{
     evaluator::Evaluator,
@@ -41,6 +41,10 @@ async fn is_the_same_after_a_kill(major: Major) {
         (restarted >= 2.0).then_some(())
     })
     .await;
+    let orders = orders_done(&evaluator.process.log());
+    assert!(orders.len() >= 7, "{orders:?}");
+    let once: HashSet<_> = orders.iter().collect();
+    assert_eq!(once.len(), orders.len(), "both evaluators together restarted a generation twice: {orders:?}");
 
     // With the runner gone no more samples come, and what was learned stands still.
     runner.process.kill();
@@ -66,6 +70,19 @@ async fn is_the_same_after_a_kill(major: Major) {
     .await;
     assert!(by_queries.process.log().contains("bootstrapping by queries"), "{}", by_queries.process.log());
     assert_eq!(before, learned_by_queries);
+}
+
+/// Slot and generation of every restart that was done, by both evaluators: they write into one log.
+fn orders_done(log: &str) -> Vec<(String, String)> {
+    let field = |line: &str, name: &str, end: &str| {
+        let (_, rest) = line.split_once(name)?;
+        rest.split_once(end).map(|(value, _)| value.to_owned())
+    };
+    let done = log.lines().filter(|line| line.contains("action=\"restarted\""));
+    done.filter_map(|line| {
+        Some((field(line, "instance=", " generation=")?, field(line, "generation=", " ")?))
+    })
+    .collect()
 }
 
 /// What was learned of each population. JSON tells a floating-point number so that it reads back the same.

@@ -99,6 +99,8 @@ fn a_prometheus_that_cannot_be_asked_is_refused() {
     };
     check("http://p:9090", "runners.allow: expected the addresses");
     check("p:9090", "store.prometheus.url: expected an address such as");
+    check("http://u:p@p:9090", "store.prometheus.url: expected an address without user and password");
+    check("http://p\n    matchers: [job=ebb]", "store.prometheus.matchers: expected matchers such as");
     check(
         "http://p\n    tls_config: {cert_file: a}",
         "store.prometheus.tls_config: expected cert_file and key_file",

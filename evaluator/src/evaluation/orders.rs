@@ -16,7 +16,7 @@ use crate::{
     history::{History, Lifetime},
     restart::{Outcome, Restarter},
     rule::{
-        budget::{Admission, Budget},
+        budget::{Admission, Budget, Limit},
         hold::Hold,
     },
     units::{Generation, Millis, SlotId},
@@ -115,11 +115,10 @@ impl Orders {
                 match admission {
                     Admission::Admitted if config.dry_run => decided.push((wish, Action::DryRun)),
                     Admission::Admitted => admitted.push(wish),
-                    limit => decided.push((wish, Action::Postponed { limit })),
+                    Admission::Postponed(limit) => decided.push((wish, Action::Postponed { limit })),
                 }
             }
-            let outcomes = self.order(config.budget.max_unavailable, admitted).await;
-            decided.extend(outcomes.into_iter().map(|(wish, outcome)| (wish, Action::Ordered(outcome))));
+            decided.extend(self.order(config.budget.max_unavailable, admitted).await);
         }
         for (wish, action) in decided {
             self.record(populations, wish, &action, outputs, now);
@@ -131,7 +130,7 @@ impl Orders {
     }
 
     /// Gives orders: the modules side by side, `max_unavailable` at a time in each.
-    async fn order(&self, max_unavailable: u32, wishes: Vec<Judgement>) -> Vec<(Judgement, Outcome)> {
+    async fn order(&self, max_unavailable: u32, wishes: Vec<Judgement>) -> Vec<(Judgement, Action)> {
         let mut by_module: BTreeMap<Arc<str>, Vec<Judgement>> = BTreeMap::new();
         for wish in wishes {
             by_module.entry(Arc::clone(&wish.slot.population.module)).or_default().push(wish);
@@ -143,15 +142,14 @@ impl Orders {
             stream::iter(wishes)
                 .map(|wish| async move {
                     if silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&wish.slot.runner) {
-                        let message = "the runner did not answer another order of this tick".to_owned();
-                        return (wish, Outcome::NoAnswer { message });
+                        return (wish, Action::Postponed { limit: Limit::RunnerSilent });
                     }
                     let outcome = restarter.restart(&wish.slot, wish.generation).await;
                     if matches!(outcome, Outcome::NoAnswer { .. }) {
                         let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
                         silent.insert(Arc::clone(&wish.slot.runner));
                     }
-                    (wish, outcome)
+                    (wish, Action::Ordered(outcome))
                 })
                 .buffer_unordered(max_unavailable.max(1) as usize)
                 .collect::<Vec<_>>()
@@ -173,7 +171,7 @@ impl Orders {
             explain(&view.rule, &view.learned, wish.memory_bytes, wish.verdict)
         });
         outputs.metrics.acted(&module, action);
-        let recorded = outputs.journal.record(wish.clone(), || explanation.clone(), action.clone(), now);
+        let recorded = outputs.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
         if let Recorded::New(id) = recorded {
             info!(
                 decision = id,
@@ -204,8 +202,13 @@ impl Orders {
                     ordered_at: now,
                 });
             }
-            (Action::Ordered(outcome), _) if outcome.is_postponed() => self.budget.refund(&wish.slot),
-            (Action::DryRun, _) => self.budget.refund(&wish.slot),
+            // A time-out may have restarted something; an address that is not allowed took nothing.
+            (Action::Ordered(Outcome::NoAnswer { .. } | Outcome::NotAllowed), _) => {}
+            (Action::Ordered(outcome), _) if outcome.is_postponed() => self.budget.forget(&wish.slot),
+            (Action::Ordered(_), _) => self.budget.refund(),
+            (Action::DryRun | Action::Postponed { limit: Limit::RunnerSilent }, _) => {
+                self.budget.forget(&wish.slot);
+            }
             _ => {}
         }
     }

@@ -118,7 +118,7 @@ impl Lifetime {
     pub fn seen_from_start(&self) -> bool {
         const FIRST_SAMPLE_WITHIN_MILLIS: i64 = 60_000;
         let first = self.steps[0];
-        first.index == 0 && first.at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
+        first.at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
     }
 
     /// Its growth inside the window, oldest first; at least one step.

@@ -155,7 +155,10 @@ proptest! {
         let view = |history: &History| -> Vec<_> {
             lifetimes(history)
                 .iter()
-                .map(|life| (life.generation(), life.samples(), life.doubled_median(), life.bytes(), life.last_at()))
+                .map(|life| (
+                        (life.generation(), life.samples(), life.doubled_median(), life.bytes(), life.last_at()),
+                        (life.first_bytes(), life.seen_from_start()),
+                    ))
                 .collect()
         };
         prop_assert_eq!(view(&grown), view(&at_once));

@@ -43,17 +43,39 @@ impl Default for BudgetConfig {
 }
 
 /// Whether a restart wished for is done now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, PartialOrd, Ord)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It is done.
     Admitted,
+    /// It is not.
+    Postponed(Limit),
+}
+
+/// What puts a restart off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
     /// The rate is used up.
     RateLimited,
     /// Its slot was restarted a short while ago.
     CoolingDown,
     /// The module's restarts did not bring memory down.
     ModuleSuspended,
+    /// Its runner did not answer another order of the same tick.
+    RunnerSilent,
+}
+
+impl Limit {
+    /// The limit's name, as logs and metrics tell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::CoolingDown => "cooling_down",
+            Self::ModuleSuspended => "module_suspended",
+            Self::RunnerSilent => "runner_silent",
+        }
+    }
 }
 
 /// One restart, in the unit in which the rate fills the budget up: a restart per minute and millisecond.
@@ -89,9 +111,15 @@ impl Budget {
         wishes.into_iter().map(|slot| self.admit_one(slot, now)).collect()
     }
 
-    /// Takes back what was admitted and not done: it was a dry run, or the runner put the order off.
-    pub fn refund(&mut self, slot: &SlotId) {
+    /// Takes back what was admitted and restarted nothing. The slot's cooldown stays, so that an order that is
+    /// refused is not given again at every tick.
+    pub fn refund(&mut self) {
         self.tokens += TOKEN;
+    }
+
+    /// As [`Budget::refund`], without the cooldown: it was a dry run, or the runner put the order off.
+    pub fn forget(&mut self, slot: &SlotId) {
+        self.refund();
         self.ordered_at.remove(slot);
     }
 
@@ -135,13 +163,13 @@ impl Budget {
 
     fn admit_one(&mut self, slot: &SlotId, now: Millis) -> Admission {
         if self.suspended_until(&slot.population.module, now).is_some() {
-            return Admission::ModuleSuspended;
+            return Admission::Postponed(Limit::ModuleSuspended);
         }
         if self.ordered_at.contains_key(slot) {
-            return Admission::CoolingDown;
+            return Admission::Postponed(Limit::CoolingDown);
         }
         if self.tokens < TOKEN {
-            return Admission::RateLimited;
+            return Admission::Postponed(Limit::RateLimited);
         }
         self.tokens -= TOKEN;
         self.ordered_at.insert(slot.clone(), now);
@@ -153,8 +181,13 @@ impl Budget {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Admission::*, *};
+    use super::*;
     use crate::units::Population;
+
+    const ADMITTED: Admission = Admission::Admitted;
+    const RATE_LIMITED: Admission = Admission::Postponed(Limit::RateLimited);
+    const COOLING_DOWN: Admission = Admission::Postponed(Limit::CoolingDown);
+    const MODULE_SUSPENDED: Admission = Admission::Postponed(Limit::ModuleSuspended);
 
     fn slot(replica: u32) -> SlotId {
         let population = Population { module: Arc::from("leaky"), digest: Arc::from("d") };
@@ -170,28 +203,36 @@ mod tests {
     #[test]
     fn no_more_than_the_burst_is_admitted_at_once_and_the_rate_fills_it_up() {
         let mut budget = Budget::default();
-        assert_eq!(admit(&mut budget, 0..4, 0), [Admitted, Admitted, RateLimited, RateLimited]);
+        assert_eq!(admit(&mut budget, 0..4, 0), [ADMITTED, ADMITTED, RATE_LIMITED, RATE_LIMITED]);
         // 6 a minute is one every 10 s.
-        assert_eq!(admit(&mut budget, 2..4, 9), [RateLimited, RateLimited]);
-        assert_eq!(admit(&mut budget, 2..4, 10), [Admitted, RateLimited]);
+        assert_eq!(admit(&mut budget, 2..4, 9), [RATE_LIMITED, RATE_LIMITED]);
+        assert_eq!(admit(&mut budget, 2..4, 10), [ADMITTED, RATE_LIMITED]);
         // However long it is quiet, no more than the burst.
-        assert_eq!(admit(&mut budget, 10..13, 9999), [Admitted, Admitted, RateLimited]);
+        assert_eq!(admit(&mut budget, 10..13, 9999), [ADMITTED, ADMITTED, RATE_LIMITED]);
     }
 
     #[test]
     fn a_slot_is_left_alone_during_its_cooldown() {
         let mut budget = Budget::default();
-        assert_eq!(admit(&mut budget, 0..1, 0), [Admitted]);
-        assert_eq!(admit(&mut budget, 0..1, 59), [CoolingDown]);
-        assert_eq!(admit(&mut budget, 0..1, 60), [Admitted]);
+        assert_eq!(admit(&mut budget, 0..1, 0), [ADMITTED]);
+        assert_eq!(admit(&mut budget, 0..1, 59), [COOLING_DOWN]);
+        assert_eq!(admit(&mut budget, 0..1, 60), [ADMITTED]);
     }
 
     #[test]
-    fn a_restart_that_was_never_ordered_is_given_back() {
+    fn an_order_that_was_put_off_is_given_back_with_its_cooldown() {
         let mut budget = Budget::default();
-        assert_eq!(admit(&mut budget, 0..2, 0), [Admitted, Admitted]);
-        budget.refund(&slot(1));
-        assert_eq!(admit(&mut budget, 1..3, 0), [Admitted, RateLimited]);
+        assert_eq!(admit(&mut budget, 0..2, 0), [ADMITTED, ADMITTED]);
+        budget.forget(&slot(1));
+        assert_eq!(admit(&mut budget, 1..3, 0), [ADMITTED, RATE_LIMITED]);
+    }
+
+    #[test]
+    fn an_order_that_was_refused_is_given_back_and_cools_down_all_the_same() {
+        let mut budget = Budget::default();
+        assert_eq!(admit(&mut budget, 0..2, 0), [ADMITTED, ADMITTED]);
+        budget.refund();
+        assert_eq!(admit(&mut budget, 1..3, 0), [COOLING_DOWN, ADMITTED]);
     }
 
     #[test]
@@ -204,14 +245,14 @@ mod tests {
         budget.verified(&config, "leaky", false, Millis(0));
         assert_eq!(budget.suspended_until("leaky", Millis(0)), None);
         budget.verified(&config, "leaky", false, Millis(0));
-        assert_eq!(admit(&mut budget, 0..1, 99), [ModuleSuspended]);
-        assert_eq!(admit(&mut budget, 0..1, 100), [Admitted]);
+        assert_eq!(admit(&mut budget, 0..1, 99), [MODULE_SUSPENDED]);
+        assert_eq!(admit(&mut budget, 0..1, 100), [ADMITTED]);
     }
 
     #[test]
     fn a_clock_that_jumps_back_fills_nothing_up() {
         let mut budget = Budget::default();
-        assert_eq!(admit(&mut budget, 0..2, 100), [Admitted, Admitted]);
-        assert_eq!(admit(&mut budget, 2..3, 50), [RateLimited]);
+        assert_eq!(admit(&mut budget, 0..2, 100), [ADMITTED, ADMITTED]);
+        assert_eq!(admit(&mut budget, 2..3, 50), [RATE_LIMITED]);
     }
 }

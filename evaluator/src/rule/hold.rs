@@ -25,10 +25,10 @@ pub enum Hold {
         /// Age of the newest sample in milliseconds.
         newest_sample_age_millis: i64,
     },
-    /// The newest sample lies in the future: the evaluator's clock is behind.
+    /// The store's own time, or a sample, lies in the future: the evaluator's clock is behind.
     ClockBehind {
-        /// How far it lies in the future, in milliseconds.
-        newest_sample_ahead_millis: i64,
+        /// How far, in milliseconds.
+        behind_millis: i64,
     },
     /// Many instances vanished at once: more likely a fault of the monitoring than of the fleet.
     SeriesDropped {
@@ -76,11 +76,8 @@ impl std::fmt::Display for Hold {
                     "the newest sample is {newest_sample_age_millis} ms old: this clock is ahead, or nothing is scraped"
                 )
             }
-            Self::ClockBehind { newest_sample_ahead_millis } => {
-                write!(
-                    f,
-                    "the newest sample lies {newest_sample_ahead_millis} ms in the future: this clock is behind"
-                )
+            Self::ClockBehind { behind_millis } => {
+                write!(f, "this clock is {behind_millis} ms behind the store's or its samples'")
             }
             Self::SeriesDropped { living, before } => {
                 write!(f, "{living} instances live, {before} a short while ago")
@@ -102,6 +99,17 @@ pub struct Limits {
     pub series_drop_window_millis: i64,
 }
 
+/// What a tick has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Time of the newest sample of all.
+    pub newest_sample: Option<Millis>,
+    /// The store's own time, if it told.
+    pub server_time: Option<Millis>,
+    /// Instances that live.
+    pub living: usize,
+}
+
 /// Remembers how many instances lived.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -109,27 +117,24 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks at the newest sample's time and the number of living instances; `None` when nothing is wrong.
-    pub fn doubt(
-        &mut self,
-        limits: &Limits,
-        newest: Option<Millis>,
-        living: usize,
-        now: Millis,
-    ) -> Option<Hold> {
+    /// Looks for what is wrong; `None` when nothing is.
+    pub fn doubt(&mut self, limits: &Limits, seen: Seen, now: Millis) -> Option<Hold> {
         self.living.retain(|(at, _)| {
             let age = now.since(*at);
             (0..limits.series_drop_window_millis).contains(&age)
         });
         let before = self.living.iter().map(|(_, living)| *living).max().unwrap_or(0);
+        let living = seen.living;
         self.living.push_back((now, living));
-        let Some(newest) = newest else { return Some(Hold::EmptyAnswer) };
+        let Some(newest) = seen.newest_sample else { return Some(Hold::EmptyAnswer) };
         let age = now.since(newest);
         if age > limits.stale_after_millis {
             return Some(Hold::ClockAhead { newest_sample_age_millis: age });
         }
-        if -age > limits.clock_skew_millis {
-            return Some(Hold::ClockBehind { newest_sample_ahead_millis: -age });
+        let ahead = seen.server_time.map_or(newest, |server_time| server_time.max(newest));
+        let behind = ahead.since(now);
+        if behind > limits.clock_skew_millis {
+            return Some(Hold::ClockBehind { behind_millis: behind });
         }
         #[allow(clippy::cast_precision_loss)]
         let dropped = (before.saturating_sub(living)) as f64 > limits.series_drop * before as f64;
@@ -154,8 +159,8 @@ mod tests {
         living: usize,
         now_seconds: i64,
     ) -> Option<&'static str> {
-        let newest = Some(Millis(newest_seconds * 1000));
-        watch.doubt(&LIMITS, newest, living, Millis(now_seconds * 1000)).map(|hold| hold.name())
+        let seen = Seen { newest_sample: Some(Millis(newest_seconds * 1000)), server_time: None, living };
+        watch.doubt(&LIMITS, seen, Millis(now_seconds * 1000)).map(|hold| hold.name())
     }
 
     #[test]
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_data_at_all_is_a_hold() {
-        assert_eq!(Watch::default().doubt(&LIMITS, None, 0, Millis(0)), Some(Hold::EmptyAnswer));
+        assert_eq!(Watch::default().doubt(&LIMITS, Seen::default(), Millis(0)), Some(Hold::EmptyAnswer));
     }
 
     #[test]
@@ -176,6 +181,19 @@ mod tests {
         assert_eq!(doubt(&mut Watch::default(), 100, 10, 131), Some("clock_ahead"));
         assert_eq!(doubt(&mut Watch::default(), 105, 10, 100), None);
         assert_eq!(doubt(&mut Watch::default(), 106, 10, 100), Some("clock_behind"));
+    }
+
+    #[test]
+    fn a_clock_behind_the_stores_own_is_a_hold_though_no_sample_tells() {
+        // Queries end at this clock's time, so that no sample lies beyond it.
+        let at = |server_seconds: i64| Seen {
+            newest_sample: Some(Millis(95_000)),
+            server_time: Some(Millis(server_seconds * 1000)),
+            living: 10,
+        };
+        assert_eq!(Watch::default().doubt(&LIMITS, at(105), Millis(100_000)), None);
+        let hold = Watch::default().doubt(&LIMITS, at(700), Millis(100_000));
+        assert_eq!(hold, Some(Hold::ClockBehind { behind_millis: 600_000 }));
     }
 
     #[test]

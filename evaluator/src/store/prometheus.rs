@@ -67,6 +67,19 @@ impl PrometheusConfig {
             Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => {}
             _ => return refused("url", "expected an address such as http://prometheus:9090"),
         }
+        // The address stands in logs and in the API.
+        if self.url.contains('@') {
+            return refused(
+                "url",
+                "expected an address without user and password: they belong into basic_auth",
+            );
+        }
+        if let Some(matcher) = self.matchers.iter().find(|matcher| !is_matcher(matcher)) {
+            return refused(
+                "matchers",
+                &format!("expected matchers such as job=\"ebb-runner\", got {matcher}"),
+            );
+        }
         if self.basic_auth.is_some() && self.authorization.is_some() {
             return refused("authorization", "expected at most one of basic_auth and authorization");
         }
@@ -75,6 +88,19 @@ impl PrometheusConfig {
         }
         Ok(())
     }
+}
+
+/// Whether text has the form of a label matcher: a label, an operator, a quoted value.
+fn is_matcher(text: &str) -> bool {
+    let Some((label, rest)) = text.find(['=', '!']).map(|at| text.split_at(at)) else { return false };
+    let value =
+        ["=~", "!~", "!=", "="].iter().find_map(|operator| rest.strip_prefix(operator)).map(str::trim);
+    let quoted = value.is_some_and(|value| {
+        value.len() >= 2
+            && ['"', '\''].iter().any(|quote| value.starts_with(*quote) && value.ends_with(*quote))
+    });
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    quoted && !label.trim().is_empty() && label.trim().bytes().all(sane)
 }
 
 const fn default_timeout() -> Span {

@@ -13,7 +13,10 @@ use super::{
     Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
     series::{Gauge, Labels, Readings, Slots},
 };
-use crate::{http::client_builder, units::Millis};
+use crate::{
+    http::{client_builder, server_time},
+    units::Millis,
+};
 
 /// The `store.scrape:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -63,8 +66,10 @@ impl Scrape {
         let mut readings = Readings::default();
         let mut failures = Vec::new();
         for (target, answer) in self.targets.iter().zip(answers) {
-            let taken = answer
-                .and_then(|text| take(&text, target, now, &mut self.slots, &mut readings, &mut fetched));
+            let taken = answer.and_then(|(text, server_time)| {
+                fetched.server_time = fetched.server_time.max(server_time);
+                take(&text, target, now, &mut self.slots, &mut readings, &mut fetched)
+            });
             if let Err(problem) = taken {
                 warn!(target, problem, "scrape failed");
                 failures.push(format!("{target}: {problem}"));
@@ -83,13 +88,14 @@ impl Scrape {
     }
 }
 
-async fn scrape(http: &reqwest::Client, target: &str) -> Result<String, String> {
+async fn scrape(http: &reqwest::Client, target: &str) -> Result<(String, Option<Millis>), String> {
     let request =
         http.get(format!("http://{target}/metrics")).header(header::ACCEPT, "text/plain;version=0.0.4");
     let mut response = request.send().await.map_err(|error| describe(&error))?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(format!("expected status 200, got {}", response.status()));
     }
+    let server_time = server_time(response.headers());
     let mut body = Vec::new();
     while let Some(more) = response.chunk().await.map_err(|error| describe(&error))? {
         body.extend_from_slice(&more);
@@ -97,7 +103,8 @@ async fn scrape(http: &reqwest::Client, target: &str) -> Result<String, String> 
             return Err(format!("expected at most {BODY_BYTES_MAX} bytes"));
         }
     }
-    String::from_utf8(body).map_err(|_| "expected UTF-8 text".to_owned())
+    let text = String::from_utf8(body).map_err(|_| "expected UTF-8 text".to_owned())?;
+    Ok((text, server_time))
 }
 
 fn describe(error: &reqwest::Error) -> String {
@@ -192,11 +199,11 @@ mod tests {
     #[test]
     fn both_gauges_are_found_in_an_exposition() {
         let text = "# TYPE wasm_linear_memory_bytes gauge\n\
-            wasm_linear_memory_bytes{module=\"a}\\\"b\",digest=\"d\",replica=\"3\"} 131072\n\
-            wasm_instance_start_time_seconds{replica=\"3\",module=\"a}\\\"b\",digest=\"d\"} 1.5 1700000000\n\
+            wasm_linear_memory_bytes{odd=\"a}\\\"b\",module=\"m\",digest=\"d\",replica=\"3\"} 131072\n\
+            wasm_instance_start_time_seconds{replica=\"3\",module=\"m\",digest=\"d\"} 1.5 1700000000\n\
             wasm_linear_memory_bytes_other{module=\"x\",digest=\"d\",replica=\"0\"} 1\n\
             up 1\n";
-        assert_eq!(taken(text), Ok(vec![("a}\"b".to_owned(), 3, 1500, 131_072)]));
+        assert_eq!(taken(text), Ok(vec![("m".to_owned(), 3, 1500, 131_072)]));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl<'a> Labels<'a> {
             START_TIME_METRIC => Gauge::StartTime,
             _ => return None,
         };
-        let population = Population { module: self.module?.into(), digest: self.digest?.into() };
+        let population = Population::from_labels(self.module?, self.digest?)?;
         let replica = self.replica?.parse().ok()?;
         Some((gauge, SlotId { population, runner: self.instance?.into(), replica }))
     }
@@ -199,6 +199,7 @@ mod tests {
             instance: Some("i"),
         };
         assert!(labels("up", "0").parse().is_none());
+        assert!(Labels { module: Some("../x"), ..labels(MEMORY_METRIC, "0") }.parse().is_none());
         assert!(labels(MEMORY_METRIC, "first").parse().is_none());
         assert!(Labels { instance: None, ..labels(MEMORY_METRIC, "0") }.parse().is_none());
         assert!(labels(START_TIME_METRIC, "0").parse().is_some());

@@ -16,7 +16,10 @@ use super::{
     Fetched, Sink, StoreError,
     client::Client,
 };
-use crate::units::{Millis, SlotId};
+use crate::{
+    http::server_time,
+    units::{Millis, SlotId},
+};
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]
@@ -57,20 +60,22 @@ impl Query {
         let form = [("query", query.as_str()), ("time", &to.as_seconds().to_string()), ("nocache", "1")];
         let request = client.post("/api/v1/query").form(&form);
         let response = client.send(&attempt, request, client.timeout()).await?;
+        let server_time = server_time(response.headers());
         let body = client.body(&attempt, response).await?;
         let answer: Answer<'_> = parse(&attempt, &body)?;
         if answer.data.result_type != "matrix" {
             let problem = format!("expected a matrix, got a {}", answer.data.result_type);
             return Err(StoreError::Malformed { attempt, problem });
         }
-        if let Some(warning) = answer.doubt() {
+        let doubts = Doubts { warnings: answer.warnings, is_partial: answer.is_partial };
+        if let Some(warning) = doubts.first() {
             return Err(StoreError::Partial { attempt, warning });
         }
         let result = answer.data.result;
         if self.known.len() > KNOWN_OVER_ANSWERED * result.len().max(256) {
             *self = Self::default();
         }
-        let mut fetched = Fetched::default();
+        let mut fetched = Fetched { server_time, ..Fetched::default() };
         let mut expected = 0;
         for series in result {
             let place = self.place(series.metric.get(), expected);
@@ -99,6 +104,8 @@ impl Query {
         #[derive(Deserialize)]
         struct Values {
             data: Vec<String>,
+            #[serde(flatten)]
+            doubts: Doubts,
         }
         let attempt = format!("values of label module of {selector} at {}", client.url());
         let (start, end) = (from.as_seconds().to_string(), to.as_seconds().to_string());
@@ -109,7 +116,11 @@ impl Query {
         ]);
         let response = client.send(&attempt, request, client.timeout()).await?;
         let body = client.body(&attempt, response).await?;
-        parse::<Values>(&attempt, &body).map(|values| values.data)
+        let values: Values = parse(&attempt, &body)?;
+        match values.doubts.first() {
+            Some(warning) => Err(StoreError::Partial { attempt, warning }),
+            None => Ok(values.data),
+        }
     }
 
     /// Where `labels` stand in `known`, which is most often the `expected` place.
@@ -151,6 +162,15 @@ struct Answer<'a> {
     data: Data<'a>,
     #[serde(default)]
     warnings: Vec<String>,
+    #[serde(default, rename = "isPartial")]
+    is_partial: bool,
+}
+
+/// What a server says of an answer that it cannot vouch for.
+#[derive(Deserialize)]
+struct Doubts {
+    #[serde(default)]
+    warnings: Vec<String>,
     /// VictoriaMetrics' word for an answer without some of its storage nodes.
     #[serde(default, rename = "isPartial")]
     is_partial: bool,
@@ -172,8 +192,8 @@ struct Series<'a> {
     values: Values,
 }
 
-impl Answer<'_> {
-    fn doubt(&self) -> Option<String> {
+impl Doubts {
+    fn first(&self) -> Option<String> {
         if self.is_partial {
             return Some("isPartial is set".to_owned());
         }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     history::Sample,
+    http::server_time,
     units::{Generation, Millis},
 };
 
@@ -52,8 +53,8 @@ pub(super) async fn read(
 ) -> Result<Fetched, ReadError> {
     let attempt = format!("remote read at {}", client.url());
     let response = send(client, &attempt, matchers, from, to).await?;
-    let mut answer =
-        Answer { from, to, slots: Slots::default(), runs: HashMap::new(), fetched: Fetched::default() };
+    let fetched = Fetched { server_time: server_time(response.headers()), ..Fetched::default() };
+    let mut answer = Answer { from, to, slots: Slots::default(), runs: HashMap::new(), fetched };
     let mut frames = Frames { response, buffer: BytesMut::new() };
     loop {
         let frame = frames.next().await.map_err(|error| match error {
