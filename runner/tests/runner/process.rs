@@ -1,11 +1,12 @@
 //! The real binary: flags, exit codes, signals.
 
 use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _},
+    ffi::OsStr,
+    fs::{self, File},
+    io::{Read as _, Write as _},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,38 +17,78 @@ use crate::{
     support::{config_folder, module, write_config},
 };
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ebb-runner"));
-    command.arg("--config").arg(folder.join("runner.yml"));
-    command
-}
+/// Long enough for a loaded machine with one processor; conditions are met in milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A running process. Killed if the test fails before it ended.
+/// A running process. It is killed when this value is dropped, as by a failing assertion, and by the kernel
+/// if the tests die: what it runs may spin for ever.
 struct Process {
     child: Child,
-    address: SocketAddr,
-    log: std::thread::JoinHandle<String>,
+    output: TempDir,
+}
+
+/// What a process that ended leaves behind.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    log: String,
 }
 
 impl Process {
+    fn spawn<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let output = TempDir::new().unwrap();
+        let file = |name| File::create(output.path().join(name)).unwrap();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_ebb-runner")])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .expect("setpriv of util-linux starts the runner: `apt-get install util-linux`");
+        Self { child, output }
+    }
+
+    /// Starts a runner of the config in `folder`.
     fn start(folder: &TempDir) -> Self {
-        let mut child = command(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (mut seen, mut address) = (String::new(), None);
-        for line in lines.by_ref() {
-            let line = line.unwrap();
-            seen = seen + &line + "\n";
-            if let Some(text) = line.split("address=").nth(1) {
-                address = text.split(' ').next().unwrap().parse().ok();
+        Self::spawn([OsStr::new("--config"), folder.path().join("runner.yml").as_os_str()])
+    }
+
+    /// As [`Self::start`], and waits until it is ready.
+    fn start_ready(folder: &TempDir) -> Self {
+        let process = Self::start(folder);
+        process
+            .eventually("it is ready", || process.get("/-/ready").starts_with("HTTP/1.1 200").then_some(()));
+        process
+    }
+
+    fn log(&self) -> String {
+        self.read("stderr")
+    }
+
+    fn read(&self, file: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.output.path().join(file)).unwrap()).into_owned()
+    }
+
+    /// The address in its log, as soon as that is there.
+    fn address(&self) -> SocketAddr {
+        self.eventually("it logs its address", || {
+            let log = self.log();
+            // Up to the blank: the line may not be written to its end yet.
+            let (address, _) = log.split("address=").nth(1)?.split_once(' ')?;
+            Some(address.parse().unwrap())
+        })
+    }
+
+    fn eventually<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
             }
-            if line.contains("all modules started") {
-                break;
-            }
+            assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
         }
-        let log = std::thread::spawn(move || {
-            lines.map_while(Result::ok).fold(String::new(), |log, line| log + &line + "\n")
-        });
-        Self { child, address: address.unwrap_or_else(|| panic!("no address in the log:\n{seen}")), log }
     }
 
     fn signal(&self, name: &str) {
@@ -55,23 +96,20 @@ impl Process {
         assert!(status.success());
     }
 
-    fn wait(mut self) -> (ExitStatus, String) {
+    /// Waits until it has ended by itself.
+    fn wait(mut self) -> Ended {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return (status, self.log.join().unwrap());
+                return Ended { code: status.code(), stdout: self.read("stdout"), log: self.log() };
             }
-            if start.elapsed() > Duration::from_secs(20) {
-                self.child.kill().unwrap();
-                panic!("did not end within 20 s");
-            }
+            assert!(start.elapsed() < DEADLINE, "did not end within {DEADLINE:?}; log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     fn get(&self, path: &str) -> String {
-        use std::io::Write as _;
-        let mut connection = std::net::TcpStream::connect(self.address).unwrap();
+        let mut connection = std::net::TcpStream::connect(self.address()).unwrap();
         write!(connection, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
@@ -79,8 +117,33 @@ impl Process {
     }
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder).args(arguments).output().unwrap()
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both do nothing to a process that was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(folder: &TempDir, arguments: &[&str]) -> Ended {
+    let file = folder.path().join("runner.yml");
+    let config = [OsStr::new("--config"), file.as_os_str()];
+    Process::spawn(config.into_iter().chain(arguments.iter().map(OsStr::new))).wait()
+}
+
+#[test]
+fn a_runner_does_not_outlive_a_test_that_fails() {
+    let folder = config_folder(&[("spinner.wat", guests::spinner())], &module("spinner", 1, ""), "");
+    let (sender, process_id) = std::sync::mpsc::channel();
+    let failing = std::thread::spawn(move || {
+        let process = Process::start_ready(&folder);
+        sender.send(process.child.id()).unwrap();
+        // As a failing assertion, without its message.
+        std::panic::resume_unwind(Box::new(()));
+    });
+    assert!(failing.join().is_err());
+    let process_id = process_id.recv().unwrap();
+    assert!(!Path::new(&format!("/proc/{process_id}")).exists(), "process {process_id} still runs");
 }
 
 #[test]
@@ -91,12 +154,12 @@ fn sigterm_stops_sleeping_and_busy_guests_and_exits_with_zero() {
         "",
     );
     for signal in ["-TERM", "-INT"] {
-        let process = Process::start(&folder);
+        let process = Process::start_ready(&folder);
         assert!(process.get("/-/healthy").starts_with("HTTP/1.1 200"));
         process.signal(signal);
         let start = Instant::now();
-        let (status, log) = process.wait();
-        assert_eq!(status.code(), Some(0), "{log}");
+        let Ended { code, log, .. } = process.wait();
+        assert_eq!(code, Some(0), "{log}");
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(log.contains("stopped"), "{log}");
     }
@@ -105,16 +168,14 @@ fn sigterm_stops_sleeping_and_busy_guests_and_exits_with_zero() {
 #[test]
 fn sighup_reloads() {
     let folder = config_folder(&[("a.wat", guests::sleeper())], &module("a", 1, ""), "");
-    let process = Process::start(&folder);
+    let process = Process::start_ready(&folder);
     write_config(folder.path(), &module("a", 2, ""), "");
     process.signal("-HUP");
-    let start = Instant::now();
-    while !process.get("/metrics").contains(r#"wasm_instance_up{module="a",replica="1"} 1"#) {
-        assert!(start.elapsed() < Duration::from_secs(20), "the second replica does not come up");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    process.eventually("the second replica comes up", || {
+        process.get("/metrics").contains(r#"wasm_instance_up{module="a",replica="1"} 1"#).then_some(())
+    });
     process.signal("-TERM");
-    assert_eq!(process.wait().0.code(), Some(0));
+    assert_eq!(process.wait().code, Some(0));
 }
 
 #[test]
@@ -126,27 +187,32 @@ fn what_a_guest_prints_is_logged_with_its_name() {
          (call $sleep_for_ever)",
     );
     let folder = config_folder(&[("a.wat", guest)], &module("a", 1, ""), "log: {format: json}\n");
-    let mut child = command(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.find(|line| line.as_ref().unwrap().contains("hello")).unwrap().unwrap();
+    let process = Process::start(&folder);
+    let line = process.eventually("the first line is logged", || {
+        // Up to its end: the last line may still be being written.
+        let log = process.log();
+        log.split_inclusive('\n')
+            .find(|line| line.contains("hello") && line.ends_with('\n'))
+            .map(str::to_owned)
+    });
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(
         (&json["target"], &json["message"], &json["module"], &json["replica"], &json["stream"]),
         (&"guest".into(), &"hello".into(), &"a".into(), &0.into(), &"stderr".into())
     );
     assert!(json["generation"].as_u64().unwrap() > 1_600_000_000_000);
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    // The line without an end comes when the lifetime ends.
-    assert!(lines.any(|line| line.unwrap().contains("world")));
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    process.signal("-TERM");
+    let Ended { code, log, .. } = process.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("world"), "the line without an end comes when the lifetime ends: {log}");
 }
 
 #[test]
 fn a_valid_config_is_called_valid() {
     let folder = config_folder(&[("a.wat", guests::sleeper())], &module("a", 3, ""), "");
-    let output = run(folder.path(), &["check"]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("valid, 1 modules, 3 instances"));
+    let Ended { code, stdout, log } = run(&folder, &["check"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(stdout.contains("valid, 1 modules, 3 instances"), "{stdout}");
 }
 
 #[test]
@@ -154,9 +220,8 @@ fn a_wrong_config_exits_with_two_and_names_the_place() {
     let check = |modules: &str, extra: &str, needles: &[&str]| {
         let folder = config_folder(&[("a.wat", guests::sleeper())], modules, extra);
         for arguments in [&["check"][..], &[]] {
-            let output = run(folder.path(), arguments);
-            let message = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{message}");
+            let Ended { code, log: message, .. } = run(&folder, arguments);
+            assert_eq!(code, Some(2), "{message}");
             for needle in needles {
                 assert!(message.contains(needle), "{needle}: {message}");
             }
@@ -165,19 +230,29 @@ fn a_wrong_config_exits_with_two_and_names_the_place() {
     check(&module("a", 1, ", colour: red"), "", &["runner.yml:", "modules[0]", "unknown field `colour`"]);
     check(&module("b", 1, ""), "", &["module \"b\"", "b.wat", "is it built"]);
     check(&module("a", 1, ", dirs: [{host: nowhere, guest: /x}]"), "", &["nowhere", "dirs.host"]);
-    check(&module("a", 20_000, ""), "", &["vm.max_map_count", "sysctl -w"]);
+    // An instance with one memory begins with four maps, so these need more than there are.
+    let too_many = memory_maps_max() / 4 + 1;
+    assert!(too_many <= 1_000_000, "a config takes no more replicas; lower vm.max_map_count for this test");
+    check(&module("a", too_many, ""), "", &["vm.max_map_count", "sysctl -w"]);
     let control = "control: {listen: \"127.0.0.1:0\", bearer_token_file: nowhere}\n";
     check(&module("a", 1, ""), control, &["bearer_token_file", "nowhere"]);
     check(&module("a", 1, ""), "log: {level: \"a=b=c\"}\n", &["log.level"]);
 }
 
+/// What the host allows; hosts differ (65,530 by the kernel's default, 1,048,576 by some distributions').
+fn memory_maps_max() -> u32 {
+    let text = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    text.trim().parse().unwrap()
+}
+
 #[test]
 fn without_a_config_the_flags_are_explained() {
-    let output = Command::new(env!("CARGO_BIN_EXE_ebb-runner")).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--config FILE"));
-    let version = Command::new(env!("CARGO_BIN_EXE_ebb-runner")).arg("--version").output().unwrap();
-    assert!(String::from_utf8_lossy(&version.stdout).starts_with("ebb-runner 0."));
+    let nothing: [&str; 0] = [];
+    let Ended { code, log, .. } = Process::spawn(nothing).wait();
+    assert_eq!(code, Some(2));
+    assert!(log.contains("--config FILE"), "{log}");
+    let version = Process::spawn(["--version"]).wait().stdout;
+    assert!(version.starts_with("ebb-runner 0."), "{version}");
 }
 
 #[test]
@@ -189,9 +264,8 @@ fn an_address_in_use_exits_with_one_and_names_it() {
         &module("a", 1, ""),
         &format!("control: {{listen: \"{address}\"}}\n"),
     );
-    let output = run(folder.path(), &[]);
-    assert_eq!(output.status.code(), Some(1));
-    let message = String::from_utf8_lossy(&output.stderr);
+    let Ended { code, log: message, .. } = run(&folder, &[]);
+    assert_eq!(code, Some(1));
     assert!(message.contains(&format!("control.listen: {address}")), "{message}");
 }
 
@@ -200,7 +274,7 @@ fn a_spoilt_compile_cache_does_no_harm() {
     let cache = tempfile::tempdir().unwrap();
     let engine = format!("engine: {{compile_cache: {}}}\n", cache.path().display());
     let folder = config_folder(&[("a.wat", guests::sleeper())], &module("a", 1, ""), &engine);
-    let judge = || assert_eq!(run(folder.path(), &["check"]).status.code(), Some(0));
+    let judge = || assert_eq!(run(&folder, &["check"]).code, Some(0));
     judge();
     let spoilt = spoil(cache.path());
     assert!(spoilt > 0, "the cache was used");
