@@ -31,6 +31,9 @@ pub(super) struct Supervisor {
     pub(super) stop: CancellationToken,
 }
 
+/// A lifetime being prepared. Dropping this gives it up, without waiting until it is gone.
+type Preparation = AbortOnDropHandle<Result<Prepared, StartError>>;
+
 /// A supervisor's memory between two steps.
 struct Tenancy {
     running: Option<(Generation, Running)>,
@@ -163,17 +166,30 @@ impl Supervisor {
     ///
     /// The two overlap only while the successor has not begun its program, so what a command holds on
     /// its own (a lock file, a port) is free again before its successor reaches for it.
+    ///
+    /// If the live lifetime ends by itself meanwhile, there is nothing left to replace: the successor is
+    /// given up, and the slot starts again like after any other end.
     async fn replace(&self, tenancy: &mut Tenancy) -> Event {
         let order = tenancy.order.take().expect("a replacement follows an order");
         let generation = Generation::next(tenancy.last, now_unix_ms());
         let program = self.population.settings().program;
+        let (old, mut running) = tenancy.running.take().expect("a replacement replaces something");
+        let mut preparation = self.begin_preparing(&program, generation);
         let prepared = tokio::select! {
             biased;
             () = self.stop.cancelled() => {
+                tenancy.running = Some((old, running));
                 self.answer(order, Err(Refusal::Closing));
                 return Event::StopOrdered;
             }
-            prepared = self.prepare(&program, generation) => prepared,
+            ended = running.ended() => {
+                self.slot.set_live(None);
+                let cause = self.conclude(old, ended).await;
+                self.give_up(preparation).await;
+                self.answer(order, Err(Refusal::NothingRunning));
+                return Event::Ended(cause);
+            }
+            prepared = &mut preparation => flatten(prepared),
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -181,20 +197,23 @@ impl Supervisor {
                 let cause = Chain(&cause).to_string();
                 warn!(module = %self.population.name, replica = self.slot.replica.0, error = cause,
                     reason = order.reason.as_str(), "restart: the new instance could not be started, the old one stays");
+                tenancy.running = Some((old, running));
                 self.answer(order, Err(Refusal::CouldNotStart(cause)));
                 return Event::ReplacementFailed;
             }
         };
-        let (old, running) = tenancy.running.take().expect("a replacement replaces something");
         let old_meter = Arc::clone(running.meter());
         let remains = running.stop(&self.threads.starts).await;
         let old_bytes = old_meter.bytes();
         let reclaimed = old_bytes.saturating_sub(prepared.meter().bytes());
         tenancy.running = Some((generation, self.launch(prepared, program, generation)));
         tenancy.last = Some(generation);
-        // An error means that the host's own code panicked, and was printed.
-        if let Ok(remains) = remains {
-            self.dispose(remains).await;
+        match remains {
+            Ok(remains) if matches!(remains.end, End::Stopped) => self.dispose(remains).await,
+            // It ended by itself before it could be stopped. Its successor runs, so nothing follows from it.
+            ended => {
+                self.conclude(old, ended).await;
+            }
         }
         let duration = order.received.elapsed();
         self.slot.count_restart(order.reason);
@@ -216,6 +235,10 @@ impl Supervisor {
     }
 
     async fn prepare(&self, program: &Arc<Program>, generation: Generation) -> Result<Prepared, StartError> {
+        flatten(self.begin_preparing(program, generation).await)
+    }
+
+    fn begin_preparing(&self, program: &Arc<Program>, generation: Generation) -> Preparation {
         let timeout = self.population.settings().start_timeout;
         let prepare = Arc::clone(program).prepare(
             self.slot.replica,
@@ -224,8 +247,15 @@ impl Supervisor {
             timeout,
         );
         AbortOnDropHandle::new(self.threads.starts.spawn(prepare))
-            .await
-            .unwrap_or_else(|error| Err(StartError::Host(host_failure(error))))
+    }
+
+    /// Ends a preparation, and waits until the pool has its room again.
+    async fn give_up(&self, preparation: Preparation) {
+        preparation.abort();
+        if let Ok(Ok(prepared)) = preparation.await {
+            // It was done already. Dropped like any other lifetime.
+            let _ = self.threads.starts.spawn_blocking(move || drop(prepared)).await;
+        }
     }
 
     /// Makes a prepared lifetime the live one, and runs it.
@@ -280,6 +310,10 @@ impl Supervisor {
             info!(%module, replica, failures, wait_ms, "waiting to start again");
         }
     }
+}
+
+fn flatten(prepared: Result<Result<Prepared, StartError>, JoinError>) -> Result<Prepared, StartError> {
+    prepared.unwrap_or_else(|error| Err(StartError::Host(host_failure(error))))
 }
 
 fn host_failure(error: JoinError) -> String {

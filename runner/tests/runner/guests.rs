@@ -68,6 +68,25 @@ pub fn start_spinner() -> String {
     )
 }
 
+/// Its `start` section lasts until there is a file `start` in its first folder; then it runs until there is
+/// a file `end`, and traps.
+pub fn gated() -> String {
+    core(
+        r#"(import "wasi_snapshot_preview1" "path_filestat_get"
+             (func $filestat (param i32 i32 i32 i32 i32) (result i32)))
+           (memory (export "memory") 1) (data (i32.const 200) "startend")
+           (func $wait (param $name i32) (param $length i32)
+             ;; Folder 3, no flags; what is known about the file goes to 256.
+             (loop $again
+               (call $sleep (i64.const 1))
+               (br_if $again (call $filestat (i32.const 3) (i32.const 0)
+                 (local.get $name) (local.get $length) (i32.const 256)))))
+           (func $gate (call $wait (i32.const 200) (i32.const 5)))
+           (start $gate)"#,
+        "(call $wait (i32.const 205) (i32.const 3)) (unreachable)",
+    )
+}
+
 /// Asks for a page more for as long as it gets one, then sleeps.
 pub fn greedy() -> String {
     core(

@@ -1,15 +1,11 @@
 //! Restarts by order: every answer, and what they leave behind.
 
-use std::{io::Write as _, net::TcpStream, time::Duration};
+use std::{fs, io::Write as _, net::TcpStream, time::Duration};
 
 use crate::{
     guests,
     support::{Runner, eventually, module},
 };
-
-/// A busy guest is stopped at the next epoch tick. With a long tick, its restart takes long enough to
-/// meet another order.
-const LONG_TICK: &str = "engine: {epoch_tick: 700ms, compile_cache: \"off\"}\n";
 
 async fn sleepers(replicas: u32) -> Runner {
     Runner::start(&[("sleeper.wat", guests::sleeper())], &module("sleeper", replicas, "")).await
@@ -151,16 +147,32 @@ async fn orders_need_the_token_and_readers_do_not() {
     runner.stop().await;
 }
 
+/// Instances that can be started only while the file `gate/start` is there, and trap once `gate/end` is: a
+/// restart is under way for as long as the test says.
+async fn gated(replicas: u32) -> Runner {
+    let extra = ", start_timeout: 10m, dirs: [{host: gate, guest: /gate}]";
+    let guests = [("gated.wat", guests::gated())];
+    let folder = crate::support::config_folder(&guests, &module("gated", replicas, extra), "");
+    fs::create_dir(folder.path().join("gate")).unwrap();
+    fs::write(folder.path().join("gate/start"), "").unwrap();
+    let runner = Runner::launch(folder).await;
+    for replica in 0..replicas {
+        runner.instance_in_state(&format!("gated/{replica}"), "running").await;
+    }
+    runner
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_restart_is_under_way_others_are_told_to_wait() {
-    let runner =
-        Runner::start_with(&[("spinner.wat", guests::spinner())], &module("spinner", 2, ""), LONG_TICK).await;
-    let slow = runner.restart("spinner/0", None);
+    let runner = gated(2).await;
+    fs::remove_file(runner.path("gate/start")).unwrap();
+    let slow = runner.restart("gated/0", None);
     let meanwhile = async {
-        runner.instance_in_state("spinner/0", "restarting").await;
-        let stale = runner.restart("spinner/0", Some("\"1\"")).await;
-        let same = runner.restart("spinner/0", None).await;
-        let other = runner.restart("spinner/1", None).await;
+        runner.instance_in_state("gated/0", "restarting").await;
+        let stale = runner.restart("gated/0", Some("\"1\"")).await;
+        let same = runner.restart("gated/0", None).await;
+        let other = runner.restart("gated/1", None).await;
+        fs::write(runner.path("gate/start"), "").unwrap();
         (stale, same, other)
     };
     let (slow, (stale, same, other)) = tokio::join!(slow, meanwhile);
@@ -170,24 +182,62 @@ async fn while_a_restart_is_under_way_others_are_told_to_wait() {
     assert_eq!(other.headers["retry-after"], "1");
     assert!(other.error().contains("max_restarting"));
     assert_eq!(slow.status, 200, "{}", slow.text);
-    assert_eq!(runner.restart("spinner/1", None).await.status, 200);
+    assert_eq!(runner.restart("gated/1", None).await.status, 200);
     runner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_carried_out_even_if_its_sender_leaves() {
-    let runner =
-        Runner::start_with(&[("spinner.wat", guests::spinner())], &module("spinner", 1, ""), LONG_TICK).await;
-    let old = runner.generation("spinner/0").await;
+    let runner = gated(1).await;
+    let old = runner.generation("gated/0").await;
+    fs::remove_file(runner.path("gate/start")).unwrap();
     let mut connection = TcpStream::connect(runner.address).unwrap();
-    connection.write_all(b"POST /api/v1/instances/spinner/0/restart HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    runner.instance_in_state("spinner/0", "restarting").await;
+    connection.write_all(b"POST /api/v1/instances/gated/0/restart HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    runner.instance_in_state("gated/0", "restarting").await;
     drop(connection);
+    assert_eq!(runner.instance("gated/0").await["state"], "restarting");
+    fs::write(runner.path("gate/start"), "").unwrap();
     eventually("the new lifetime runs", async || {
-        let instance = runner.instance("spinner/0").await;
+        let instance = runner.instance("gated/0").await;
         (instance["state"] == "running" && instance["generation"].as_u64() > Some(old)).then_some(())
     })
     .await;
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_ends_while_its_successor_is_prepared_is_seen_to_end() {
+    let runner = gated(1).await;
+    let old = runner.generation("gated/0").await;
+    fs::remove_file(runner.path("gate/start")).unwrap();
+    let order = runner.restart("gated/0", None);
+    let meanwhile = async {
+        runner.instance_in_state("gated/0", "restarting").await;
+        fs::write(runner.path("gate/end"), "").unwrap();
+        // The gate stays closed: this does not wait for the successor.
+        eventually("the end is told", async || {
+            let instance = runner.instance("gated/0").await;
+            instance["last_end"].as_str().is_some_and(|end| end.contains("unreachable")).then_some(())
+        })
+        .await;
+        let metrics = runner.metrics().await;
+        assert!(metrics.contains("wasm_instance_up{module=\"gated\",replica=\"0\"} 0\n"), "{metrics}");
+        assert!(!metrics.contains("\nwasm_linear_memory_bytes{"), "{metrics}");
+        assert!(runner.instance("gated/0").await["generation"].is_null());
+    };
+    let (answer, ()) = tokio::join!(order, meanwhile);
+    assert_eq!(answer.status, 412, "{}", answer.text);
+    assert!(answer.error().contains("no instance is running"), "{}", answer.text);
+
+    fs::remove_file(runner.path("gate/end")).unwrap();
+    fs::write(runner.path("gate/start"), "").unwrap();
+    let instance = runner.instance_in_state("gated/0", "running").await;
+    assert!(instance["generation"].as_u64() > Some(old), "{instance}");
+    for (reason, count) in [("crash", 1.0), ("operator", 0.0)] {
+        let series =
+            format!(r#"wasm_instance_restarts_total{{module="gated",replica="0",reason="{reason}"}}"#);
+        assert_eq!(runner.metric(&series).await, Some(count), "{reason}");
+    }
     runner.stop().await;
 }
 
