@@ -1,7 +1,8 @@
 //! What a guest prints → log lines with its name on them.
 //!
 //! A guest cannot fill the host's memory or log through its output: a line is cut at [`LINE_BYTES_MAX`],
-//! nothing is queued, and beyond [`LINES_PER_SECOND_MAX`] lines are dropped and counted.
+//! nothing is queued, and beyond [`LINES_PER_SECOND_MAX`] or [`BYTES_PER_SECOND_MAX`] lines are dropped and
+//! counted.
 
 use std::{
     io, mem,
@@ -25,8 +26,15 @@ use crate::units::{Generation, ModuleName, Replica};
 /// The longest log line, in bytes; a longer one is logged in pieces.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// More lines than this of one stream within a second are dropped: at full length they are 4 MB.
+/// More lines than this of one stream within a second are dropped.
 pub const LINES_PER_SECOND_MAX: u32 = 500;
+
+/// More bytes than this of one stream per second, on average over [`BURST`], are dropped: 500 lines of full
+/// length would be 4 MB. What names the guest in each line is not counted.
+pub const BYTES_PER_SECOND_MAX: u32 = 64 * 1024;
+
+/// A guest that was quiet may print at once what it could have printed in this time: a report of 256 KiB.
+const BURST: Duration = Duration::from_secs(4);
 
 /// What a guest may write in one call. WASI's usual permit.
 const PERMIT_BYTES: usize = 64 * 1024;
@@ -81,21 +89,25 @@ impl GuestLog {
 
 impl Writer {
     fn log(&mut self, line: &[u8]) {
-        let Self { stream, module, replica, generation, .. } = self;
-        let (stream, replica, generation) = (stream.as_str(), replica.0, generation.0);
-        match self.rate.admit(Instant::now()) {
+        match self.rate.admit(line.len(), Instant::now()) {
             Admission::Drop => return,
             Admission::Log { dropped_before: 0 } => {}
-            Admission::Log { dropped_before } => {
-                warn!(
-                    target: "guest", parent: None, %module, replica, generation, stream, dropped = dropped_before,
-                    "the guest prints too much: lines were dropped"
-                );
-            }
+            Admission::Log { dropped_before } => self.tell_of_dropped(dropped_before),
         }
+        let Self { stream, module, replica, generation, .. } = self;
+        let (stream, replica, generation) = (stream.as_str(), replica.0, generation.0);
         let line = String::from_utf8_lossy(line);
         // A root event: the host's spans around a WASI call say nothing about the guest.
         info!(target: "guest", parent: None, %module, replica, generation, stream, "{line}");
+    }
+
+    fn tell_of_dropped(&self, dropped: u64) {
+        let Self { stream, module, replica, generation, .. } = self;
+        let (stream, replica, generation) = (stream.as_str(), replica.0, generation.0);
+        warn!(
+            target: "guest", parent: None, %module, replica, generation, stream, dropped,
+            "the guest prints too much: lines were dropped"
+        );
     }
 }
 
@@ -104,6 +116,9 @@ impl Drop for Writer {
         let rest = mem::take(&mut self.lines).rest;
         if !rest.is_empty() {
             self.log(&rest);
+        }
+        if self.rate.dropped > 0 {
+            self.tell_of_dropped(self.rate.dropped);
         }
     }
 }
@@ -139,11 +154,13 @@ impl LineBuffer {
     }
 }
 
-/// Counts lines second by second.
+/// Counts lines second by second, and bytes over [`BURST`].
 #[derive(Default)]
 struct Rate {
     second: Option<Instant>,
     lines: u32,
+    /// When all bytes so far have had their time, at [`BYTES_PER_SECOND_MAX`].
+    settled: Option<Instant>,
     dropped: u64,
 }
 
@@ -154,19 +171,28 @@ enum Admission {
 }
 
 impl Rate {
-    fn admit(&mut self, now: Instant) -> Admission {
+    /// Judges a line of `bytes` bytes. A line that is dropped counts for nothing but that.
+    fn admit(&mut self, bytes: usize, now: Instant) -> Admission {
         let same_second = self.second.is_some_and(|start| now.duration_since(start) < Duration::from_secs(1));
         if !same_second {
             self.second = Some(now);
             self.lines = 0;
         }
-        if self.lines >= LINES_PER_SECOND_MAX {
+        let settled = self.settled.map_or(now, |settled| settled.max(now)) + time_of(bytes);
+        if self.lines >= LINES_PER_SECOND_MAX || settled.duration_since(now) > BURST {
             self.dropped += 1;
             return Admission::Drop;
         }
         self.lines += 1;
+        self.settled = Some(settled);
         Admission::Log { dropped_before: mem::take(&mut self.dropped) }
     }
+}
+
+/// How long `bytes` take at [`BYTES_PER_SECOND_MAX`].
+fn time_of(bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).expect("a line has at most LINE_BYTES_MAX bytes");
+    Duration::from_secs(1) * bytes / BYTES_PER_SECOND_MAX
 }
 
 impl IsTerminal for GuestLog {
@@ -251,11 +277,46 @@ mod tests {
         let mut rate = Rate::default();
         let start = Instant::now();
         for _ in 0..LINES_PER_SECOND_MAX {
-            assert_eq!(rate.admit(start), Admission::Log { dropped_before: 0 });
+            assert_eq!(rate.admit(1, start), Admission::Log { dropped_before: 0 });
         }
-        assert_eq!(rate.admit(start), Admission::Drop);
-        assert_eq!(rate.admit(start + Duration::from_millis(999)), Admission::Drop);
-        assert_eq!(rate.admit(start + Duration::from_secs(1)), Admission::Log { dropped_before: 2 });
-        assert_eq!(rate.admit(start + Duration::from_secs(1)), Admission::Log { dropped_before: 0 });
+        assert_eq!(rate.admit(1, start), Admission::Drop);
+        assert_eq!(rate.admit(1, start + Duration::from_millis(999)), Admission::Drop);
+        assert_eq!(rate.admit(1, start + Duration::from_secs(1)), Admission::Log { dropped_before: 2 });
+        assert_eq!(rate.admit(1, start + Duration::from_secs(1)), Admission::Log { dropped_before: 0 });
+    }
+
+    #[test]
+    fn bytes_beyond_the_rate_are_dropped_counted_and_told_later() {
+        let mut rate = Rate::default();
+        let start = Instant::now();
+        // 4 s · 64 KiB/s = 256 KiB = 32 lines of 8 KiB at once; each of them takes 125 ms.
+        for _ in 0..32 {
+            assert_eq!(rate.admit(LINE_BYTES_MAX, start), Admission::Log { dropped_before: 0 });
+        }
+        assert_eq!(rate.admit(LINE_BYTES_MAX, start), Admission::Drop);
+        assert_eq!(rate.admit(LINE_BYTES_MAX, start + Duration::from_millis(124)), Admission::Drop);
+        let later = start + Duration::from_millis(125);
+        assert_eq!(rate.admit(LINE_BYTES_MAX, later), Admission::Log { dropped_before: 2 });
+        assert_eq!(rate.admit(LINE_BYTES_MAX, later), Admission::Drop);
+        // However long it was quiet, no more than a burst.
+        let much_later = start + Duration::from_secs(3600);
+        for line in 0..33 {
+            let expected = match line {
+                0 => Admission::Log { dropped_before: 1 },
+                32 => Admission::Drop,
+                _ => Admission::Log { dropped_before: 0 },
+            };
+            assert_eq!(rate.admit(LINE_BYTES_MAX, much_later), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_prints_without_end_is_logged_at_the_rate() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        // Full lines, one each millisecond, for 100 s: 256 KiB at once, then 64 KiB/s: 32 + 8 · 100 lines.
+        let logged = (0..100_000)
+            .filter(|&ms| rate.admit(LINE_BYTES_MAX, start + Duration::from_millis(ms)) != Admission::Drop)
+            .count();
+        assert!((831..=832).contains(&logged), "{logged}");
     }
 }
