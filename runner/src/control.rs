@@ -87,7 +87,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/api/v1/instances/{module}/{replica}/restart", post(restart))
         .route("/-/reload", post(reload))
         // Before everything else: without the token, nothing is told, not even what exists.
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&control), authorize));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&control), authorize))
+        .route_layer(middleware::from_fn(refuse_web_pages));
     let quick = Router::new()
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
@@ -151,6 +152,19 @@ async fn limit_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "timed out").into_response(),
+    }
+}
+
+/// Any web page can have a browser on this host send a `POST`, without a token where none is asked for.
+/// Browsers name the page's origin in all of them; nobody else has reason to.
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    match request.headers().get(header::ORIGIN) {
+        None => next.run(request).await,
+        Some(origin) => Failure::new(
+            StatusCode::FORBIDDEN,
+            format!("Origin: {origin:?}: orders from web pages are refused; expected no Origin header"),
+        )
+        .into_response(),
     }
 }
 

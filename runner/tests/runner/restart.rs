@@ -147,6 +147,25 @@ async fn orders_need_the_token_and_readers_do_not() {
     runner.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_from_web_pages_are_refused() {
+    let runner = sleepers(1).await;
+    let generation = runner.generation("sleeper/0").await;
+    for path in ["/api/v1/instances/sleeper/0/restart", "/-/reload"] {
+        // As for a form in a page; a sandboxed page's origin is "null".
+        for origin in ["http://example.com", "null", "", "http://127.0.0.1:9090"] {
+            let headers = [("origin", origin), ("content-type", "text/plain")];
+            let answer = runner.post(path, &headers, "").await;
+            assert_eq!(answer.status, 403, "{path} {origin}: {}", answer.text);
+            assert!(answer.error().contains("web pages"), "{}", answer.text);
+        }
+    }
+    assert_eq!(runner.generation("sleeper/0").await, generation);
+    let read = runner.send(reqwest::Method::GET, "/metrics", &[("origin", "http://example.com")], "").await;
+    assert_eq!(read.status, 200);
+    runner.stop().await;
+}
+
 /// Instances that can be started only while the file `gate/start` is there, and trap once `gate/end` is: a
 /// restart is under way for as long as the test says.
 async fn gated(replicas: u32) -> Runner {
