@@ -94,7 +94,8 @@ pub async fn run(
     let outcome = tokio::select! {
         outcome = async {
             reloader.start().await?;
-            info!(modules, instances, duration_ms = started.elapsed().as_millis(), "all modules started");
+            info!(modules, instances, duration_ms = started.elapsed().as_millis(),
+                "all modules compiled, instances starting");
             loop {
                 reload.notified().await;
                 // Logged, and told by a metric; the old config stays in force.

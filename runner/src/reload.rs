@@ -123,7 +123,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Starts what the first config asks for.
+    /// Opens the slots that the first config asks for. The instances in them start from then on.
     ///
     /// # Errors
     /// [`ReloadError`].

@@ -55,8 +55,9 @@ pub struct Rollout {
 }
 
 impl Fleet {
-    /// Makes the fleet run `modules`. Returns when what is new was started and what is gone has ended;
-    /// the restarts of changed modules go on, each module within its `max_restarting`.
+    /// Makes the fleet run `modules`. Returns when the slots of what is new are open and what is gone has
+    /// ended. What goes on: the first starts in those slots ([`Fleet::was_started`]), and the restarts of
+    /// changed modules, each module within its `max_restarting`.
     ///
     /// # Errors
     /// [`RolloutError`]; nothing has changed then.
