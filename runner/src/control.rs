@@ -1,7 +1,6 @@
 //! The control API: metrics, health, instances, restarts, reload. JSON, except for the metrics.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -34,6 +33,7 @@ use crate::{
     },
     lifecycle,
     reload::{ReloadError, Reloader},
+    server,
     units::{Generation, ModuleName, Replica},
 };
 
@@ -56,15 +56,12 @@ struct Control {
 }
 
 /// Serves the control API on `listener` until `stop`.
-///
-/// # Errors
-/// What the operating system says about the listener.
 pub async fn serve(
     listener: TcpListener,
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
     stop: CancellationToken,
-) -> io::Result<()> {
+) {
     let registry = exposition::registry(Arc::clone(&fleet), Arc::clone(reloader.status()));
     let control = Arc::new(Control {
         fleet,
@@ -79,7 +76,7 @@ pub async fn serve(
             warn!(%error, "setting TCP_NODELAY");
         }
     });
-    axum::serve(listener, router(control)).with_graceful_shutdown(stop.cancelled_owned()).await
+    server::serve(listener, router(control), server::HEAD_TIMEOUT, stop).await;
 }
 
 fn router(control: Arc<Control>) -> Router {

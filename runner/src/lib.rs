@@ -14,6 +14,7 @@
 //! | [`exposition`] | the fleet → metrics |
 //! | [`host`] | the host's memory and memory maps |
 //! | [`control`] | the HTTP control API |
+//! | [`server`] | HTTP/1.1 on a listener |
 //! | [`threads`] | which code runs on which threads |
 //!
 //! Data flows one way: `control → fleet → guest, lifecycle → units`.
@@ -34,6 +35,7 @@ pub mod host;
 pub mod lifecycle;
 pub mod program;
 pub mod reload;
+pub mod server;
 pub mod threads;
 pub mod units;
 
@@ -102,9 +104,10 @@ pub async fn run(
                 let _ = reloader.reload().await;
             }
         } => outcome,
-        served = &mut server => Err(RunError::Serve(served.map_or_else(io::Error::other, |served| {
-            served.err().unwrap_or_else(|| io::Error::other("the listener closed"))
-        }))),
+        served = &mut server => Err(RunError::Serve(match served {
+            Ok(()) => io::Error::other("the listener closed"),
+            Err(error) => io::Error::other(error),
+        })),
         () = shutdown.cancelled() => Ok(()),
     };
 
