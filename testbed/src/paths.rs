@@ -15,7 +15,8 @@ pub fn root() -> PathBuf {
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
-    let folders = this.ancestors().skip(1).take(2);
+    // Tests lie in `deps/`, one folder below the programs.
+    let folders = this.ancestors().take(3);
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!("{name} is not built beside {}: run `cargo build --workspace --bins`", this.display())
