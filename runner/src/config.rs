@@ -182,7 +182,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "RawModule")]
 pub struct ModuleConfig {
-    /// Names the population.
+    /// Its name, unique in the config.
     pub name: ModuleName,
     /// The `.wasm` or `.wat` file.
     pub path: PathBuf,

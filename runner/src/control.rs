@@ -229,10 +229,10 @@ struct Instance {
 }
 
 async fn instances(State(control): State<Arc<Control>>) -> Json<Vec<Instance>> {
-    let populations = control.fleet.populations();
-    let instances = populations.iter().flat_map(|population| {
-        let program = population.settings().program;
-        let slots = population.slots();
+    let modules = control.fleet.modules();
+    let instances = modules.iter().flat_map(|module| {
+        let program = module.settings().program;
+        let slots = module.slots();
         slots
             .iter()
             .map(|slot| {
@@ -240,7 +240,7 @@ async fn instances(State(control): State<Arc<Control>>) -> Json<Vec<Instance>> {
                 let progress = slot.progress();
                 let program = live.as_ref().map_or(&program, |live| &live.program);
                 Instance {
-                    module: population.name.clone(),
+                    module: module.name.clone(),
                     digest: program.digest.to_string(),
                     replica: slot.replica,
                     generation: live.as_ref().map(|live| live.generation),
@@ -313,7 +313,7 @@ struct RestartedBody {
 
 async fn restart(
     State(control): State<Arc<Control>>,
-    Path((module, replica)): Path<(String, String)>,
+    Path((name, replica)): Path<(String, String)>,
     request: Request,
 ) -> Result<Json<RestartedBody>, Failure> {
     let received = Instant::now();
@@ -324,17 +324,17 @@ async fn restart(
     let unknown = || {
         Failure::new(
             StatusCode::NOT_FOUND,
-            format!("no replica {replica} of a module {module:?}; GET /api/v1/instances lists what there is"),
+            format!("no replica {replica} of a module {name:?}; GET /api/v1/instances lists what there is"),
         )
     };
     let number: u32 = replica.parse().map_err(|_| unknown())?;
-    let (population, slot) = control.fleet.find(&module, Replica(number)).ok_or_else(unknown)?;
-    let refused = |refusal| refused(&refusal, &slot, &population.name);
-    let outcome = population.order_restart(&slot, expected, reason, received).map_err(&refused)?;
+    let (module, slot) = control.fleet.find(&name, Replica(number)).ok_or_else(unknown)?;
+    let refused = |refusal| refused(&refusal, &slot, &module.name);
+    let outcome = module.order_restart(&slot, expected, reason, received).map_err(&refused)?;
     let Restarted { old, new, reclaimed, duration } =
         outcome.await.unwrap_or(Err(Refusal::Closing)).map_err(&refused)?;
     Ok(Json(RestartedBody {
-        module: population.name.clone(),
+        module: module.name.clone(),
         replica: slot.replica,
         old_generation: old,
         new_generation: new,

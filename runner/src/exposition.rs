@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use crate::{
     fleet::{
-        Fleet, Population,
+        Fleet, Module,
         slot::{Reason, Slot},
     },
     host,
@@ -48,24 +48,24 @@ struct LiveReading {
     memory: u64,
 }
 
-struct PopulationReading {
-    population: Arc<Population>,
+struct ModuleReading {
+    module: Arc<Module>,
     digest: Digest,
     slots: Vec<Reading>,
 }
 
-fn read(fleet: &Fleet) -> Vec<PopulationReading> {
-    let populations = fleet.populations();
-    populations.iter().map(read_population).collect()
+fn read(fleet: &Fleet) -> Vec<ModuleReading> {
+    let modules = fleet.modules();
+    modules.iter().map(read_module).collect()
 }
 
-fn read_population(population: &Arc<Population>) -> PopulationReading {
-    let program = population.settings().program;
+fn read_module(module: &Arc<Module>) -> ModuleReading {
+    let program = module.settings().program;
     let limit = program.guest.memory_limit;
-    PopulationReading {
-        population: Arc::clone(population),
+    ModuleReading {
+        module: Arc::clone(module),
         digest: program.digest.clone(),
-        slots: population.slots().iter().map(|slot| read_slot(slot, limit)).collect(),
+        slots: module.slots().iter().map(|slot| read_slot(slot, limit)).collect(),
     }
 }
 
@@ -99,20 +99,20 @@ impl fmt::Debug for FleetCollector {
 
 impl Collector for FleetCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let populations = read(&self.0);
-        encode_lifetimes(&populations, &mut encoder)?;
-        encode_slots(&populations, &mut encoder)?;
-        encode_populations(&populations, &mut encoder)
+        let readings = read(&self.0);
+        encode_lifetimes(&readings, &mut encoder)?;
+        encode_slots(&readings, &mut encoder)?;
+        encode_modules(&readings, &mut encoder)
     }
 }
 
-fn encode_lifetimes(populations: &[PopulationReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode_lifetimes(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let lives = || {
-        populations.iter().flat_map(|population| {
-            population.slots.iter().filter_map(|slot| {
+        readings.iter().flat_map(|reading| {
+            reading.slots.iter().filter_map(|slot| {
                 let live = slot.live.as_ref()?;
                 let labels = LifetimeLabels {
-                    module: population.population.name.as_str(),
+                    module: reading.module.name.as_str(),
                     digest: live.digest.as_str(),
                     replica: slot.replica,
                 };
@@ -141,12 +141,11 @@ fn encode_lifetimes(populations: &[PopulationReading], encoder: &mut DescriptorE
     Ok(())
 }
 
-fn encode_slots(populations: &[PopulationReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn encode_slots(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let slots = || {
-        populations.iter().flat_map(|population| {
-            population.slots.iter().map(|slot| {
-                let labels =
-                    SlotLabels { module: population.population.name.as_str(), replica: slot.replica };
+        readings.iter().flat_map(|reading| {
+            reading.slots.iter().map(|slot| {
+                let labels = SlotLabels { module: reading.module.name.as_str(), replica: slot.replica };
                 (labels, slot)
             })
         })
@@ -192,16 +191,16 @@ fn encode_slots(populations: &[PopulationReading], encoder: &mut DescriptorEncod
     Ok(())
 }
 
-fn encode_populations(populations: &[PopulationReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let module = |reading: &PopulationReading| [("module", reading.population.name.as_str().to_owned())];
+fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let module = |reading: &ModuleReading| [("module", reading.module.name.as_str().to_owned())];
     let mut durations = encoder.encode_descriptor(
         "wasm_restart_duration",
         "Time from a restart's order to the new instance running and the old one's memory given back.",
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;
-    for reading in populations {
-        reading.population.restart_durations.encode(durations.encode_family(&module(reading))?)?;
+    for reading in readings {
+        reading.module.restart_durations.encode(durations.encode_family(&module(reading))?)?;
     }
     let mut reclaimed = encoder.encode_descriptor(
         "wasm_restart_reclaimed",
@@ -209,16 +208,16 @@ fn encode_populations(populations: &[PopulationReading], encoder: &mut Descripto
         Some(&Unit::Bytes),
         MetricType::Counter,
     )?;
-    for reading in populations {
-        reading.population.reclaimed_bytes.encode(reclaimed.encode_family(&module(reading))?)?;
+    for reading in readings {
+        reading.module.reclaimed_bytes.encode(reclaimed.encode_family(&module(reading))?)?;
     }
     let mut info =
         encoder.encode_descriptor("wasm_module", "The module as configured now.", None, MetricType::Info)?;
-    for reading in populations {
+    for reading in readings {
         info.encode_info(&[
-            ("module", reading.population.name.as_str()),
+            ("module", reading.module.name.as_str()),
             ("digest", reading.digest.as_str()),
-            ("kind", reading.population.kind.as_str()),
+            ("kind", reading.module.kind.as_str()),
         ])?;
     }
     Ok(())

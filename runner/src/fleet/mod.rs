@@ -43,7 +43,7 @@ const DURATION_BUCKETS: [f64; 14] =
 
 /// All modules and their slots.
 pub struct Fleet {
-    populations: ArcSwap<Vec<Arc<Population>>>,
+    modules: ArcSwap<Vec<Arc<Module>>>,
     engines: Engines,
     threads: Handles,
     stop: CancellationToken,
@@ -53,7 +53,7 @@ pub struct Fleet {
 }
 
 /// A module and its slots.
-pub struct Population {
+pub struct Module {
     /// The module's name.
     pub name: ModuleName,
     /// What kind of program it is.
@@ -74,7 +74,7 @@ struct SlotHandle {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// What the next start in a population's slots uses.
+/// What the next start in a module's slots uses.
 #[derive(Clone)]
 pub struct Settings {
     /// What to instantiate.
@@ -90,7 +90,7 @@ impl Fleet {
     #[must_use]
     pub fn new(engines: Engines, threads: Handles) -> Self {
         Self {
-            populations: ArcSwap::default(),
+            modules: ArcSwap::default(),
             engines,
             threads,
             stop: CancellationToken::new(),
@@ -101,24 +101,24 @@ impl Fleet {
 
     /// The modules, in the config file's order.
     #[must_use]
-    pub fn populations(&self) -> Arc<Vec<Arc<Population>>> {
-        self.populations.load_full()
+    pub fn modules(&self) -> Arc<Vec<Arc<Module>>> {
+        self.modules.load_full()
     }
 
-    /// The slot `module`/`replica`, if there is one.
+    /// The slot `name`/`replica` and its module, if there is one.
     #[must_use]
-    pub fn find(&self, module: &str, replica: Replica) -> Option<(Arc<Population>, Arc<Slot>)> {
-        let populations = self.populations.load();
-        let population = populations.iter().find(|population| population.name.as_str() == module)?;
-        let slot = population.slots.load().get(replica.0 as usize).cloned()?;
-        Some((Arc::clone(population), slot))
+    pub fn find(&self, name: &str, replica: Replica) -> Option<(Arc<Module>, Arc<Slot>)> {
+        let modules = self.modules.load();
+        let module = modules.iter().find(|module| module.name.as_str() == name)?;
+        let slot = module.slots.load().get(replica.0 as usize).cloned()?;
+        Some((Arc::clone(module), slot))
     }
 
     /// Whether every slot's first start is over.
     #[must_use]
     pub fn was_started(&self) -> bool {
-        self.populations.load().iter().all(|population| {
-            let slots = population.slots.load();
+        self.modules.load().iter().all(|module| {
+            let slots = module.slots.load();
             slots.iter().all(|slot| slot.was_started())
         })
     }
@@ -130,12 +130,12 @@ impl Fleet {
         self.tasks.wait().await;
     }
 
-    fn spawn_slot(&self, population: &Arc<Population>, replica: Replica) -> (Arc<Slot>, SlotHandle) {
+    fn spawn_slot(&self, module: &Arc<Module>, replica: Replica) -> (Arc<Slot>, SlotHandle) {
         let slot = Arc::new(Slot::new(replica));
         let stop = self.stop.child_token();
         let supervisor = Supervisor {
             slot: Arc::clone(&slot),
-            population: Arc::clone(population),
+            module: Arc::clone(module),
             threads: self.threads.clone(),
             stop: stop.clone(),
         };
@@ -144,7 +144,7 @@ impl Fleet {
     }
 }
 
-impl Population {
+impl Module {
     fn new(name: ModuleName, kind: Kind, settings: Settings) -> Self {
         Self {
             name,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::{
-    Fleet, Population, Settings,
+    Fleet, Module, Settings,
     slot::{Live, Order, Reason, Refusal, RestartOrder, Slot},
 };
 use crate::{
@@ -63,16 +63,13 @@ impl Fleet {
     /// [`RolloutError`]; nothing has changed then.
     pub async fn roll_out(self: &Arc<Self>, modules: &[ModuleConfig]) -> Result<Rollout, RolloutError> {
         let _one_at_a_time = self.rollout.lock().await;
-        let before: HashMap<_, _> = self
-            .populations()
-            .iter()
-            .map(|population| (population.name.clone(), Arc::clone(population)))
-            .collect();
+        let before: HashMap<_, _> =
+            self.modules().iter().map(|module| (module.name.clone(), Arc::clone(module))).collect();
         let programs = self.programs(modules, &before).await?;
         // Instances of a changed module's old program live on until their restart.
         let retiring = before
             .values()
-            .map(|population| population.settings().program)
+            .map(|module| module.settings().program)
             .filter(|old| !programs.iter().any(|new| Arc::ptr_eq(old, new)));
         check_memory_maps(programs.iter().cloned().chain(retiring))?;
 
@@ -80,31 +77,30 @@ impl Fleet {
         let mut after = Vec::with_capacity(modules.len());
         for (config, program) in modules.iter().zip(programs) {
             let settings = Settings { program, start_timeout: config.start_timeout, backoff: config.backoff };
-            let population = match before.get(&config.name) {
-                Some(population) => {
-                    self.update(population, settings, config, &mut rollout);
-                    Arc::clone(population)
+            let module = match before.get(&config.name) {
+                Some(module) => {
+                    self.update(module, settings, config, &mut rollout);
+                    Arc::clone(module)
                 }
                 None => {
                     rollout.added.push(config.name.clone());
-                    Arc::new(Population::new(config.name.clone(), config.kind, settings))
+                    Arc::new(Module::new(config.name.clone(), config.kind, settings))
                 }
             };
-            population.permits.set_limit(config.max_restarting.get());
-            after.push((population, config.replicas));
+            module.permits.set_limit(config.max_restarting.get());
+            after.push((module, config.replicas));
         }
         let mut leaving = Vec::new();
-        for (name, population) in &before {
+        for (name, module) in &before {
             if !modules.iter().any(|config| config.name == *name) {
                 rollout.removed.push(name.clone());
-                leaving.extend(self.scale(population, 0));
+                leaving.extend(self.scale(module, 0));
             }
         }
         // Published before the slots start, so that a scrape never misses an instance that runs.
-        self.populations
-            .store(Arc::new(after.iter().map(|(population, _)| Arc::clone(population)).collect()));
-        for (population, replicas) in &after {
-            leaving.extend(self.scale(population, *replicas));
+        self.modules.store(Arc::new(after.iter().map(|(module, _)| Arc::clone(module)).collect()));
+        for (module, replicas) in &after {
+            leaving.extend(self.scale(module, *replicas));
         }
         for task in leaving {
             // A supervisor that panicked has said so, and is gone as well.
@@ -117,12 +113,12 @@ impl Fleet {
     async fn programs(
         &self,
         modules: &[ModuleConfig],
-        before: &HashMap<ModuleName, Arc<Population>>,
+        before: &HashMap<ModuleName, Arc<Module>>,
     ) -> Result<Vec<Arc<Program>>, RolloutError> {
         let jobs: Vec<_> = modules
             .iter()
             .map(|config| {
-                let running = before.get(&config.name).map(|population| population.settings().program);
+                let running = before.get(&config.name).map(|module| module.settings().program);
                 (config.clone(), running)
             })
             .collect();
@@ -137,17 +133,17 @@ impl Fleet {
 
     fn update(
         self: &Arc<Self>,
-        population: &Arc<Population>,
+        module: &Arc<Module>,
         settings: Settings,
         config: &ModuleConfig,
         rollout: &mut Rollout,
     ) {
-        let same = population.settings().program.is_like(&settings.program);
-        let scaled = population.slots().len() != config.replicas as usize;
-        *population.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        let same = module.settings().program.is_like(&settings.program);
+        let scaled = module.slots().len() != config.replicas as usize;
+        *module.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         if !same {
             rollout.changed.push(config.name.clone());
-            self.tasks.spawn(restart_outdated(Arc::clone(self), Arc::clone(population)));
+            self.tasks.spawn(restart_outdated(Arc::clone(self), Arc::clone(module)));
         }
         if scaled {
             rollout.scaled.push(config.name.clone());
@@ -158,20 +154,20 @@ impl Fleet {
     }
 
     /// Opens or closes slots, the highest replicas first to go. Returns the supervisors that are leaving.
-    fn scale(&self, population: &Arc<Population>, replicas: u32) -> Vec<tokio::task::JoinHandle<()>> {
-        let mut handles = population.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slots = population.slots().to_vec();
+    fn scale(&self, module: &Arc<Module>, replicas: u32) -> Vec<tokio::task::JoinHandle<()>> {
+        let mut handles = module.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = module.slots().to_vec();
         let wanted = replicas as usize;
         let leaving: Vec<_> = handles.drain(wanted.min(slots.len())..).collect();
         slots.truncate(wanted);
         for replica in slots.len()..wanted {
             let replica: Result<u32, TryFromIntError> = replica.try_into();
             let replica = Replica(replica.expect("fewer than `replicas`, which is a u32"));
-            let (slot, handle) = self.spawn_slot(population, replica);
+            let (slot, handle) = self.spawn_slot(module, replica);
             slots.push(slot);
             handles.push(handle);
         }
-        population.slots.store(Arc::new(slots));
+        module.slots.store(Arc::new(slots));
         leaving
             .into_iter()
             .map(|handle| {
@@ -224,32 +220,32 @@ fn check_memory_maps(programs: impl Iterator<Item = Arc<Program>>) -> Result<(),
     }
 }
 
-/// Restarts, one after another, the instances of `population` that are not of its current program.
-async fn restart_outdated(fleet: Arc<Fleet>, population: Arc<Population>) {
+/// Restarts, one after another, the instances of `module` that are not of its current program.
+async fn restart_outdated(fleet: Arc<Fleet>, module: Arc<Module>) {
     let started = Instant::now();
-    for slot in population.slots().iter() {
+    for slot in module.slots().iter() {
         let restarted = tokio::select! {
             () = fleet.stop.cancelled() => return,
-            restarted = restart_if_outdated(&population, slot) => restarted,
+            restarted = restart_if_outdated(&module, slot) => restarted,
         };
         if let Err(refusal) = restarted {
-            error!(module = %population.name, replica = slot.replica.0, error = %refusal,
+            error!(module = %module.name, replica = slot.replica.0, error = %refusal,
                 "reload: the new version does not start, so this and the following replicas keep the old one; \
                  correct the module and reload again");
             return;
         }
     }
-    info!(module = %population.name, duration_ms = started.elapsed().as_millis(), "reload: all instances are current");
+    info!(module = %module.name, duration_ms = started.elapsed().as_millis(), "reload: all instances are current");
 }
 
-async fn restart_if_outdated(population: &Population, slot: &Slot) -> Result<(), Refusal> {
+async fn restart_if_outdated(module: &Module, slot: &Slot) -> Result<(), Refusal> {
     // An empty slot is hurried at most twice: once out of its wait, once to learn how the start went.
     let mut hurries = 0;
     loop {
-        let current = population.settings().program;
+        let current = module.settings().program;
         let outcome = match slot.live() {
             Some(live) if live.program.is_like(&current) => return Ok(()),
-            Some(live) => order_reload(population, slot, &live).await,
+            Some(live) => order_reload(module, slot, &live).await,
             None if hurries == 2 => return Ok(()),
             None => hurry(slot).await.inspect(|()| hurries += 1),
         };
@@ -270,8 +266,8 @@ async fn hurry(slot: &Slot) -> Result<(), Refusal> {
     seen.await.map_err(|_| Refusal::Closing)
 }
 
-async fn order_reload(population: &Population, slot: &Slot, live: &Live) -> Result<(), Refusal> {
-    let permit = population.permits.acquire().await;
+async fn order_reload(module: &Module, slot: &Slot, live: &Live) -> Result<(), Refusal> {
+    let permit = module.permits.acquire().await;
     let (reply, outcome) = oneshot::channel();
     let order = RestartOrder {
         expected: Some(live.generation),

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Population,
+    Module,
     slot::{Live, Order, Reason, Refusal, RestartOrder, Restarted, Slot},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 /// A slot's owner.
 pub(super) struct Supervisor {
     pub(super) slot: Arc<Slot>,
-    pub(super) population: Arc<Population>,
+    pub(super) module: Arc<Module>,
     pub(super) threads: Handles,
     pub(super) stop: CancellationToken,
 }
@@ -51,7 +51,7 @@ impl Supervisor {
         let mut event = self.start(&mut tenancy).await;
         self.slot.set_started();
         loop {
-            let policy = self.population.settings().backoff;
+            let policy = self.module.settings().backoff;
             let (next, action) =
                 lifecycle::step(state, event, epoch.elapsed(), rand::random::<f64>(), &policy);
             state = next;
@@ -86,7 +86,7 @@ impl Supervisor {
     /// Starts a lifetime in the empty slot.
     async fn start(&self, tenancy: &mut Tenancy) -> Event {
         let generation = Generation::next(tenancy.last, now_unix_ms());
-        let program = self.population.settings().program;
+        let program = self.module.settings().program;
         let prepared = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Event::StopOrdered,
@@ -96,13 +96,13 @@ impl Supervisor {
             Ok(prepared) => {
                 tenancy.running = Some((generation, self.launch(prepared, program, generation)));
                 tenancy.last = Some(generation);
-                debug!(module = %self.population.name, replica = self.slot.replica.0, generation = generation.0,
+                debug!(module = %self.module.name, replica = self.slot.replica.0, generation = generation.0,
                     "instance started");
                 Event::Started
             }
             Err(cause) => {
                 let cause = Chain(&cause).to_string();
-                warn!(module = %self.population.name, replica = self.slot.replica.0, error = cause,
+                warn!(module = %self.module.name, replica = self.slot.replica.0, error = cause,
                     "instance could not be started");
                 self.slot.set_last_end(cause);
                 Event::StartFailed
@@ -172,7 +172,7 @@ impl Supervisor {
     async fn replace(&self, tenancy: &mut Tenancy) -> Event {
         let order = tenancy.order.take().expect("a replacement follows an order");
         let generation = Generation::next(tenancy.last, now_unix_ms());
-        let program = self.population.settings().program;
+        let program = self.module.settings().program;
         let (old, mut running) = tenancy.running.take().expect("a replacement replaces something");
         let mut preparation = self.begin_preparing(&program, generation);
         let prepared = tokio::select! {
@@ -195,7 +195,7 @@ impl Supervisor {
             Ok(prepared) => prepared,
             Err(cause) => {
                 let cause = Chain(&cause).to_string();
-                warn!(module = %self.population.name, replica = self.slot.replica.0, error = cause,
+                warn!(module = %self.module.name, replica = self.slot.replica.0, error = cause,
                     reason = order.reason.as_str(), "restart: the new instance could not be started, the old one stays");
                 tenancy.running = Some((old, running));
                 self.answer(order, Err(Refusal::CouldNotStart(cause)));
@@ -217,8 +217,8 @@ impl Supervisor {
         }
         let duration = order.received.elapsed();
         self.slot.count_restart(order.reason);
-        self.population.restarted(duration, reclaimed);
-        info!(module = %self.population.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
+        self.module.restarted(duration, reclaimed);
+        info!(module = %self.module.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
             old_generation = old.0, new_generation = generation.0, old_bytes = old_bytes.0,
             reclaimed_bytes = reclaimed.0, duration_us = duration.as_micros(), "instance restarted");
         self.answer(order, Ok(Restarted { old, new: generation, reclaimed, duration }));
@@ -239,7 +239,7 @@ impl Supervisor {
     }
 
     fn begin_preparing(&self, program: &Arc<Program>, generation: Generation) -> Preparation {
-        let timeout = self.population.settings().start_timeout;
+        let timeout = self.module.settings().start_timeout;
         let prepare = Arc::clone(program).prepare(
             self.slot.replica,
             generation,
@@ -274,7 +274,7 @@ impl Supervisor {
 
     /// Takes note of how a lifetime ended by itself.
     async fn conclude(&self, generation: Generation, ended: Result<Remains, JoinError>) -> Cause {
-        let (module, replica) = (&self.population.name, self.slot.replica.0);
+        let (module, replica) = (&self.module.name, self.slot.replica.0);
         match ended {
             Ok(mut remains) => {
                 let end = std::mem::replace(&mut remains.end, End::Stopped);
@@ -302,7 +302,7 @@ impl Supervisor {
     }
 
     fn log_wait(&self, state: State, wait: Duration) {
-        let (module, replica) = (&self.population.name, self.slot.replica.0);
+        let (module, replica) = (&self.module.name, self.slot.replica.0);
         let (failures, wait_ms) = (state.failures(), wait.as_millis());
         if state.is_crash_loop() {
             error!(%module, replica, failures, wait_ms, "crash loop: waiting to start again");
