@@ -29,7 +29,7 @@ pub const LINE_BYTES_MAX: usize = 8 * 1024;
 /// More lines than this of one stream within a second are dropped.
 pub const LINES_PER_SECOND_MAX: u32 = 500;
 
-/// More bytes than this of one stream per second, on average over [`BURST`], are dropped: 500 lines of full
+/// More bytes than this of one stream per second, on average over four, are dropped: 500 lines of full
 /// length would be 4 MB. What names the guest in each line is not counted.
 pub const BYTES_PER_SECOND_MAX: u32 = 64 * 1024;
 
