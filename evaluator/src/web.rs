@@ -102,6 +102,13 @@ async fn ready(State(api): State<Api>) -> Response {
 }
 
 async fn reload(State(api): State<Api>, headers: HeaderMap) -> Response {
+    // Browsers set it. A page of any site could otherwise order a reload from the operator's own machine.
+    if headers.contains_key(header::ORIGIN) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "orders from web pages (requests with an Origin header) are refused",
+        );
+    }
     if let Some(path) = &api.token_file {
         // Read at each request, so that the token can be changed.
         let token = match BearerToken::from_file(path) {

@@ -122,6 +122,11 @@ async fn a_reload_takes_a_new_policy_over_and_keeps_the_old_one_on_error() {
         ebb_testbed::http::answer(ebb_testbed::http::client().post(url)).await
     };
 
+    let from_a_page = ebb_testbed::http::client()
+        .post(format!("http://{}/-/reload", evaluator.address))
+        .header("Origin", "http://example.org");
+    assert_eq!(ebb_testbed::http::answer(from_a_page).await.0, 403);
+
     evaluator.rewrite_config(&config("modules: {steady: {confidence_level: 2}}\n"));
     let (status, body) = reload().await;
     assert_eq!(status, 400);
