@@ -1,3 +1,5 @@
+use ebb_service::units::ByteCount;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
