@@ -107,7 +107,8 @@ impl Evaluator {
 
     /// Takes in what the store has got since the last tick; since the lookback at first.
     async fn fetch(&mut self, window: Window, now: Millis) -> Result<Fetched, StoreError> {
-        let from = self.fetch_from(window);
+        let overlap = self.store.overlap_millis();
+        let from = self.fetched_until.map_or(window.start().minus(1), |until| until.minus(overlap));
         let history = &mut self.history;
         let mut samples_new = 0;
         let mut sink = |slot: &SlotId, samples: &[_]| {
@@ -125,19 +126,9 @@ impl Evaluator {
         }
         debug!(series = fetched.series, samples = samples_new, "fetched");
         self.outputs.metrics.fetched(samples_new, &fetched);
-        self.fetched_until = Some(now);
+        // Samples are stamped by the store's clock. Where this one is ahead, there are none up to `now` yet.
+        self.fetched_until = Some(fetched.server_time.map_or(now, |server_time| server_time.min(now)));
         Ok(fetched)
-    }
-
-    /// The moment after which samples may be unknown. Measured from the newest sample rather than from this
-    /// clock, which may be ahead of the one that stamps samples; but no further back than data can be relied
-    /// on, or a fleet that is gone would be searched for at ever greater cost.
-    fn fetch_from(&self, window: Window) -> Millis {
-        let Some(fetched_until) = self.fetched_until else { return window.start().minus(1) };
-        let newest = self.history.newest_sample().unwrap_or(fetched_until);
-        let known_until =
-            newest.min(fetched_until).max(fetched_until.minus(self.config.stale_after_millis()));
-        known_until.minus(self.store.overlap_millis())
     }
 
     /// Learns from each population's lifetimes and judges its living instances.
