@@ -74,7 +74,7 @@ impl CliError {
     /// 2 for what the operator must mend before a start, 1 for what went wrong afterwards.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::LogLevel(_) => 2,
+            Self::Config(_) | Self::LogLevel(_) | Self::Run(RunError::Store(_) | RunError::Token(_)) => 2,
             _ => 1,
         }
     }

@@ -183,6 +183,7 @@ impl TryFrom<f64> for Share {
 #[serde(deny_unknown_fields, default)]
 pub struct RunnersConfig {
     /// Addresses that restarts may be ordered from; everything else is refused.
+    #[serde(skip_serializing_if = "AllowList::is_empty")]
     pub allow: AllowList,
     /// File with the bearer token of the runners' control API.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal as _},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How a log line looks.
@@ -28,6 +28,7 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or `tracing` directives such as
     /// `info,ebb_runner=debug`.
+    #[serde(deserialize_with = "level")]
     pub level: String,
 }
 
@@ -35,6 +36,23 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".to_owned() }
     }
+}
+
+/// What a directive without a target may be.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Refuses a bare word that is no level: as a directive, it would name a target and silence everything else.
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let understood = text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part));
+    if understood && EnvFilter::try_new(&text).is_ok() {
+        return Ok(text);
+    }
+    Err(de::Error::custom(format_args!(
+        "{text:?} is no log level: expected error, warn, info, debug, trace, or directives such as \
+         info,ebb_runner=debug"
+    )))
 }
 
 /// A log level that cannot be understood.
@@ -89,6 +107,22 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        let check = |level: &str, accepted: bool| {
+            let config = serde_yaml::from_str::<LogConfig>(&format!("level: {level}"));
+            assert_eq!(config.is_ok(), accepted, "{level}: {config:?}");
+        };
+        for level in
+            ["error", "warn", "info", "debug", "trace", "\"off\"", "INFO", "\"info,ebb_runner=debug\""]
+        {
+            check(level, true);
+        }
+        for level in ["warning", "inof", "\"3\"", "\"\"", "\"info,loud\"", "\"ebb=loud\""] {
+            check(level, false);
+        }
+    }
 
     #[test]
     fn an_error_is_printed_with_its_causes() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Addresses that restarts may be ordered from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<AllowedRunner>")]
 pub struct AllowList(Vec<AllowedRunner>);
 
 /// Runners by host and port: `runner:9742`, `*.example.org:9742`, `10.0.0.0/8:9742`, `[::1]:9742`.
@@ -27,6 +27,17 @@ enum Host {
     /// `*` in front of the rest of a name.
     Below(String),
     Network(IpNet),
+}
+
+impl TryFrom<Vec<AllowedRunner>> for AllowList {
+    type Error = &'static str;
+
+    fn try_from(allowed: Vec<AllowedRunner>) -> Result<Self, Self::Error> {
+        if allowed.is_empty() {
+            return Err("expected at least one address; to restart nothing, set dry_run: true");
+        }
+        Ok(Self(allowed))
+    }
 }
 
 impl AllowList {

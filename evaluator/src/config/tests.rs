@@ -82,6 +82,8 @@ fn settings_that_do_not_go_together_are_refused_where_they_stand() {
     beside("lookback: 1s", "evaluator.yml:2:11: ", "lookback: expected at least the interval");
     beside("defaults: {min_lifetimes: 1}", "evaluator.yml:2:", "defaults.min_lifetimes: expected at least 2");
     beside("modules:\n  m:\n    min_lifetimes: 0", "evaluator.yml:4:20: ", "modules.m.min_lifetimes");
+    beside("runners: {allow: []}", "evaluator.yml:2:", "expected at least one address");
+    beside("log: {level: warning}", "evaluator.yml:2:", "is no log level");
     beside("budget: {burst: 0}", "evaluator.yml:2:", "budget.burst: expected at least 1");
     beside("listen: 0.0.0.0:9743", "evaluator.yml", "bearer_token_file: needed to listen on");
     refused(
@@ -99,6 +101,7 @@ fn a_prometheus_that_cannot_be_asked_is_refused() {
     };
     check("http://p:9090", "runners.allow: expected the addresses");
     check("p:9090", "store.prometheus.url: expected an address such as");
+    check("http://p:9090/api/v1/", "store.prometheus.url: expected the address in front of /api/v1");
     check("http://u:p@p:9090", "store.prometheus.url: expected an address without user and password");
     check("http://p\n    matchers: [job=ebb]", "store.prometheus.matchers: expected matchers such as");
     check(

@@ -67,6 +67,9 @@ impl PrometheusConfig {
             Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => {}
             _ => return refused("url", "expected an address such as http://prometheus:9090"),
         }
+        if self.url.trim_end_matches('/').ends_with("/api/v1") {
+            return refused("url", "expected the address in front of /api/v1");
+        }
         // The address stands in logs and in the API.
         if self.url.contains('@') {
             return refused(

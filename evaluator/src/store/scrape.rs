@@ -120,6 +120,10 @@ fn take(
     readings: &mut Readings,
     fetched: &mut Fetched,
 ) -> Result<(), String> {
+    if let Some(line) = text.lines().find(|line| !line.is_empty()).filter(|line| !line.starts_with('#')) {
+        let line = &line[..line.floor_char_boundary(80)];
+        return Err(format!("expected metrics in text format 0.0.4, got {line:?}"));
+    }
     for line in text.lines() {
         if !line.starts_with(MEMORY_METRIC) && !line.starts_with(START_TIME_METRIC) {
             continue;
@@ -207,9 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_no_exposition_is_an_error_that_shows_it() {
+        for answer in ["<!doctype html>", "{\"status\":\"ok\"}"] {
+            assert!(taken(answer).unwrap_err().contains("expected metrics"), "{answer}");
+        }
+        assert_eq!(taken(""), Ok(vec![]));
+    }
+
+    #[test]
     fn a_broken_line_of_ours_is_an_error_that_shows_it() {
         for line in ["wasm_linear_memory_bytes{module=\"a} 1", "wasm_linear_memory_bytes{module=\"a\"} x"] {
-            let error = taken(line).unwrap_err();
+            let error = taken(&format!("# TYPE x gauge\n{line}")).unwrap_err();
             assert!(error.contains("wasm_linear_memory_bytes"), "{error}");
         }
     }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,9 @@ pub(super) struct Client {
     timeout: Duration,
     bootstrap_timeout: Duration,
 }
+
+/// The largest answer that is read: what some 100,000 instances make in a tick, or in a slice of a bootstrap.
+const BODY_BYTES_MAX: usize = 256 << 20;
 
 /// The longest piece of a server's refusal that is passed on.
 const MESSAGE_BYTES_MAX: usize = 500;
@@ -138,7 +142,18 @@ impl Client {
     /// The answer's body, if its status is 200.
     pub(super) async fn body(&self, attempt: &str, response: Response) -> Result<bytes::Bytes, StoreError> {
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| failure(attempt, self.timeout, error))?;
+        let mut response = response;
+        let mut body = BytesMut::new();
+        while let Some(more) =
+            response.chunk().await.map_err(|error| failure(attempt, self.timeout, error))?
+        {
+            body.extend_from_slice(&more);
+            if body.len() > BODY_BYTES_MAX {
+                let problem = format!("expected at most {BODY_BYTES_MAX} bytes");
+                return Err(StoreError::Malformed { attempt: attempt.to_owned(), problem });
+            }
+        }
+        let body = body.freeze();
         if status == reqwest::StatusCode::OK {
             return Ok(body);
         }
