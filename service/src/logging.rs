@@ -43,16 +43,25 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Refuses a bare word that is no level: as a directive, it would name a target and silence everything else.
 fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-    let understood = text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part));
-    if understood && EnvFilter::try_new(&text).is_ok() {
-        return Ok(text);
+    // A visitor, so that the refusal points at the value.
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a log level such as info, or directives such as info,ebb_runner=debug")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+            let understood = text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part));
+            if understood && EnvFilter::try_new(text).is_ok() {
+                return Ok(text.to_owned());
+            }
+            Err(E::invalid_value(de::Unexpected::Str(text), &self))
+        }
     }
-    Err(de::Error::custom(format_args!(
-        "{text:?} is no log level: expected error, warn, info, debug, trace, or directives such as \
-         info,ebb_runner=debug"
-    )))
+    deserializer.deserialize_str(Visitor)
 }
 
 /// A log level that cannot be understood.

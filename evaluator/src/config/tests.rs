@@ -83,7 +83,7 @@ fn settings_that_do_not_go_together_are_refused_where_they_stand() {
     beside("defaults: {min_lifetimes: 1}", "evaluator.yml:2:", "defaults.min_lifetimes: expected at least 2");
     beside("modules:\n  m:\n    min_lifetimes: 0", "evaluator.yml:4:20: ", "modules.m.min_lifetimes");
     beside("runners: {allow: []}", "evaluator.yml:2:", "expected at least one address");
-    beside("log: {level: warning}", "evaluator.yml:2:", "is no log level");
+    beside("log: {level: warning}", "evaluator.yml:2:14: log.level: ", "a log level such as info");
     beside("budget: {burst: 0}", "evaluator.yml:2:", "budget.burst: expected at least 1");
     beside("listen: 0.0.0.0:9743", "evaluator.yml", "bearer_token_file: needed to listen on");
     refused(
