@@ -101,12 +101,6 @@ impl History {
 }
 
 impl Slot {
-    /// The lifetimes that a newer one has replaced, oldest first.
-    #[must_use]
-    pub fn finished(&self) -> &[Lifetime] {
-        &self.finished
-    }
-
     /// The newest lifetime. It may be over: see [`Slot::live`].
     #[must_use]
     pub const fn newest(&self) -> Option<&Lifetime> {

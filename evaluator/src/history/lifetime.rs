@@ -121,12 +121,6 @@ impl Lifetime {
         first.at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
     }
 
-    /// Its growth inside the window, oldest first; at least one step.
-    #[must_use]
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
     /// Why it is over, if a newer one took its place.
     #[must_use]
     pub const fn end(&self) -> Option<End> {
