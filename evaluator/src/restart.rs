@@ -184,7 +184,8 @@ impl Restarter {
 fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
     let message = || format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]).trim());
     match status {
-        StatusCode::OK => match serde_json::from_slice(body) {
+        // Accepted: the new instance lives, the old one still finishes requests.
+        StatusCode::OK | StatusCode::ACCEPTED => match serde_json::from_slice(body) {
             Ok(restarted) => Outcome::Restarted(restarted),
             Err(error) => Outcome::Unexpected { message: format!("{}: {error}", message()) },
         },
@@ -212,6 +213,7 @@ mod tests {
         let report = r#"{"module":"leaky","replica":0,"old_generation":1,"new_generation":2,
             "reclaimed_bytes":65536,"duration_seconds":0.001}"#;
         check(200, report, "restarted");
+        check(202, report, "restarted");
         check(200, "{}", "unexpected");
         check(401, "", "unauthorized");
         check(403, "", "unauthorized");

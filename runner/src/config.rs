@@ -3,15 +3,17 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `module.rs` | one entry of `modules:` |
+//! | `http.rs` | where HTTP is served, and which requests are whose |
 //! | `located.rs` | checks whose refusals point at the offending value |
 //!
 //! What can only be seen on the host (does the module compile, is the folder there) is not judged here.
 
+mod http;
 mod located;
 mod module;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -25,7 +27,10 @@ use ebb_service::{
 };
 use serde::{Deserialize, Deserializer};
 
-pub use self::module::{DirConfig, GuestConfig, Kind, ModuleConfig};
+pub use self::{
+    http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
+    module::{DirConfig, GuestConfig, Kind, ModuleConfig},
+};
 
 /// WebAssembly's page, in bytes.
 pub const PAGE_BYTES: u64 = 65_536;
@@ -35,6 +40,9 @@ pub const PAGE_BYTES: u64 = 65_536;
 pub struct Config {
     /// The control listener.
     pub control: ControlConfig,
+    /// The listener of modules of kind `http`. `None`: there is neither a module nor a section that asks
+    /// for one.
+    pub http: Option<HttpConfig>,
     /// Logs.
     pub log: LogConfig,
     /// How guests are compiled and run.
@@ -163,13 +171,14 @@ impl<'de> Deserialize<'de> for CompileCache {
 struct RawConfig {
     #[serde(default)]
     control: ControlConfig,
+    http: Option<HttpConfig>,
     #[serde(default)]
     log: LogConfig,
     #[serde(default)]
     engine: EngineConfig,
     #[serde(default = "default_shutdown_timeout")]
     shutdown_timeout: Span,
-    #[serde(deserialize_with = "modules_with_distinct_names")]
+    #[serde(deserialize_with = "modules_that_agree")]
     modules: Vec<ModuleConfig>,
 }
 
@@ -177,16 +186,28 @@ const fn default_shutdown_timeout() -> Span {
     Span::secs(10)
 }
 
-fn modules_with_distinct_names<'de, D>(deserializer: D) -> Result<Vec<ModuleConfig>, D::Error>
+fn modules_that_agree<'de, D>(deserializer: D) -> Result<Vec<ModuleConfig>, D::Error>
 where
     D: Deserializer<'de>,
 {
     located::sequence(deserializer, |modules: &[ModuleConfig]| {
         let mut names = HashSet::new();
-        match modules.iter().find(|module| !names.insert(&module.name)) {
-            Some(twice) => Err(format!("module name \"{}\" is used twice: expected each once", twice.name)),
-            None => Ok(()),
+        if let Some(twice) = modules.iter().find(|module| !names.insert(&module.name)) {
+            return Err(format!("module name \"{}\" is used twice: expected each once", twice.name));
         }
+        let mut owners = HashMap::new();
+        for module in modules.iter().filter(|module| module.kind == Kind::Http) {
+            for route in &module.serve.routes {
+                if let Some(owner) = owners.insert(route, &module.name) {
+                    return Err(format!(
+                        "route {route} is both \"{owner}\"'s and \"{}\"'s: expected each route once; set \
+                         http.routes",
+                        module.name
+                    ));
+                }
+            }
+        }
+        Ok(())
     })
 }
 
@@ -225,8 +246,10 @@ impl RawConfig {
             resolve(&mut module.path);
             module.guest.dirs.iter_mut().map(|dir| &mut dir.host).for_each(resolve);
         }
+        let serves = self.modules.iter().any(|module| module.kind == Kind::Http);
         Config {
             control: self.control,
+            http: self.http.or_else(|| serves.then(HttpConfig::default)),
             log: self.log,
             engine: self.engine,
             shutdown_timeout: self.shutdown_timeout.0,

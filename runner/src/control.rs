@@ -309,13 +309,15 @@ struct RestartedBody {
     new_generation: Generation,
     reclaimed_bytes: u64,
     duration_seconds: f64,
+    /// The old instance has requests to finish. Its memory, `reclaimed_bytes` by now, is given back then.
+    draining: bool,
 }
 
 async fn restart(
     State(control): State<Arc<Control>>,
     Path((name, replica)): Path<(String, String)>,
     request: Request,
-) -> Result<Json<RestartedBody>, Failure> {
+) -> Result<(StatusCode, Json<RestartedBody>), Failure> {
     let received = Instant::now();
     let expected = if_match(request.headers())?;
     let body = tokio::time::timeout(TIMEOUT, Bytes::from_request(request, &()));
@@ -331,16 +333,19 @@ async fn restart(
     let (module, slot) = control.fleet.find(&name, Replica(number)).ok_or_else(unknown)?;
     let refused = |refusal| refused(&refusal, &slot, &module.name);
     let outcome = module.order_restart(&slot, expected, reason, received).map_err(&refused)?;
-    let Restarted { old, new, reclaimed, duration } =
+    let Restarted { old, new, reclaimed, duration, draining } =
         outcome.await.unwrap_or(Err(Refusal::Closing)).map_err(&refused)?;
-    Ok(Json(RestartedBody {
+    let status = if draining { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let body = RestartedBody {
         module: module.name.clone(),
         replica: slot.replica,
         old_generation: old,
         new_generation: new,
         reclaimed_bytes: reclaimed.0,
         duration_seconds: duration.as_secs_f64(),
-    }))
+        draining,
+    };
+    Ok((status, Json(body)))
 }
 
 fn reason(body: Result<Bytes, BytesRejection>) -> Result<Reason, Failure> {

@@ -152,6 +152,8 @@ impl Engines {
             .epoch_interruption(true)
             .memory_init_cow(true)
             .wasm_multi_memory(true)
+            // WASI 0.3.
+            .wasm_component_model_async(true)
             // The meter rests on these two: shared memories grow without asking the limiter, and custom
             // page sizes report failures of grows that were never announced.
             .shared_memory(false)

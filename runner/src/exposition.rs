@@ -13,6 +13,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    config::Kind,
     fleet::{
         Fleet, Module,
         slot::{Reason, Slot},
@@ -102,7 +103,8 @@ impl Collector for FleetCollector {
         let readings = read(&self.0);
         encode_lifetimes(&readings, &mut encoder)?;
         encode_slots(&readings, &mut encoder)?;
-        encode_modules(&readings, &mut encoder)
+        encode_modules(&readings, &mut encoder)?;
+        encode_traffic(&readings, &mut encoder)
     }
 }
 
@@ -219,6 +221,66 @@ fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_
             ("digest", reading.digest.as_str()),
             ("kind", reading.module.kind.as_str()),
         ])?;
+    }
+    Ok(())
+}
+
+/// What the clients of HTTP modules were answered.
+fn encode_traffic(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let modules: Vec<_> =
+        readings.iter().map(|reading| &*reading.module).filter(|module| module.kind == Kind::Http).collect();
+    // A runner without such modules has no such families.
+    if modules.is_empty() {
+        return Ok(());
+    }
+    let label = |module: &Module| [("module", module.name.as_str().to_owned())];
+    let mut requests = encoder.encode_descriptor(
+        "wasm_requests",
+        "Requests that are over, by the status that the client was answered; 499: it left before.",
+        None,
+        MetricType::Counter,
+    )?;
+    for module in &modules {
+        for (code, count) in module.traffic.codes() {
+            let labels = [("module", module.name.as_str().to_owned()), ("code", code.to_string())];
+            encode_counter(requests.encode_family(&labels)?, count)?;
+        }
+    }
+    let mut durations = encoder.encode_descriptor(
+        "wasm_request_duration",
+        "Time from a request's head to the end of its response.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for module in &modules {
+        module.traffic.durations.encode(durations.encode_family(&label(module))?)?;
+    }
+    let mut in_flight = encoder.encode_descriptor(
+        "wasm_requests_in_flight",
+        "Requests under way, those that wait for an instance included.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for module in &modules {
+        in_flight.encode_family(&label(module))?.encode_gauge(&module.traffic.in_flight())?;
+    }
+    let mut waiting = encoder.encode_descriptor(
+        "wasm_requests_waiting",
+        "Requests that wait for an instance.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for module in &modules {
+        waiting.encode_family(&label(module))?.encode_gauge(&(module.queue.waiting() as u64))?;
+    }
+    let mut truncated = encoder.encode_descriptor(
+        "wasm_responses_truncated",
+        "Responses that broke off because their instance failed or was cut off.",
+        None,
+        MetricType::Counter,
+    )?;
+    for module in &modules {
+        encode_counter(truncated.encode_family(&label(module))?, module.traffic.truncated())?;
     }
     Ok(())
 }

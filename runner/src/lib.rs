@@ -14,10 +14,12 @@
 //! | [`exposition`] | the fleet → metrics |
 //! | [`host`] | the host's memory and memory maps |
 //! | [`control`] | the HTTP control API |
+//! | [`gateway`] | the HTTP data plane: listener, connections, answers |
+//! | [`http`] | requests between the gateway and the guests: routes, queues, progress |
 //! | [`server`] | HTTP/1.1 on a listener |
 //! | [`threads`] | which code runs on which threads |
 //!
-//! Data flows one way: `control → fleet → guest, lifecycle → units`.
+//! Data flows one way: `control, gateway → fleet → guest, lifecycle → http → units`.
 
 use std::{io, sync::Arc, time::Instant};
 
@@ -30,8 +32,10 @@ pub mod control;
 pub mod engine;
 pub mod exposition;
 pub mod fleet;
+pub mod gateway;
 pub mod guest;
 pub mod host;
+pub mod http;
 pub mod lifecycle;
 pub mod program;
 pub mod reload;
@@ -42,6 +46,7 @@ pub mod units;
 use config::Config;
 use engine::Engines;
 use fleet::Fleet;
+use gateway::Gateway;
 use reload::{ReloadError, Reloader};
 use threads::Threads;
 
@@ -62,42 +67,64 @@ pub enum RunError {
     Shutdown(std::time::Duration),
 }
 
+/// Where a runner listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The control API.
+    pub control: TcpListener,
+    /// The data plane, if the config has one ([`Config::http`]).
+    pub http: Option<TcpListener>,
+}
+
 /// Runs everything that `config` asks for, until `shutdown`. Each notification of `reload` reads the
-/// config's file anew. The control API is served on `listener` from the start; `/-/ready` says when every
-/// slot was started once.
+/// config's file anew. The control API is served from the start, and requests are taken as soon as the modules
+/// are compiled; `/-/ready` says when every slot was started once.
+///
+/// A stop lets requests finish first, and ends the instances then.
 ///
 /// # Errors
 /// [`RunError`]. All instances have ended then as well.
 pub async fn run(
     config: Config,
-    listener: TcpListener,
+    listeners: Listeners,
     shutdown: CancellationToken,
     reload: Arc<Notify>,
 ) -> Result<(), RunError> {
     let started = Instant::now();
-    let address = listener.local_addr().map_err(RunError::Start)?;
+    let address = listeners.control.local_addr().map_err(RunError::Start)?;
     let (shutdown_timeout, modules, instances) =
         (config.shutdown_timeout, config.modules.len(), config.instances());
     let threads = Threads::start(config.engine.guest_threads).map_err(RunError::Start)?;
     let engines = Engines::new(&config.engine).map_err(RunError::Start)?;
     let fleet = Arc::new(Fleet::new(engines, threads.handles().clone()));
+    let gateway = listeners.http.map(|listener| {
+        (listener, Arc::new(Gateway::new(Arc::clone(&fleet), &config.http.clone().unwrap_or_default())))
+    });
     let reloader = Arc::new(Reloader::new(config, !address.ip().is_loopback(), Arc::clone(&fleet)));
     reloader.read_first_token()?;
 
     info!(%address, modules, instances, "control API listens");
     let stop_serving = CancellationToken::new();
     let mut server = tokio::spawn(control::serve(
-        listener,
+        listeners.control,
         Arc::clone(&fleet),
         Arc::clone(&reloader),
         stop_serving.clone(),
     ));
+    let stop_taking_requests = CancellationToken::new();
+    let mut data_plane = None;
 
     let outcome = tokio::select! {
         outcome = async {
             reloader.start().await?;
             info!(modules, instances, duration_ms = started.elapsed().as_millis(),
                 "all modules compiled, instances starting");
+            if let Some((listener, gateway)) = gateway {
+                let address = listener.local_addr().map_err(RunError::Start)?;
+                info!(%address, "HTTP listens");
+                let serving = gateway.serve(listener, stop_taking_requests.clone());
+                data_plane = Some(threads.handles().http.spawn(serving));
+            }
             loop {
                 reload.notified().await;
                 // Logged, and told by a metric; the old config stays in force.
@@ -112,17 +139,28 @@ pub async fn run(
     };
 
     let stopping = Instant::now();
-    let stopped = tokio::time::timeout(shutdown_timeout, fleet.stop()).await;
+    let left = || shutdown_timeout.saturating_sub(stopping.elapsed());
+    stop_taking_requests.cancel();
+    if let Some(mut data_plane) = data_plane
+        && tokio::time::timeout(left(), &mut data_plane).await.is_err()
+    {
+        warn!("closing data connections whose requests were not finished within shutdown_timeout");
+        data_plane.abort();
+    }
+    // What is cut off was cut off above; to end instances takes milliseconds.
+    let stopped = tokio::time::timeout(left().max(STOP_AT_LEAST), fleet.stop()).await;
     stop_serving.cancel();
     // Idle connections close at once; one that is still being answered has what is left of the time.
-    let left = shutdown_timeout.saturating_sub(stopping.elapsed());
-    if !server.is_finished() && tokio::time::timeout(left, &mut server).await.is_err() {
+    if !server.is_finished() && tokio::time::timeout(left(), &mut server).await.is_err() {
         warn!("closing control connections that are still being answered");
         server.abort();
     }
     info!(duration_ms = stopping.elapsed().as_millis(), "stopped");
     outcome.and(stopped.map_err(|_| RunError::Shutdown(shutdown_timeout)))
 }
+
+/// How long instances may take to end when requests have used up all of `shutdown_timeout`.
+const STOP_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Judges `config` as a start would, without starting anything: reads the token, compiles and links every
 /// module, counts memory maps.

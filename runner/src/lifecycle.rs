@@ -8,7 +8,8 @@
 //!                     Backoff ──elapsed──▶ Starting            any ──stop──▶ Stopped
 //! ```
 //!
-//! Whatever ends by itself is started again, later each time: the wait doubles from `backoff_min` up to
+//! What fails over a request is started again at once. Whatever else ends by itself is started again, later
+//! each time: the wait doubles from `backoff_min` up to
 //! `backoff_max`, and falls back to `backoff_min` once a lifetime has lasted `reset_after`.
 
 use std::time::Duration;
@@ -83,6 +84,9 @@ pub enum Event {
     StartFailed,
     /// The live lifetime ended by itself.
     Ended(Cause),
+    /// The live lifetime ended over a request that it was given. Waiting would not help: without requests
+    /// the next one does not fail either.
+    Failed(Cause),
     /// A restart was ordered.
     RestartOrdered,
     /// The successor is live, its predecessor gone.
@@ -152,6 +156,9 @@ pub fn step(state: State, event: Event, now: Moment, jitter: f64, policy: &Backo
         (State::Running { since, failures } | State::Restarting { since, failures }, Event::Ended(cause)) => {
             let lasted = now.saturating_sub(since);
             back_off(if lasted >= policy.reset_after { 1 } else { failures + 1 }, cause)
+        }
+        (State::Running { failures, .. } | State::Restarting { failures, .. }, Event::Failed(cause)) => {
+            (State::Starting { failures }, Action::Start(cause))
         }
         (State::Running { since, failures }, Event::RestartOrdered) => {
             (State::Restarting { since, failures }, Action::Replace)
@@ -278,6 +285,14 @@ mod tests {
     fn an_order_does_not_cut_a_wait_short() {
         let backoff = State::Backoff { until: T, failures: 1, cause: Cause::Crash };
         check(backoff, Event::RestartOrdered, (backoff, Action::WaitUntil(T)));
+    }
+
+    #[test]
+    fn what_fails_over_a_request_starts_again_at_once() {
+        for state in [running(Duration::ZERO, 2), State::Restarting { since: Duration::ZERO, failures: 2 }] {
+            let starting = State::Starting { failures: 2 };
+            check(state, Event::Failed(Cause::Crash), (starting, Action::Start(Cause::Crash)));
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
-use ebb_runner::{RunError, config::Config};
+use ebb_runner::{Listeners, RunError, config::Config};
 use ebb_service::{
     logging::{self, Chain},
     signals,
@@ -86,15 +87,22 @@ fn run(config: Config) -> Result<(), RunError> {
     let outcome = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let reload = signals::listen(shutdown.clone()).map_err(RunError::Start)?;
-        let address = config.control.listen;
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            RunError::Start(io::Error::new(error.kind(), format!("control.listen: {address}: {error}")))
-        })?;
-        ebb_runner::run(config, listener, shutdown, reload).await
+        let control = bind("control.listen", config.control.listen).await?;
+        let http = match &config.http {
+            Some(http) => Some(bind("http.listen", http.listen).await?),
+            None => None,
+        };
+        ebb_runner::run(config, Listeners { control, http }, shutdown, reload).await
     });
     // What is left are threads that the operating system keeps busy; the process ends without them.
     runtime.shutdown_background();
     outcome
+}
+
+async fn bind(field: &str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        RunError::Start(io::Error::new(error.kind(), format!("{field}: {address}: {error}")))
+    })
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

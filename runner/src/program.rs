@@ -2,17 +2,18 @@
 //!
 //! Everything that can be wrong with a module is found here, before an instance is touched.
 
-use std::{fs, io, path::PathBuf, sync::Arc, sync::atomic::AtomicU64};
+use std::{fs, io, num::NonZeroU32, path::PathBuf, sync::Arc, sync::atomic::AtomicU64};
 
 use tokio::time::timeout;
 use wasmtime::{
     Engine, Linker, Module,
     component::{self, Component},
 };
-use wasmtime_wasi::{p1, p2, p2::bindings::CommandPre};
+use wasmtime_wasi::{p1, p2, p2::bindings::CommandPre, p3};
+use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02, p3::bindings::ServicePre};
 
 use crate::{
-    config::{GuestConfig, Kind, ModuleConfig},
+    config::{Destination, GuestConfig, Kind, ModuleConfig},
     engine::{Engines, PoolSize},
     guest::{
         GuestState, Linked, Prepared, StartError,
@@ -52,10 +53,15 @@ enum ProgramErrorCause {
     NotWasm(Vec<u8>),
     #[error("compiling; is the file complete, and are its proposals supported by Wasmtime 48?")]
     Compile(#[source] wasmtime::Error),
-    #[error("linking: kind `command` offers {offered}")]
-    Link { offered: &'static str, source: wasmtime::Error },
-    #[error("kind `command` expects {expected}; the file exports {found}")]
-    NoEntry { expected: &'static str, found: String },
+    #[error("linking: kind `{kind}` offers {offered}")]
+    Link { kind: Kind, offered: &'static str, source: wasmtime::Error },
+    #[error("kind `{kind}` expects {expected}; the file exports {found}")]
+    NoEntry { kind: Kind, expected: &'static str, found: String },
+    #[error(
+        "http.concurrency: {0}: an instance of a wasi:http 0.2 component takes one request at a time; expected 1, \
+         or a component that exports `wasi:http/handler@0.3`"
+    )]
+    Concurrency(NonZeroU32),
     #[error("it imports whole modules, which nobody could supply; compose it first (`wac plug`)")]
     ImportsModules,
     #[error(transparent)]
@@ -76,6 +82,7 @@ pub struct Program {
     pub guest: GuestConfig,
     /// What its pool holds.
     pub size: PoolSize,
+    outgoing: Arc<[Destination]>,
     linked: Linked,
 }
 
@@ -126,7 +133,6 @@ impl Program {
     /// # Errors
     /// [`ProgramError`] names the module, its file, what was tried and what was expected.
     pub fn new(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Self, ProgramError> {
-        let Kind::Command = config.kind;
         build(engines, config, binary).map_err(|source| ProgramError {
             name: config.name.clone(),
             path: config.path.clone(),
@@ -153,7 +159,8 @@ impl Program {
     ) -> Result<Prepared, StartError> {
         let wasi = view::view(&self.guest, &self.name, replica, generation)?;
         let limiter = Limiter::new(self.guest.memory_limit, grow_failures);
-        timeout(start_timeout, Prepared::new(&self.linked, wasi, limiter))
+        let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing));
+        timeout(start_timeout, Prepared::new(&self.linked, state))
             .await
             .unwrap_or(Err(StartError::Timeout(start_timeout)))
     }
@@ -183,16 +190,17 @@ fn build(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Pr
         return Err(ProgramErrorCause::MemoryMaps(error));
     }
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
-    let linked = if binary.is_component() {
-        link_component(&engine, &binary.bytes)?
-    } else {
-        link_core(&engine, &binary.bytes)?
+    let linked = match config.kind {
+        Kind::Http => link_http(&engine, binary, config.guest.concurrency)?,
+        Kind::Command if binary.is_component() => link_component(&engine, &binary.bytes)?,
+        Kind::Command => link_core(&engine, &binary.bytes)?,
     };
     Ok(Program {
         name: config.name.clone(),
         digest: binary.digest.clone(),
         guest: config.guest.clone(),
         size,
+        outgoing: config.guest.outgoing.as_slice().into(),
         linked,
     })
 }
@@ -204,11 +212,13 @@ fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause>
     };
     if !module.get_export("_start").is_some_and(is_start) {
         return Err(ProgramErrorCause::NoEntry {
+            kind: Kind::Command,
             expected: "a core module with a function `_start` without parameters and results",
             found: listed(module.exports().map(|export| export.name().to_owned())),
         });
     }
-    let link = |source| ProgramErrorCause::Link { offered: "wasi_snapshot_preview1", source };
+    let link =
+        |source| ProgramErrorCause::Link { kind: Kind::Command, offered: "wasi_snapshot_preview1", source };
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link)?;
     linker.instantiate_pre(&module).map(Linked::Core).map_err(link)
@@ -216,19 +226,66 @@ fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause>
 
 fn link_component(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
     let component = Component::from_binary(engine, bytes).map_err(ProgramErrorCause::Compile)?;
-    let exports: Vec<_> =
-        component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports = exports(&component);
     if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
         return Err(ProgramErrorCause::NoEntry {
+            kind: Kind::Command,
             expected: "a component that exports `wasi:cli/run@0.2`",
             found: listed(exports.into_iter()),
         });
     }
-    let link = |source| ProgramErrorCause::Link { offered: "wasi:cli/imports@0.2", source };
+    let link =
+        |source| ProgramErrorCause::Link { kind: Kind::Command, offered: "wasi:cli/imports@0.2", source };
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_async(&mut linker).map_err(link)?;
     let pre = linker.instantiate_pre(&component).map_err(link)?;
     CommandPre::new(pre).map(Linked::Component).map_err(link)
+}
+
+/// Requests that an instance of a WASI 0.3 component works on at once, unless configured.
+const CONCURRENCY_03: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
+
+fn link_http(
+    engine: &Engine,
+    binary: &Binary,
+    concurrency: Option<NonZeroU32>,
+) -> Result<Linked, ProgramErrorCause> {
+    let no_entry = |found| ProgramErrorCause::NoEntry {
+        kind: Kind::Http,
+        expected: "a component that exports `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`",
+        found,
+    };
+    if !binary.is_component() {
+        return Err(no_entry("no component: it is a core module".to_owned()));
+    }
+    let component = Component::from_binary(engine, &binary.bytes).map_err(ProgramErrorCause::Compile)?;
+    let exports = exports(&component);
+    let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+    let offered = "wasi:cli/imports and wasi:http/imports, 0.2 and 0.3";
+    let link = |source| ProgramErrorCause::Link { kind: Kind::Http, offered, source };
+    let mut linker = component::Linker::new(engine);
+    p2::add_to_linker_async(&mut linker).map_err(link)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).map_err(link)?;
+    p3::add_to_linker(&mut linker).map_err(link)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(link)?;
+    if has("wasi:http/handler@0.3.") {
+        let pre = linker.instantiate_pre(&component).and_then(ServicePre::new).map_err(link)?;
+        let concurrency = concurrency.unwrap_or(CONCURRENCY_03);
+        Ok(Linked::Http { pre: ProxyPre::P3(pre), concurrency })
+    } else if has("wasi:http/incoming-handler@0.2.") {
+        if let Some(several) = concurrency.filter(|count| count.get() > 1) {
+            return Err(ProgramErrorCause::Concurrency(several));
+        }
+        let pre = linker.instantiate_pre(&component).and_then(ProxyPre02::new).map_err(link)?;
+        Ok(Linked::Http { pre: ProxyPre::P2(pre), concurrency: NonZeroU32::MIN })
+    } else {
+        Err(no_entry(listed(exports.into_iter())))
+    }
+}
+
+fn exports(component: &Component) -> Vec<String> {
+    let ty = component.component_type();
+    ty.exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn listed(names: impl Iterator<Item = String>) -> String {

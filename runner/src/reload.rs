@@ -176,6 +176,7 @@ impl Reloader {
     fn warn_of_what_needs_a_new_start(&self, config: &Config) {
         let fields = [
             ("control.listen", config.control.listen != self.first.control.listen),
+            ("http", config.http != self.first.http),
             ("log", config.log != self.first.log),
             ("engine", config.engine != self.first.engine),
             ("shutdown_timeout", config.shutdown_timeout != self.first.shutdown_timeout),

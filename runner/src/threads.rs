@@ -1,9 +1,11 @@
-//! Who runs where. Three sets of threads, so that no guest ever delays an answer:
+//! Who runs where. Four sets of threads, so that no guest ever delays the control API, nor a command those
+//! that serve:
 //!
 //! | threads | run |
 //! | --- | --- |
 //! | the caller's runtime | control API, scrapes, supervisors of slots: never guest code |
-//! | `ebb-guest` | guests, which give way at each epoch tick |
+//! | `ebb-guest` | commands, which give way at each epoch tick |
+//! | `ebb-http` | data connections, and the guests that serve them: a request stays on its processor |
 //! | `ebb-start` | instantiation (a core module's `start` section is guest code), and the dropping of what ended |
 
 use std::{io, num::NonZeroU32, thread};
@@ -13,12 +15,17 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// Threads that instantiate. Two, so that one `start` section that never ends does not hold up the rest.
 const START_THREADS: usize = 2;
 
+/// How many turns of tasks the HTTP threads take before they look for new connections and data. Most
+/// requests take microseconds; a busy guest takes an epoch tick per turn.
+const HTTP_EVENT_INTERVAL: u32 = 8;
+
 /// Threads that drop what ended. Giving memory back is a system call that serialises in the kernel.
 const DROP_THREADS: usize = 4;
 
 /// The threads that guests' lifetimes begin, run and end on. They end, without waiting, with this value.
 pub struct Threads {
     guests: Option<Runtime>,
+    http: Option<Runtime>,
     starts: Option<Runtime>,
     handles: Handles,
 }
@@ -26,8 +33,10 @@ pub struct Threads {
 /// How to reach the [`Threads`].
 #[derive(Clone)]
 pub struct Handles {
-    /// Runs guests.
+    /// Runs commands.
     pub guests: Handle,
+    /// Runs data connections and guests that serve.
+    pub http: Handle,
     /// Instantiates and drops.
     pub starts: Handle,
 }
@@ -52,6 +61,12 @@ impl Threads {
             .global_queue_interval(1)
             .enable_all()
             .build()?;
+        let http = Builder::new_multi_thread()
+            .thread_name("ebb-http")
+            .worker_threads(guest_threads)
+            .event_interval(HTTP_EVENT_INTERVAL)
+            .enable_all()
+            .build()?;
         let starts = Builder::new_multi_thread()
             .thread_name("ebb-start")
             .worker_threads(START_THREADS)
@@ -60,8 +75,12 @@ impl Threads {
             .global_queue_interval(1)
             .enable_all()
             .build()?;
-        let handles = Handles { guests: guests.handle().clone(), starts: starts.handle().clone() };
-        Ok(Self { guests: Some(guests), starts: Some(starts), handles })
+        let handles = Handles {
+            guests: guests.handle().clone(),
+            http: http.handle().clone(),
+            starts: starts.handle().clone(),
+        };
+        Ok(Self { guests: Some(guests), http: Some(http), starts: Some(starts), handles })
     }
 
     /// How to reach them.
@@ -74,7 +93,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // A runtime may not be waited for inside another, and by now nothing is left worth waiting for.
-        for runtime in [self.guests.take(), self.starts.take()].into_iter().flatten() {
+        for runtime in [self.guests.take(), self.http.take(), self.starts.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

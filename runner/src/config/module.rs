@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU32, path::PathBuf, time::Dura
 use ebb_service::units::{ByteCount, Span};
 use serde::{Deserialize, Deserializer};
 
-use super::{PAGE_BYTES, located, span};
+use super::{
+    PAGE_BYTES,
+    http::{Destination, RawServe, ServeConfig},
+    located, span,
+};
 use crate::{lifecycle::BackoffPolicy, units::ModuleName};
 
 /// Environment variables that the runner itself gives to every guest start with this.
@@ -20,6 +24,8 @@ const REPLICAS_MAX: u32 = 1_000_000;
 pub enum Kind {
     /// A `wasi:cli` component or a preview1 core module that runs on.
     Command,
+    /// A `wasi:http` component whose instances live long and serve many requests.
+    Http,
 }
 
 impl Kind {
@@ -28,13 +34,13 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Command => "command",
+            Self::Http => "http",
         }
     }
 }
 
 /// One entry of `modules:`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "RawModule")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModuleConfig {
     /// Its name, unique in the config.
     pub name: ModuleName,
@@ -52,6 +58,8 @@ pub struct ModuleConfig {
     pub start_timeout: Duration,
     /// When to start again what ended by itself.
     pub backoff: BackoffPolicy,
+    /// How it serves. Of no meaning to a command.
+    pub serve: ServeConfig,
 }
 
 /// What an instance may see and use. Two instances are alike when these and their digests are.
@@ -67,6 +75,10 @@ pub struct GuestConfig {
     pub inherit_network: bool,
     /// The sum of its linear memories may not exceed this.
     pub memory_limit: ByteCount,
+    /// How many requests it may work on at once; what is usual for its kind, if `None`.
+    pub concurrency: Option<NonZeroU32>,
+    /// Where it may send HTTP requests.
+    pub outgoing: Vec<Destination>,
 }
 
 /// A folder that instances see.
@@ -107,6 +119,7 @@ struct RawModule {
     start_timeout: Positive,
     #[serde(default)]
     restart: RestartConfig,
+    http: Option<RawServe>,
 }
 
 fn module_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ModuleName, D::Error> {
@@ -125,9 +138,21 @@ const fn default_start_timeout() -> Positive {
     Positive(Duration::from_secs(10))
 }
 
-impl From<RawModule> for ModuleConfig {
-    fn from(raw: RawModule) -> Self {
-        Self {
+impl<'de> Deserialize<'de> for ModuleConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        located::mapping::<RawModule, Self, D>(deserializer)
+    }
+}
+
+impl TryFrom<RawModule> for ModuleConfig {
+    type Error = String;
+
+    fn try_from(raw: RawModule) -> Result<Self, String> {
+        if raw.kind != Kind::Http && raw.http.is_some() {
+            return Err(format!("http: of no meaning to kind `{}`: expected kind `http`", raw.kind));
+        }
+        let mut http = raw.http.unwrap_or_default();
+        Ok(Self {
             name: raw.name,
             path: raw.path,
             kind: raw.kind,
@@ -138,11 +163,14 @@ impl From<RawModule> for ModuleConfig {
                 dirs: raw.dirs,
                 inherit_network: raw.inherit_network,
                 memory_limit: raw.memory_limit.0,
+                concurrency: http.concurrency,
+                outgoing: std::mem::take(&mut http.outgoing),
             },
             max_restarting: raw.max_restarting,
             start_timeout: raw.start_timeout.0,
             backoff: raw.restart.0,
-        }
+            serve: http.into(),
+        })
     }
 }
 
@@ -210,7 +238,7 @@ impl<'de> Deserialize<'de> for Replicas {
 
 /// A span longer than zero.
 #[derive(Clone, Copy)]
-struct Positive(Duration);
+pub(super) struct Positive(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Positive {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

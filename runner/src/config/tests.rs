@@ -74,9 +74,9 @@ fn errors_name_file_line_column_and_field() {
     check_refused(&module("restart: {backoff_min: 5s, backoff_max: 1s}"), "5:14", &["backoff_min 5s"]);
     check_refused("modules: [{name: 9a, path: a, kind: command}]\n", "1:18", &["modules[0].name", "9a"]);
     check_refused(
-        "modules: [{name: a, path: a, kind: http}]\n",
+        "modules: [{name: a, path: a, kind: https}]\n",
         "1:36",
-        &["modules[0].kind", "unknown variant `http`, expected `command`"],
+        &["modules[0].kind", "unknown variant `https`, expected `command` or `http`"],
     );
     check_refused(
         "modules:\n  - {name: a, path: a, kind: command}\n  - {name: a, path: b, kind: command}\n",
@@ -87,6 +87,51 @@ fn errors_name_file_line_column_and_field() {
     check_refused("engine: {guest_threads: 0}\nmodules: []\n", "1:25", &["engine.guest_threads"]);
     check_refused("control: {listen: here}\nmodules: []\n", "1:19", &["control.listen"]);
     check_refused("log: {format: xml}\nmodules: []\n", "1:15", &["log.format", "`json`"]);
+}
+
+#[test]
+fn an_http_module_gets_defaults_and_a_listener() {
+    assert_eq!(parse("modules: []\n").unwrap().http, None);
+    let config = parse("modules: [{name: a, path: a, kind: http}]\n").unwrap();
+    assert_eq!(config.http.unwrap().listen.to_string(), "127.0.0.1:8080");
+    let serve = &config.modules[0].serve;
+    assert_eq!(serve.routes[0].to_string(), "*/");
+    assert_eq!((serve.queue_limit, serve.drain_timeout), (256, Duration::from_secs(30)));
+    let config = parse(
+        "http: {listen: \"[::1]:80\", access_log: true, header_limit: 8KiB}\nmodules: [{name: a, path: a, kind: http, \
+         http: {routes: [{host: \"*.b.org\"}, {path: /c/}], concurrency: 4, outgoing: [\"d:81\"]}}]\n",
+    )
+    .unwrap();
+    assert!(config.http.unwrap().access_log);
+    let (serve, guest) = (&config.modules[0].serve, &config.modules[0].guest);
+    assert_eq!(serve.routes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.b.org/", "*/c"]);
+    assert_eq!(guest.concurrency.map(std::num::NonZeroU32::get), Some(4));
+    assert!(guest.outgoing[0].matches("d", 81));
+}
+
+#[test]
+fn errors_in_http_settings_name_their_place() {
+    let http =
+        |extra: &str| format!("modules:\n  - name: a\n    path: a\n    kind: http\n    http: {{{extra}}}\n");
+    check_refused(&http("routes: []"), "5:20", &["modules[0].http.routes", "at least one route"]);
+    check_refused(&http("routes: [{path: x}]"), "5:28", &["routes[0].path", "\"x\" is no path"]);
+    check_refused(&http("routes: [{host: \"a:80\"}]"), "5:28", &["routes[0].host", "without a port"]);
+    check_refused(&http("concurrency: 0"), "5:25", &["http.concurrency"]);
+    check_refused(&http("request_timeout: 0s"), "5:28", &["http.request_timeout"]);
+    check_refused(&http("outgoing: [\"a:b\"]"), "5:21", &["http.outgoing", "\"b\" is no port"]);
+    check_refused(&http("que: 1"), "5:12", &["unknown field `que`", "queue_limit"]);
+    check_refused(
+        "http: {header_limit: 1KiB}\nmodules: []\n",
+        "1:22",
+        &["http.header_limit", "8KiB to 16MiB"],
+    );
+    check_refused("http: {max_connections: 0}\nmodules: []\n", "1:25", &["http.max_connections"]);
+    check_refused(&module("http: {}"), "2:5", &["kind `command`", "expected kind `http`"]);
+    check_refused(
+        "modules:\n  - {name: a, path: a, kind: http}\n  - {name: b, path: b, kind: http}\n",
+        "2:3",
+        &["route */ is both \"a\"'s and \"b\"'s"],
+    );
 }
 
 #[test]

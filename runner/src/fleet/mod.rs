@@ -5,6 +5,7 @@
 //! | [`slot`] | one replica's slot, as everybody may see it |
 //! | [`permits`] | how many restarts of a module may be under way at once |
 //! | `supervisor` | the task that owns a slot |
+//! | `drain` | a replaced instance finishes what it has begun |
 //! | [`rollout`] | a new config → what starts, stops and restarts |
 
 use std::{
@@ -19,6 +20,7 @@ use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod drain;
 pub mod permits;
 pub mod rollout;
 pub mod slot;
@@ -29,8 +31,9 @@ use slot::{Order, Reason, Refusal, RestartOrder, Restarted, Slot};
 use supervisor::Supervisor;
 
 use crate::{
-    config::Kind,
+    config::{Kind, ServeConfig},
     engine::Engines,
+    http::{queue::Queue, routes::Routes, traffic::Traffic},
     lifecycle::BackoffPolicy,
     program::Program,
     threads::Handles,
@@ -44,6 +47,7 @@ const DURATION_BUCKETS: [f64; 14] =
 /// All modules and their slots.
 pub struct Fleet {
     modules: ArcSwap<Vec<Arc<Module>>>,
+    routes: ArcSwap<Routes<Arc<Module>>>,
     engines: Engines,
     threads: Handles,
     stop: CancellationToken,
@@ -62,6 +66,10 @@ pub struct Module {
     pub restart_durations: Histogram,
     /// Bytes that restarts gave back.
     pub reclaimed_bytes: Counter,
+    /// Requests on their way to its instances.
+    pub queue: Arc<Queue>,
+    /// What its clients were answered.
+    pub traffic: Traffic,
     settings: Mutex<Settings>,
     permits: Arc<Permits>,
     slots: ArcSwap<Vec<Arc<Slot>>>,
@@ -83,6 +91,8 @@ pub struct Settings {
     pub start_timeout: Duration,
     /// When to start again what ended by itself.
     pub backoff: BackoffPolicy,
+    /// How it serves.
+    pub serve: Arc<ServeConfig>,
 }
 
 impl Fleet {
@@ -91,6 +101,7 @@ impl Fleet {
     pub fn new(engines: Engines, threads: Handles) -> Self {
         Self {
             modules: ArcSwap::default(),
+            routes: ArcSwap::default(),
             engines,
             threads,
             stop: CancellationToken::new(),
@@ -103,6 +114,12 @@ impl Fleet {
     #[must_use]
     pub fn modules(&self) -> Arc<Vec<Arc<Module>>> {
         self.modules.load_full()
+    }
+
+    /// Which requests are whose.
+    #[must_use]
+    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes<Arc<Module>>>> {
+        self.routes.load()
     }
 
     /// The slot `name`/`replica` and its module, if there is one.
@@ -138,6 +155,7 @@ impl Fleet {
             module: Arc::clone(module),
             threads: self.threads.clone(),
             stop: stop.clone(),
+            halt: self.stop.clone(),
         };
         let task = self.tasks.spawn(supervisor.run());
         (slot, SlotHandle { stop, task })
@@ -151,6 +169,8 @@ impl Module {
             kind,
             restart_durations: Histogram::new(DURATION_BUCKETS),
             reclaimed_bytes: Counter::default(),
+            queue: Arc::default(),
+            traffic: Traffic::default(),
             settings: Mutex::new(settings),
             permits: Arc::default(),
             slots: ArcSwap::default(),

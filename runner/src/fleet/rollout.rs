@@ -15,9 +15,10 @@ use super::{
     slot::{Live, Order, Reason, Refusal, RestartOrder, Slot},
 };
 use crate::{
-    config::ModuleConfig,
+    config::{Kind, ModuleConfig},
     engine::Engines,
     host::{self, Fit},
+    http::routes::Routes,
     program::{self, Binary, Program, ProgramError},
     units::{ModuleName, Replica},
 };
@@ -76,8 +77,13 @@ impl Fleet {
         let mut rollout = Rollout::default();
         let mut after = Vec::with_capacity(modules.len());
         for (config, program) in modules.iter().zip(programs) {
-            let settings = Settings { program, start_timeout: config.start_timeout, backoff: config.backoff };
-            let module = match before.get(&config.name) {
+            let settings = Settings {
+                program,
+                start_timeout: config.start_timeout,
+                backoff: config.backoff,
+                serve: Arc::new(config.serve.clone()),
+            };
+            let module = match before.get(&config.name).filter(|module| module.kind == config.kind) {
                 Some(module) => {
                     self.update(module, settings, config, &mut rollout);
                     Arc::clone(module)
@@ -88,23 +94,28 @@ impl Fleet {
                 }
             };
             module.permits.set_limit(config.max_restarting.get());
+            module.queue.set_limit(config.serve.queue_limit);
             after.push((module, config.replicas));
         }
-        let mut leaving = Vec::new();
-        for (name, module) in &before {
-            if !modules.iter().any(|config| config.name == *name) {
-                rollout.removed.push(name.clone());
-                leaving.extend(self.scale(module, 0));
-            }
-        }
-        // Published before the slots start, so that a scrape never misses an instance that runs.
+        let removed: Vec<_> = before
+            .values()
+            .filter(|old| !modules.iter().any(|new| new.name == old.name && new.kind == old.kind))
+            .collect();
+        rollout.removed.extend(removed.iter().map(|module| module.name.clone()));
+        // Published before the slots start, so that a scrape never misses an instance that runs; and before
+        // slots close, so that requests find the way to those that stay.
         self.modules.store(Arc::new(after.iter().map(|(module, _)| Arc::clone(module)).collect()));
+        self.routes.store(Arc::new(routes(modules, after.iter().map(|(module, _)| module))));
+        let mut leaving: Vec<_> = removed.iter().flat_map(|module| self.scale(module, 0)).collect();
         for (module, replicas) in &after {
             leaving.extend(self.scale(module, *replicas));
         }
         for task in leaving {
             // A supervisor that panicked has said so, and is gone as well.
             let _ = task.await;
+        }
+        for module in removed {
+            module.queue.clear();
         }
         Ok(rollout)
     }
@@ -176,6 +187,17 @@ impl Fleet {
             })
             .collect()
     }
+}
+
+fn routes<'a>(
+    configs: &[ModuleConfig],
+    modules: impl Iterator<Item = &'a Arc<Module>>,
+) -> Routes<Arc<Module>> {
+    let serving = configs.iter().zip(modules).filter(|(config, _)| config.kind == Kind::Http);
+    let routes = serving.flat_map(|(config, module)| {
+        config.serve.routes.iter().map(|route| (route.clone(), Arc::clone(module)))
+    });
+    Routes::new(routes)
 }
 
 fn load(

@@ -105,6 +105,8 @@ pub struct Restarted {
     pub reclaimed: ByteCount,
     /// From the order's arrival to the new one running and the old one's memory given back.
     pub duration: Duration,
+    /// The old one has requests to finish; only then is its memory given back.
+    pub draining: bool,
 }
 
 /// Why a restart was not done.
@@ -256,7 +258,10 @@ impl Slot {
     }
 
     pub(super) fn order_done(&self) {
-        *lock(&self.desk) = Desk::Free;
+        let mut desk = lock(&self.desk);
+        if !matches!(*desk, Desk::Closed) {
+            *desk = Desk::Free;
+        }
     }
 
     /// Refuses all further orders. One that was placed is dropped, which tells its sender.

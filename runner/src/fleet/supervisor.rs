@@ -13,10 +13,13 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Module,
+    drain::{self, Retired},
     slot::{Live, Order, Reason, Refusal, RestartOrder, Restarted, Slot},
 };
 use crate::{
-    guest::{End, Prepared, Remains, Running, StartError},
+    config::Kind,
+    guest::{End, Prepared, Remains, Running, Serving, StartError},
+    http::call::Server,
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
     threads::Handles,
@@ -28,7 +31,10 @@ pub(super) struct Supervisor {
     pub(super) slot: Arc<Slot>,
     pub(super) module: Arc<Module>,
     pub(super) threads: Handles,
+    /// The slot shall close; what serves finishes what it has begun.
     pub(super) stop: CancellationToken,
+    /// Everything ends now.
+    pub(super) halt: CancellationToken,
 }
 
 /// A lifetime being prepared. Dropping this gives it up, without waiting until it is gone.
@@ -39,6 +45,9 @@ struct Tenancy {
     running: Option<(Generation, Running)>,
     order: Option<RestartOrder>,
     last: Option<Generation>,
+    /// The last lifetime that was replaced, finishing its requests. At most one: meanwhile the slot takes no
+    /// order.
+    retired: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Supervisor {
@@ -46,7 +55,7 @@ impl Supervisor {
     pub(super) async fn run(self) {
         // Monotonic: the lifecycle's waits must not jump when the wall clock is set.
         let epoch = Instant::now();
-        let mut tenancy = Tenancy { running: None, order: None, last: None };
+        let mut tenancy = Tenancy { running: None, order: None, last: None, retired: None };
         let mut state = State::NEW;
         let mut event = self.start(&mut tenancy).await;
         self.slot.set_started();
@@ -76,10 +85,16 @@ impl Supervisor {
         }
         self.slot.close();
         if let Some((_, running)) = tenancy.running {
+            running.retire();
+            drain::drain(&running, self.module.settings().serve.drain_timeout, &self.halt).await;
             self.slot.set_live(None);
             if let Ok(remains) = running.stop(&self.threads.starts).await {
-                self.dispose(remains).await;
+                drain::dispose(&self.threads, remains).await;
             }
+        }
+        if let Some(retired) = tenancy.retired {
+            // Had it panicked, that would have been printed.
+            let _ = retired.await;
         }
     }
 
@@ -121,8 +136,9 @@ impl Supervisor {
                 () = self.stop.cancelled() => return Event::StopOrdered,
                 ended = running.ended() => {
                     self.slot.set_live(None);
+                    let had_requests = running.had_requests();
                     tenancy.running = None;
-                    return Event::Ended(self.conclude(generation, ended).await);
+                    return ended_by_itself(self.conclude(generation, ended).await, had_requests);
                 }
                 order = self.slot.next_order() => match order {
                     Order::Restart(order) => match self.slot.check_current(order.expected) {
@@ -164,8 +180,9 @@ impl Supervisor {
 
     /// Prepares a successor, ends the live lifetime, runs the successor.
     ///
-    /// The two overlap only while the successor has not begun its program, so what a command holds on
-    /// its own (a lock file, a port) is free again before its successor reaches for it.
+    /// Two lifetimes of a command overlap only while the successor has not begun its program, so what a
+    /// command holds on its own (a lock file, a port) is free again before its successor reaches for it. The
+    /// successor of one that serves takes over first, and the old one finishes what it has begun.
     ///
     /// If the live lifetime ends by itself meanwhile, there is nothing left to replace: the successor is
     /// given up, and the slot starts again like after any other end.
@@ -187,7 +204,7 @@ impl Supervisor {
                 let cause = self.conclude(old, ended).await;
                 self.give_up(preparation).await;
                 self.answer(order, Err(Refusal::NothingRunning));
-                return Event::Ended(cause);
+                return ended_by_itself(cause, running.had_requests());
             }
             prepared = &mut preparation => flatten(prepared),
         };
@@ -202,26 +219,57 @@ impl Supervisor {
                 return Event::ReplacementFailed;
             }
         };
-        let old_meter = Arc::clone(running.meter());
-        let remains = running.stop(&self.threads.starts).await;
-        let old_bytes = old_meter.bytes();
-        let reclaimed = old_bytes.saturating_sub(prepared.meter().bytes());
-        tenancy.running = Some((generation, self.launch(prepared, program, generation)));
-        tenancy.last = Some(generation);
-        match remains {
-            Ok(remains) if matches!(remains.end, End::Stopped) => self.dispose(remains).await,
-            // It ended by itself before it could be stopped. Its successor runs, so nothing follows from it.
-            ended => {
-                self.conclude(old, ended).await;
+        let new_bytes = prepared.meter().bytes();
+        match self.module.kind {
+            Kind::Command => {
+                let old_meter = Arc::clone(running.meter());
+                let remains = running.stop(&self.threads.starts).await;
+                let old_bytes = old_meter.bytes();
+                tenancy.running = Some((generation, self.launch(prepared, program, generation)));
+                tenancy.last = Some(generation);
+                match remains {
+                    Ok(remains) if matches!(remains.end, End::Stopped) => {
+                        drain::dispose(&self.threads, remains).await;
+                    }
+                    // It ended by itself before it could be stopped. Its successor runs, so nothing follows.
+                    ended => {
+                        self.conclude(old, ended).await;
+                    }
+                }
+                let reclaimed = old_bytes.saturating_sub(new_bytes);
+                let duration = order.received.elapsed();
+                self.slot.count_restart(order.reason);
+                self.module.restarted(duration, reclaimed);
+                info!(module = %self.module.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
+                    old_generation = old.0, new_generation = generation.0, old_bytes = old_bytes.0,
+                    reclaimed_bytes = reclaimed.0, duration_us = duration.as_micros(), "instance restarted");
+                let restarted = Restarted { old, new: generation, reclaimed, duration, draining: false };
+                self.answer(order, Ok(restarted));
+            }
+            Kind::Http => {
+                // The successor first: there is no moment without an instance that takes requests.
+                tenancy.running = Some((generation, self.launch(prepared, program, generation)));
+                tenancy.last = Some(generation);
+                running.retire();
+                self.slot.count_restart(order.reason);
+                let RestartOrder { reason, received, reply, permit, .. } = order;
+                let retired = Retired {
+                    slot: Arc::clone(&self.slot),
+                    module: Arc::clone(&self.module),
+                    threads: self.threads.clone(),
+                    running,
+                    old,
+                    new: generation,
+                    new_bytes,
+                    reason,
+                    received,
+                    reply,
+                    permit,
+                };
+                let drain_timeout = self.module.settings().serve.drain_timeout;
+                tenancy.retired = Some(tokio::spawn(retired.finish(drain_timeout, self.halt.clone())));
             }
         }
-        let duration = order.received.elapsed();
-        self.slot.count_restart(order.reason);
-        self.module.restarted(duration, reclaimed);
-        info!(module = %self.module.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
-            old_generation = old.0, new_generation = generation.0, old_bytes = old_bytes.0,
-            reclaimed_bytes = reclaimed.0, duration_us = duration.as_micros(), "instance restarted");
-        self.answer(order, Ok(Restarted { old, new: generation, reclaimed, duration }));
         Event::Replaced
     }
 
@@ -262,14 +310,18 @@ impl Supervisor {
     fn launch(&self, prepared: Prepared, program: Arc<Program>, generation: Generation) -> Running {
         let meter = Arc::clone(prepared.meter());
         self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
-        prepared.launch(&self.threads.guests)
-    }
-
-    /// Drops what a lifetime left where nobody waits for it but this slot: the pool has room for the next
-    /// lifetime only once this is done.
-    async fn dispose(&self, remains: Remains) {
-        // An error means that the host's own code panicked while dropping, and was printed.
-        let _ = self.threads.starts.spawn_blocking(move || drop(remains)).await;
+        let serve = self.module.settings().serve;
+        let serving = Serving {
+            queue: &self.module.queue,
+            server: Server { replica: self.slot.replica, generation },
+            request_timeout: serve.request_timeout,
+            drain_timeout: serve.drain_timeout,
+        };
+        let threads = match self.module.kind {
+            Kind::Command => &self.threads.guests,
+            Kind::Http => &self.threads.http,
+        };
+        prepared.launch(threads, &serving)
     }
 
     /// Takes note of how a lifetime ended by itself.
@@ -278,7 +330,7 @@ impl Supervisor {
         match ended {
             Ok(mut remains) => {
                 let end = std::mem::replace(&mut remains.end, End::Stopped);
-                self.dispose(remains).await;
+                drain::dispose(&self.threads, remains).await;
                 match end {
                     End::Crash(how) => {
                         warn!(%module, replica, generation = generation.0, error = how, "instance crashed");
@@ -310,6 +362,12 @@ impl Supervisor {
             info!(%module, replica, failures, wait_ms, "waiting to start again");
         }
     }
+}
+
+/// What an end means for the slot. A request brought it about if there was one: then the next request gets
+/// a fresh lifetime at once. Whatever ends without having been asked for anything has to wait.
+fn ended_by_itself(cause: Cause, had_requests: bool) -> Event {
+    if had_requests { Event::Failed(cause) } else { Event::Ended(cause) }
 }
 
 fn flatten(prepared: Result<Result<Prepared, StartError>, JoinError>) -> Result<Prepared, StartError> {

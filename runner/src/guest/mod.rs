@@ -5,10 +5,13 @@
 //! | [`meter`] | how much linear memory it holds, exactly; and that it stays within its limit |
 //! | [`view`] | what it may see of the host: arguments, environment, folders, output |
 //! | [`output`] | what it prints → log lines |
+//! | `serve` | a guest that serves HTTP: its requests, one after another or several at once |
+//! | `outgoing` | the HTTP requests that it sends itself |
 
 use std::{
     fmt,
     future::poll_fn,
+    num::NonZeroU32,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
@@ -20,25 +23,45 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Store, WasmBacktrace};
+use wasmtime::{Engine, Store, WasmBacktrace};
 use wasmtime_wasi::{
     I32Exit, WasiCtxView, WasiView,
     p1::WasiP1Ctx,
     p2::bindings::{Command, CommandPre},
 };
+use wasmtime_wasi_http::{
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
+    handler::{Proxy, ProxyPre},
+};
 
 pub mod meter;
+mod outgoing;
 pub mod output;
+mod serve;
 pub mod view;
 
 use meter::{Limiter, Meter};
+use outgoing::Outgoing;
+
+use crate::{
+    config::Destination,
+    http::{
+        call::Server,
+        queue::{Queue, Seat},
+    },
+};
 
 /// Frames of a trap's backtrace that are worth a log line.
 const BACKTRACE_FRAMES_MAX: usize = 8;
 
+/// How often at least a guest's requests are looked after, for those that have begun since.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// What a [`Store`] holds: the guest's view of the host, and its limits.
 pub struct GuestState {
     wasi: WasiP1Ctx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
     limiter: Limiter,
 }
 
@@ -49,6 +72,12 @@ impl fmt::Debug for GuestState {
 }
 
 impl GuestState {
+    /// A view `wasi` with the limits `limiter`, and HTTP requests to `outgoing`.
+    #[must_use]
+    pub fn new(wasi: WasiP1Ctx, limiter: Limiter, outgoing: Arc<[Destination]>) -> Self {
+        Self { wasi, http: WasiHttpCtx::new(), outgoing: Outgoing::new(outgoing), limiter }
+    }
+
     /// The preview1 view, for a core module's linker.
     pub fn preview1(&mut self) -> &mut WasiP1Ctx {
         &mut self.wasi
@@ -61,17 +90,61 @@ impl WasiView for GuestState {
     }
 }
 
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
+
 /// A program, linked and ready to be instantiated again and again.
 pub enum Linked {
     /// A preview1 core module with a `_start` function.
     Core(wasmtime::InstancePre<GuestState>),
     /// A `wasi:cli/command` component.
     Component(CommandPre<GuestState>),
+    /// A `wasi:http` component.
+    Http {
+        /// The component.
+        pre: ProxyPre<GuestState>,
+        /// How many requests an instance works on at once.
+        concurrency: NonZeroU32,
+    },
+}
+
+impl Linked {
+    fn engine(&self) -> &Engine {
+        match self {
+            Self::Core(pre) => pre.module().engine(),
+            Self::Component(pre) => pre.engine(),
+            Self::Http { pre: ProxyPre::P2(pre), .. } => pre.engine(),
+            Self::Http { pre: ProxyPre::P3(pre), .. } => pre.engine(),
+        }
+    }
 }
 
 enum Entry {
     Core(wasmtime::TypedFunc<(), ()>),
     Component(Command),
+    Http { proxy: Proxy, concurrency: NonZeroU32 },
+}
+
+/// How an instance that serves is fed and watched.
+pub struct Serving<'a> {
+    /// Where its requests come from.
+    pub queue: &'a Arc<Queue>,
+    /// Who it is.
+    pub server: Server,
+    /// How long an exchange may make no progress.
+    pub request_timeout: Duration,
+    /// How long the others may go on when one is stuck.
+    pub drain_timeout: Duration,
+}
+
+/// What an instance that serves keeps for as long as it runs.
+struct Service {
+    seat: Arc<Seat>,
+    pause: Duration,
+    grace: Duration,
 }
 
 /// Why a lifetime could not begin.
@@ -123,17 +196,13 @@ pub struct Remains {
 }
 
 impl Prepared {
-    /// Instantiates `linked` with the view `wasi` and the limits `limiter`.
+    /// Instantiates `linked` with `state`.
     ///
     /// # Errors
     /// [`StartError::Instantiate`]. What was allocated is freed, and the meter reads zero again.
-    pub async fn new(linked: &Linked, wasi: WasiP1Ctx, limiter: Limiter) -> Result<Self, StartError> {
-        let meter = limiter.meter();
-        let engine = match linked {
-            Linked::Core(pre) => pre.module().engine(),
-            Linked::Component(pre) => pre.engine(),
-        };
-        let mut store = Store::new(engine, GuestState { wasi, limiter });
+    pub async fn new(linked: &Linked, state: GuestState) -> Result<Self, StartError> {
+        let meter = state.limiter.meter();
+        let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| &mut state.limiter);
         // A busy guest gives way at the next tick, and again at each tick after that. It is stopped by
         // dropping the future that runs it, which is possible whenever it gives way.
@@ -145,6 +214,10 @@ impl Prepared {
                 Err(error) => Err(error),
             },
             Linked::Component(pre) => pre.instantiate_async(&mut store).await.map(Entry::Component),
+            Linked::Http { pre, concurrency } => {
+                let proxy = pre.instantiate_async(&mut store).await;
+                proxy.map(|proxy| Entry::Http { proxy, concurrency: *concurrency })
+            }
         };
         match entry {
             Ok(entry) => Ok(Self { store, entry, meter }),
@@ -163,31 +236,54 @@ impl Prepared {
         &self.meter
     }
 
-    /// Runs the program on `threads`.
+    /// Runs the program on `threads`. One that serves takes requests from now on.
     #[must_use]
-    pub fn launch(self, threads: &Handle) -> Running {
+    pub fn launch(self, threads: &Handle, serving: &Serving<'_>) -> Running {
         let stop = CancellationToken::new();
         let meter = Arc::clone(&self.meter);
-        let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(self.run(stop.clone())))));
+        let service = match &self.entry {
+            Entry::Core(_) | Entry::Component(_) => None,
+            Entry::Http { concurrency, .. } => Some(Service {
+                seat: serving.queue.open_seat(serving.server, *concurrency),
+                pause: serving.request_timeout.min(LOOK_PAUSE_MAX),
+                grace: serving.drain_timeout,
+            }),
+        };
+        let seat = service.as_ref().map(|service| Arc::clone(&service.seat));
+        let run = self.run(stop.clone(), service);
+        let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(run))));
         let polled = Arc::clone(&life);
         let task = threads.spawn(poll_fn(move |context| {
             // Another thread's panic while polling ends the lifetime here as well.
             let mut life = polled.lock().expect("a lifetime is not polled again after a panic");
             poll_life(&mut life, context)
         }));
-        Running { meter, life, stop, task }
+        Running { meter, seat, life, stop, task }
     }
 
     /// Runs the program to its end, or until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) -> Remains {
+    async fn run(mut self, stop: CancellationToken, service: Option<Service>) -> Remains {
         let end = tokio::select! {
             // First, so that a guest that never rests is stopped the next time it gives way.
             biased;
             () = stop.cancelled() => End::Stopped,
-            end = call(&mut self.store, &self.entry) => end,
+            end = stuck(service.as_ref()) => end,
+            end = call(&mut self.store, &self.entry, service.as_ref()) => end,
         };
+        if let Some(service) = service {
+            service.seat.close();
+            // Before the store goes, and the guest's bodies come to an end that looks like a good one.
+            service.seat.fail_active();
+        }
         Remains { end, store: self.store }
     }
+}
+
+/// Returns when one of the guest's requests is stuck.
+async fn stuck(service: Option<&Service>) -> End {
+    let Some(Service { seat, pause, grace }) = service else { return std::future::pending().await };
+    seat.until_stuck(*pause, *grace).await;
+    End::Crash("a request made no progress for request_timeout".to_owned())
 }
 
 /// A lifetime that is running. Whoever holds the lock may poll it; nothing is left once it ended.
@@ -196,6 +292,7 @@ type Life = Option<Pin<Box<dyn Future<Output = Remains> + Send>>>;
 /// A lifetime that is running on the guests' threads.
 pub struct Running {
     meter: Arc<Meter>,
+    seat: Option<Arc<Seat>>,
     life: Arc<Mutex<Life>>,
     stop: CancellationToken,
     task: JoinHandle<Option<Remains>>,
@@ -206,6 +303,27 @@ impl Running {
     #[must_use]
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// Whether it has begun a request.
+    #[must_use]
+    pub fn had_requests(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.had_requests())
+    }
+
+    /// Takes no more requests; what was given and not begun goes to other instances. Of no effect on a
+    /// command.
+    pub fn retire(&self) {
+        if let Some(seat) = &self.seat {
+            seat.close();
+        }
+    }
+
+    /// Waits until the last request of a retired instance is done. A command has none.
+    pub async fn drained(&self) {
+        if let Some(seat) = &self.seat {
+            seat.drained().await;
+        }
     }
 
     /// Waits for the program to end by itself. May be asked again if not waited for to the end.
@@ -275,16 +393,21 @@ fn trap(error: &wasmtime::Error) -> String {
     if frames.is_empty() { format!("{cause}") } else { format!("{cause}, in {}", frames.join(" < ")) }
 }
 
-async fn call(store: &mut Store<GuestState>, entry: &Entry) -> End {
-    let result = match entry {
-        Entry::Core(start) => start.call_async(store, ()).await,
-        Entry::Component(command) => match command.wasi_cli_run().call_run(store).await {
+async fn call(store: &mut Store<GuestState>, entry: &Entry, service: Option<&Service>) -> End {
+    end_of(match (entry, service) {
+        (Entry::Core(start), _) => start.call_async(store, ()).await,
+        (Entry::Component(command), _) => match command.wasi_cli_run().call_run(store).await {
             Ok(Ok(())) => Ok(()),
             // `wasi:cli/run` tells success from failure, and nothing more.
             Ok(Err(())) => Err(I32Exit(1).into()),
             Err(error) => Err(error),
         },
-    };
+        (Entry::Http { proxy, .. }, Some(service)) => return serve::serve(store, proxy, &service.seat).await,
+        (Entry::Http { .. }, None) => unreachable!("`launch` gives a seat to what serves"),
+    })
+}
+
+fn end_of(result: wasmtime::Result<()>) -> End {
     match result {
         Ok(()) => End::Exit,
         Err(error) => match error.downcast_ref::<I32Exit>() {

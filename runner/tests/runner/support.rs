@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_runner::{RunError, config::Config};
+use ebb_runner::{Listeners, RunError, config::Config};
 use reqwest::{Client, Method, header::HeaderMap};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -97,7 +97,12 @@ impl Runner {
         let listener = TcpListener::bind(config.control.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, reload) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let task = tokio::spawn(ebb_runner::run(config, listener, shutdown.clone(), Arc::clone(&reload)));
+        let http = match &config.http {
+            Some(http) => Some(TcpListener::bind(http.listen).await.unwrap()),
+            None => None,
+        };
+        let listeners = Listeners { control: listener, http };
+        let task = tokio::spawn(ebb_runner::run(config, listeners, shutdown.clone(), Arc::clone(&reload)));
         Self { folder, address, reload, shutdown, task, client: Client::new(), token }
     }
 

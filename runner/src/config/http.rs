@@ -1,0 +1,328 @@
+//! The `http:` section (where HTTP is served) and the `http:` section of a module (what of it, and how).
+
+use std::{fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
+
+use ebb_service::units::ByteCount;
+use serde::{Deserialize, Deserializer};
+
+use super::{located, module::Positive};
+
+/// The least that `header_limit` can be: what hyper needs for its buffer.
+const HEADER_LIMIT_MIN: u64 = 8 * 1024;
+/// The most that `header_limit` can be. Each connection may hold as much.
+const HEADER_LIMIT_MAX: u64 = 16 << 20;
+
+/// The `http:` section: the listener that modules of kind `http` share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Where requests are taken.
+    pub listen: SocketAddr,
+    /// Whether every request is logged.
+    pub access_log: bool,
+    /// The longest request head: request line and headers.
+    #[serde(deserialize_with = "header_limit")]
+    pub header_limit: ByteCount,
+    /// How many connections may be open at once. More wait until one closes.
+    pub max_connections: NonZeroU32,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            access_log: false,
+            header_limit: ByteCount(64 * 1024),
+            max_connections: NonZeroU32::MIN.saturating_add(4095),
+        }
+    }
+}
+
+fn header_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteCount, D::Error> {
+    located::scalar(deserializer, "a number of bytes such as 64KiB", |text| {
+        let bytes: ByteCount = text.parse().map_err(|error| format!("{error}"))?;
+        if (HEADER_LIMIT_MIN..=HEADER_LIMIT_MAX).contains(&bytes.0) {
+            Ok(bytes)
+        } else {
+            Err(format!("{text} is no limit for a request's head: expected 8KiB to 16MiB"))
+        }
+    })
+}
+
+/// How a module of kind `http` serves. A change takes effect at the next request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// Which requests are this module's.
+    pub routes: Vec<Route>,
+    /// How many requests may wait for an instance.
+    pub queue_limit: u32,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
+    /// How long an exchange may make no progress.
+    pub request_timeout: Duration,
+    /// How long an instance that is being replaced may go on with what it has begun.
+    pub drain_timeout: Duration,
+    /// The longest request body.
+    pub body_limit: ByteCount,
+}
+
+/// The `http:` section of a module, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServe {
+    #[serde(deserialize_with = "some_routes")]
+    routes: Vec<Route>,
+    pub(super) concurrency: Option<NonZeroU32>,
+    queue_limit: u32,
+    queue_timeout: Positive,
+    request_timeout: Positive,
+    drain_timeout: Positive,
+    body_limit: ByteCount,
+    pub(super) outgoing: Vec<Destination>,
+}
+
+impl Default for RawServe {
+    fn default() -> Self {
+        Self {
+            routes: vec![Route { host: HostPattern::Any, path: PathPrefix(String::new()) }],
+            concurrency: None,
+            queue_limit: 256,
+            queue_timeout: Positive(Duration::from_secs(10)),
+            request_timeout: Positive(Duration::from_secs(30)),
+            drain_timeout: Positive(Duration::from_secs(30)),
+            body_limit: ByteCount(1 << 30),
+            outgoing: Vec::new(),
+        }
+    }
+}
+
+impl From<RawServe> for ServeConfig {
+    fn from(raw: RawServe) -> Self {
+        Self {
+            routes: raw.routes,
+            queue_limit: raw.queue_limit,
+            queue_timeout: raw.queue_timeout.0,
+            request_timeout: raw.request_timeout.0,
+            drain_timeout: raw.drain_timeout.0,
+            body_limit: raw.body_limit,
+        }
+    }
+}
+
+fn some_routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Route>, D::Error> {
+    located::sequence(deserializer, |routes: &[Route]| {
+        if routes.is_empty() {
+            return Err("no requests would reach this module: expected at least one route".to_owned());
+        }
+        Ok(())
+    })
+}
+
+/// Which requests belong to a module: those for `host` whose path is `path` or below it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The host that the client asks for.
+    #[serde(default)]
+    pub host: HostPattern,
+    /// Where the module's part of the host begins.
+    #[serde(default)]
+    pub path: PathPrefix,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host, self.path)
+    }
+}
+
+/// A host, all hosts below a domain, or any. Hosts are compared in lower case and without their port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `*`
+    #[default]
+    Any,
+    /// `*.example.org`, kept as `.example.org`.
+    Below(String),
+    /// `files.example.org`
+    Exact(String),
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let host = text.to_ascii_lowercase();
+        let is_name = |name: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            match bracketed {
+                Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => !name.is_empty() && name.chars().all(allowed),
+            }
+        };
+        match host.strip_prefix('*') {
+            Some("") => Ok(Self::Any),
+            Some(domain) if domain.len() > 1 && domain.starts_with('.') && is_name(domain) => {
+                Ok(Self::Below(domain.to_owned()))
+            }
+            None if is_name(&host) => Ok(Self::Exact(host)),
+            _ => Err(format!(
+                "{text:?} is no host: expected for example files.example.org, *.example.org or *, without a port"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Below(domain) => write!(f, "*{domain}"),
+            Self::Exact(host) => f.write_str(host),
+        }
+    }
+}
+
+impl HostPattern {
+    /// Whether `host` (lower case, no port) is meant.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Below(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
+            Self::Exact(exact) => host == exact,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        located::scalar(deserializer, "a host", str::parse)
+    }
+}
+
+/// A path and everything below it, without the closing slash: `/files` covers `/files` and `/files/a`,
+/// and not `/filesystem`. The empty one covers all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PathPrefix(String);
+
+impl PathPrefix {
+    /// Whether `path` is covered.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        path.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || self.0.is_empty()
+    }
+
+    /// The longer, the more specific.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl FromStr for PathPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') || text.contains(['?', '#', '*', ' ']) {
+            return Err(format!("{text:?} is no path: expected for example / or /files"));
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl fmt::Display for PathPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "/" } else { &self.0 })
+    }
+}
+
+impl<'de> Deserialize<'de> for PathPrefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        located::scalar(deserializer, "a path", str::parse)
+    }
+}
+
+/// Where guests may send requests: a host, and a port if only that one is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Which host.
+    pub host: HostPattern,
+    /// Which port; any, if `None`.
+    pub port: Option<u16>,
+}
+
+impl Destination {
+    /// Whether `host` (lower case) at `port` is meant.
+    #[must_use]
+    pub fn matches(&self, host: &str, port: u16) -> bool {
+        self.host.matches(host) && self.port.is_none_or(|own| own == port)
+    }
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !text.ends_with(']') => {
+                let port = port.parse().map_err(|_| {
+                    format!("{text:?}: {port:?} is no port: expected for example api.example.org:443")
+                })?;
+                (host, Some(port))
+            }
+            _ => (text, None),
+        };
+        Ok(Self { host: host.parse()?, port })
+    }
+}
+
+impl<'de> Deserialize<'de> for Destination {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        located::scalar(deserializer, "a host, or host:port", str::parse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_prefix_ends_at_a_segment() {
+        let files: PathPrefix = "/files/".parse().unwrap();
+        assert!(files.covers("/files") && files.covers("/files/") && files.covers("/files/a"));
+        assert!(!files.covers("/filesystem") && !files.covers("/") && !files.covers(""));
+        let root: PathPrefix = "/".parse().unwrap();
+        assert!(root.covers("/") && root.covers("/files") && root.covers("*"));
+    }
+
+    #[test]
+    fn hosts_are_exact_below_a_domain_or_any() {
+        let below: HostPattern = "*.Example.org".parse().unwrap();
+        assert!(below.matches("a.example.org") && below.matches("a.b.example.org"));
+        assert!(
+            !below.matches("example.org")
+                && !below.matches(".example.org")
+                && !below.matches("badexample.org")
+        );
+        assert_eq!("FILES.example.org".parse(), Ok(HostPattern::Exact("files.example.org".to_owned())));
+        assert_eq!("[::1]".parse(), Ok(HostPattern::Exact("[::1]".to_owned())));
+        for text in ["", "*example.org", "*.", "a b", "a:80", "http://a", "[::g]"] {
+            assert!(text.parse::<HostPattern>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_destination_may_name_a_port() {
+        let any: Destination = "api.example.org".parse().unwrap();
+        assert!(any.matches("api.example.org", 1) && !any.matches("example.org", 1));
+        let one: Destination = "127.0.0.1:8080".parse().unwrap();
+        assert!(one.matches("127.0.0.1", 8080) && !one.matches("127.0.0.1", 80));
+        let v6: Destination = "[::1]:80".parse().unwrap();
+        assert!(v6.matches("[::1]", 80) && !v6.matches("[::1]", 81));
+        assert!("[::1]".parse::<Destination>().is_ok());
+        assert!("a:b".parse::<Destination>().is_err() && "a:70000".parse::<Destination>().is_err());
+    }
+}

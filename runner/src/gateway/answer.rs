@@ -1,0 +1,246 @@
+//! What a client is answered: the guest's response or the runner's own, and the record of it.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use tracing::info;
+use wasmtime_wasi_http::Error;
+
+use crate::{
+    fleet::Module,
+    http::{Response, call::Call},
+};
+
+/// What clients are told to wait before they try again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// nginx's code for a client that left before it was answered; it is on no wire.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The runner's own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) status: StatusCode,
+    pub(super) text: &'static str,
+}
+
+/// An exchange's entry in metrics and access log, written when it is over.
+pub(super) struct Record {
+    /// Whose request it was; nobody's if no route leads to a module.
+    pub(super) module: Option<Arc<Module>>,
+    pub(super) call: Option<Arc<Call>>,
+    begun: Instant,
+    status: u16,
+    bytes_sent: u64,
+    /// What the response's head announced.
+    bytes_expected: Option<u64>,
+    outcome: Outcome,
+    /// Only for the access log.
+    line: Option<RequestLine>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The client has not got all of it, and if nothing else comes, it left.
+    Partial,
+    /// The instance did not deliver all of it.
+    Truncated,
+    Complete,
+}
+
+/// What was asked for.
+pub(super) struct RequestLine {
+    pub(super) method: Method,
+    pub(super) host: String,
+    pub(super) path: String,
+}
+
+impl Record {
+    /// The record of a request that has just come. `line`: for the access log.
+    pub(super) fn begin(line: Option<RequestLine>) -> Self {
+        Self {
+            module: None,
+            call: None,
+            begun: Instant::now(),
+            status: CLIENT_CLOSED_REQUEST,
+            bytes_sent: 0,
+            bytes_expected: None,
+            outcome: Outcome::Partial,
+            line,
+        }
+    }
+
+    /// Counts the request as `module`'s.
+    pub(super) fn belongs_to(&mut self, module: Arc<Module>) {
+        module.traffic.begin();
+        self.module = Some(module);
+    }
+
+    fn head(&mut self, status: StatusCode, headers: &http::HeaderMap, has_body: bool) {
+        self.status = status.as_u16();
+        let announced = headers.get(header::CONTENT_LENGTH);
+        self.bytes_expected = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !has_body || bodiless || self.bytes_expected == Some(0) {
+            self.outcome = Outcome::Complete;
+        }
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.bytes_sent += bytes;
+        if self.bytes_expected == Some(self.bytes_sent) {
+            self.outcome = Outcome::Complete;
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.begun.elapsed();
+        let truncated = self.outcome == Outcome::Truncated;
+        if let Some(module) = &self.module {
+            module.traffic.end(self.status, duration.as_secs_f64(), truncated);
+        }
+        let Some(line) = &self.line else { return };
+        let server = self.call.as_ref().and_then(|call| call.server());
+        info!(
+            target: "access",
+            method = %line.method,
+            host = line.host,
+            path = line.path,
+            status = self.status,
+            bytes = self.bytes_sent,
+            duration_us = duration.as_micros(),
+            module = self.module.as_ref().map(|module| module.name.as_str()),
+            replica = server.map(|server| server.replica.0),
+            generation = server.map(|server| server.generation.0),
+            outcome = match self.outcome {
+                Outcome::Complete => "complete",
+                Outcome::Truncated => "truncated",
+                Outcome::Partial => "client left",
+            },
+            "request"
+        );
+    }
+}
+
+/// The body of an answer.
+pub(super) struct AnswerBody {
+    source: Source,
+    record: Record,
+}
+
+enum Source {
+    /// The runner's own words.
+    Own(Full<Bytes>),
+    /// The guest's, kept in the call.
+    Guest(Arc<Call>),
+}
+
+/// The runner's own answer to a request. `close`: the rest of the request is not waited for.
+pub(super) fn own(notice: Notice, mut record: Record, close: bool) -> http::Response<AnswerBody> {
+    let text = Bytes::from(format!("{}: {}\n", notice.status, notice.text));
+    let length = HeaderValue::from(text.len());
+    let mut response = http::Response::new(());
+    *response.status_mut() = notice.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_LENGTH, length);
+    if notice.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    if close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    record.head(notice.status, headers, true);
+    response.map(|()| AnswerBody { source: Source::Own(Full::new(text)), record })
+}
+
+/// The guest's response to `call`'s request. `has_body`: the method allows for one.
+pub(super) fn guest(
+    response: Response,
+    call: Arc<Call>,
+    mut record: Record,
+    has_body: bool,
+) -> http::Response<AnswerBody> {
+    record.head(response.status(), response.headers(), has_body);
+    response.map(|body| {
+        call.keep_response(body);
+        AnswerBody { source: Source::Guest(call), record }
+    })
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let frame = std::task::ready!(match &mut this.source {
+            Source::Own(text) => Pin::new(text).poll_frame(context).map_err(|never| match never {}),
+            Source::Guest(call) => poll_guest(call, context),
+        });
+        match &frame {
+            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+            Some(Err(_)) => this.record.outcome = Outcome::Truncated,
+            None => this.record.outcome = Outcome::Complete,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(text) => text.is_end_stream(),
+            Source::Guest(call) => call.response().as_ref().is_some_and(Body::is_end_stream),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(text) => text.size_hint(),
+            Source::Guest(call) => call.response().as_ref().map_or_else(SizeHint::default, Body::size_hint),
+        }
+    }
+}
+
+fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    call.pace(|pace, now| pace.download_awaited(now));
+    let frame = {
+        let mut response = call.response();
+        // Taken out: the client was too slow.
+        let Some(body) = response.as_mut() else {
+            return Poll::Ready(Some(Err(Error::ConnectionWriteTimeout)));
+        };
+        std::task::ready!(Pin::new(body).poll_frame(context))
+    };
+    match &frame {
+        // The body of an instance that went away looks like one that came to its end. Told as such, a
+        // client would take half an answer for all of it.
+        None if call.fault().is_some() => return Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
+        Some(Ok(frame)) => {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            call.pace(|pace, now| pace.offered(Some(bytes), now));
+        }
+        None | Some(Err(_)) => {}
+    }
+    Poll::Ready(frame)
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Source::Guest(call) = &self.source {
+            call.settle(self.record.outcome == Outcome::Complete);
+        }
+    }
+}

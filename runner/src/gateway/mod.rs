@@ -1,0 +1,277 @@
+//! The HTTP data plane: listener, connections, and what each request is answered.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `upload` | a request's body on its way to the guest |
+//! | `answer` | a response on its way to the client, and its record |
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http::{Method, StatusCode, Version, header};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+mod answer;
+mod upload;
+
+use answer::{AnswerBody, Notice, Record, RequestLine};
+
+use crate::{
+    config::HttpConfig,
+    fleet::{Fleet, Module},
+    http::{
+        Response,
+        call::{Call, Fault, Job},
+    },
+    server,
+};
+
+/// How long to rest when the process has no descriptor left for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often an HTTP/2 client is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+const NO_HOST: Notice =
+    Notice { status: StatusCode::BAD_REQUEST, text: "expected a Host header that names a host" };
+const NO_ROUTE: Notice =
+    Notice { status: StatusCode::NOT_FOUND, text: "no module has a route for this host and path" };
+const TOO_LARGE: Notice = Notice {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    text: "the body is longer than this module's body_limit",
+};
+const TOO_SLOW: Notice = Notice { status: StatusCode::REQUEST_TIMEOUT, text: "the body came too slowly" };
+const QUEUE_FULL: Notice = Notice {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    text: "all instances are busy and as many requests wait as may",
+};
+const WAITED_TOO_LONG: Notice =
+    Notice { status: StatusCode::SERVICE_UNAVAILABLE, text: "no instance became free within queue_timeout" };
+const MODULE_GONE: Notice =
+    Notice { status: StatusCode::SERVICE_UNAVAILABLE, text: "the module is being removed" };
+const INSTANCE_FAILED: Notice = Notice {
+    status: StatusCode::BAD_GATEWAY,
+    text: "the instance failed while it worked on this request; the runner's log says how",
+};
+const INSTANCE_STUCK: Notice =
+    Notice { status: StatusCode::GATEWAY_TIMEOUT, text: "the instance did nothing for request_timeout" };
+
+/// The data plane of a fleet.
+pub struct Gateway {
+    fleet: Arc<Fleet>,
+    access_log: bool,
+    http: auto::Builder<TokioExecutor>,
+    /// One per connection that may be open.
+    connections: Arc<Semaphore>,
+}
+
+/// What the requests of a connection share.
+#[derive(Clone)]
+struct Connection {
+    hang_up: CancellationToken,
+    /// Cancelled by the first request.
+    greeted: CancellationToken,
+}
+
+impl Gateway {
+    /// A data plane that serves `fleet` as `config` says.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>, config: &HttpConfig) -> Self {
+        let header_limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(server::HEAD_TIMEOUT)
+            .max_buf_size(header_limit);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX));
+        let connections = Arc::new(Semaphore::new(config.max_connections.get() as usize));
+        Self { fleet, access_log: config.access_log, http, connections }
+    }
+
+    /// Serves `listener` until `stop`; then finishes what is being answered.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = self.accept(&listener) => accepted,
+            };
+            let Some((stream, permit)) = accepted else { continue };
+            let connection =
+                Connection { hang_up: CancellationToken::new(), greeted: CancellationToken::new() };
+            let service = {
+                let (gateway, connection) = (Arc::clone(&self), connection.clone());
+                service_fn(move |request| {
+                    let (gateway, connection) = (Arc::clone(&gateway), connection.clone());
+                    async move { Ok::<_, Infallible>(gateway.answer(request, &connection).await) }
+                })
+            };
+            let served = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let served = graceful.watch(served);
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = connection.hang_up.cancelled() => debug!("data connection closed: client too slow"),
+                    () = connection.say_nothing() => debug!("data connection closed: no request"),
+                    outcome = served => if let Err(error) = outcome {
+                        debug!(error, "data connection");
+                    },
+                }
+                drop(permit);
+            });
+        }
+        drop(listener);
+        graceful.shutdown().await;
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Responses are written in full frames: waiting to fill a packet would only delay them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%error, "setting TCP_NODELAY");
+                }
+                Some((stream, permit))
+            }
+            Err(error) => {
+                // Of the client's making, or out of descriptors, which passes when something is closed.
+                if !matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
+                ) {
+                    warn!(%error, "accepting a data connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                None
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: http::Request<Incoming>,
+        connection: &Connection,
+    ) -> http::Response<AnswerBody> {
+        connection.greeted.cancel();
+        let authority = authority(&request).map(str::to_owned);
+        let mut record = Record::begin(self.access_log.then(|| RequestLine {
+            method: request.method().clone(),
+            host: authority.clone().unwrap_or_default(),
+            path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        }));
+        let Some(authority) = authority else { return answer::own(NO_HOST, record, false) };
+        let Some(module) = self.fleet.routes().find(&authority, request.uri().path()).cloned() else {
+            return answer::own(NO_ROUTE, record, false);
+        };
+        record.belongs_to(Arc::clone(&module));
+        let has_body = request.method() != Method::HEAD;
+        // Only a connection that carries nothing else may be closed for one request's sake.
+        let hang_up = match request.version() {
+            Version::HTTP_2 => CancellationToken::new(),
+            _ => connection.hang_up.clone(),
+        };
+        match pass_on(&module, request, hang_up, &mut record).await {
+            Ok((response, call)) => answer::guest(response, call, record, has_body),
+            Err((notice, close)) => answer::own(notice, record, close),
+        }
+    }
+}
+
+impl Connection {
+    /// Returns when a client has sent no request within the time for one. hyper counts that time only once
+    /// it knows which version of HTTP the client speaks.
+    async fn say_nothing(&self) {
+        if tokio::time::timeout(server::HEAD_TIMEOUT, self.greeted.cancelled()).await.is_ok() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// A request whose response has not begun. Dropped as it is, nobody waits for it any more.
+struct Waiting(Option<Arc<Call>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(call) = &self.0
+            && !call.abandon()
+        {
+            call.settle(false);
+        }
+    }
+}
+
+/// Hands `request` to an instance of `module`, and waits for the head of its response. An error is the
+/// notice for the client, and whether its connection is to be closed after it.
+async fn pass_on(
+    module: &Module,
+    request: http::Request<Incoming>,
+    hang_up: CancellationToken,
+    record: &mut Record,
+) -> Result<(Response, Arc<Call>), (Notice, bool)> {
+    let serve = module.settings().serve;
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > serve.body_limit.0) {
+        return Err((TOO_LARGE, true));
+    }
+    let call = Arc::new(Call::new(serve.request_timeout, hang_up));
+    record.call = Some(Arc::clone(&call));
+    let mut waiting = Waiting(Some(Arc::clone(&call)));
+    let (reply, mut response) = oneshot::channel();
+    let request = request.map(|incoming| upload::watch(incoming, Arc::clone(&call), serve.body_limit.0));
+    let job = Job { request, call: Arc::clone(&call), reply };
+    module.queue.push(job).map_err(|_| (QUEUE_FULL, false))?;
+    let response = tokio::select! {
+        biased;
+        response = &mut response => response,
+        () = tokio::time::sleep(serve.queue_timeout) => {
+            if call.abandon() {
+                return Err((WAITED_TOO_LONG, false));
+            }
+            // An instance has it, and is watched from there.
+            response.await
+        }
+    };
+    if call.is_too_large() {
+        return Err((TOO_LARGE, true));
+    }
+    if call.upload_is_cut() {
+        return Err((TOO_SLOW, true));
+    }
+    match response {
+        Ok(response) => {
+            waiting.0 = None;
+            Ok((response, call))
+        }
+        Err(_) if call.server().is_none() => Err((MODULE_GONE, false)),
+        Err(_) => Err((notice(call.fault()), false)),
+    }
+}
+
+const fn notice(fault: Option<&Fault>) -> Notice {
+    match fault {
+        Some(Fault::Stuck(_)) => INSTANCE_STUCK,
+        _ => INSTANCE_FAILED,
+    }
+}
+
+/// What the client asks for: the target's authority (HTTP/2), or the `Host` header.
+fn authority<B>(request: &http::Request<B>) -> Option<&str> {
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let host = || request.headers().get(header::HOST)?.to_str().ok();
+    authority.or_else(host).filter(|authority| !authority.is_empty())
+}

@@ -1,0 +1,150 @@
+//! A lifetime that serves: requests from its seat, one after another (WASI 0.2) or several at once (0.3).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use http::uri::{Authority, Scheme};
+use wasmtime::{AsContextMut as _, Store, component::Accessor};
+use wasmtime_wasi_http::{
+    WasiHttpView as _,
+    handler::{Prepared, Proxy},
+    p2::bindings::{Proxy as Proxy02, http::types as types_02},
+    p3::bindings::http::types as types_03,
+};
+
+use super::{End, GuestState, end_of};
+use crate::http::{
+    Request,
+    call::{Call, Fault, Job},
+    queue::Seat,
+};
+
+/// How a lifetime ends that has returned from a request without a response.
+const NO_RESPONSE: &str = "it returned from a request without setting a response; a component that can serve one \
+                           request only (fetch-event JavaScript, say) cannot live on";
+
+/// Serves until the guest ends. The caller decides when that is too long.
+pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, seat: &Seat) -> End {
+    match proxy {
+        Proxy::P2(proxy) => loop {
+            let job = seat.next().await;
+            let call = Arc::clone(&job.call);
+            if let Err(error) = handle_02(store, proxy, job).await {
+                call.fail(Fault::Gone);
+                return end_of(Err(error));
+            }
+            if call.fault() == Some(&Fault::NoResponse) {
+                return End::Crash(NO_RESPONSE.to_owned());
+            }
+            seat.done(&call);
+        },
+        Proxy::P3(_) => {
+            let served = store.run_concurrent(async |accessor| serve_03(accessor, proxy, seat).await).await;
+            end_of(served.and_then(|served| served))
+        }
+    }
+}
+
+/// Hands one request to the guest, and returns when the guest has returned.
+async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> wasmtime::Result<()> {
+    let Job { request, call, reply } = job;
+    let mut view = store.data_mut().http();
+    let request = view.new_incoming_request(types_02::Scheme::Http, request)?;
+    // On both sides, because a guest that returns without a response leaves its side where it is.
+    let reply = Arc::new(Mutex::new(Some(reply)));
+    let take = |reply: &Mutex<Option<_>>| reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let response = view.new_response_outparam_from_callback({
+        let (reply, call) = (Arc::clone(&reply), Arc::clone(&call));
+        move |outcome| {
+            let Some(reply) = take(&reply) else { return };
+            match outcome {
+                // Whoever waited may have gone.
+                Ok(response) => drop(reply.send(response)),
+                Err(code) => call.fail(Fault::Code(format!("{code:?}"))),
+            }
+        }
+    })?;
+    proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await?;
+    if take(&reply).is_some() {
+        call.fail(Fault::NoResponse);
+    }
+    Ok(())
+}
+
+/// Works on as many requests as the seat gives. Returns only with the guest's end.
+async fn serve_03(accessor: &Accessor<GuestState>, proxy: &Proxy, seat: &Seat) -> wasmtime::Result<()> {
+    let mut calls = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(handled) = calls.next(), if !calls.is_empty() => {
+                let call: Arc<Call> = handled?;
+                seat.done(&call);
+            }
+            job = seat.next() => calls.push(handle_03(accessor, proxy, job)),
+        }
+    }
+}
+
+/// Hands one request to the guest, and returns when its response was sent or has failed.
+async fn handle_03(accessor: &Accessor<GuestState>, proxy: &Proxy, job: Job) -> wasmtime::Result<Arc<Call>> {
+    let Job { request, call, reply } = job;
+    let request = absolute(request);
+    let (sender, response) = futures::channel::oneshot::channel();
+    let prepared = accessor
+        .with(|mut store| Prepared::new(store.as_context_mut(), proxy, request, GuestState::http, sender))?;
+    prepared.run(accessor, std::future::pending()).await?;
+    match response.await {
+        Ok(Ok(response)) => {
+            if reply.send(response).is_ok() {
+                // The guest goes on writing its body.
+                call.settled().await;
+            }
+        }
+        Ok(Err(error)) => match error.downcast_ref::<types_03::ErrorCode>() {
+            Some(code) => call.fail(Fault::Code(format!("{code:?}"))),
+            None => return Err(error),
+        },
+        Err(_) => call.fail(Fault::NoResponse),
+    }
+    Ok(call)
+}
+
+/// The request with the host that it asks for in its target: WASI 0.3 takes it from there, and hides the
+/// `Host` header.
+fn absolute(mut request: Request) -> Request {
+    if request.uri().authority().is_some() {
+        return request;
+    }
+    let host = request.headers().get(http::header::HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = request.uri().clone().into_parts();
+    if let Some(authority) = authority {
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(authority);
+        // `*` and the like cannot follow a host; such a target stays as it is.
+        if let Ok(uri) = http::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty};
+
+    use super::*;
+
+    fn request(target: &str, host: &str) -> Request {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        http::Request::builder().uri(target).header("host", host).body(body).unwrap()
+    }
+
+    #[test]
+    fn a_request_names_its_host() {
+        assert_eq!(absolute(request("/a?b", "c:80")).uri(), "http://c:80/a?b");
+        assert_eq!(absolute(request("http://d/a", "c")).uri(), "http://d/a");
+        assert_eq!(absolute(request("/a", "not a host")).uri(), "/a");
+    }
+}

@@ -1,0 +1,244 @@
+//! One exchange, as the connection and the instance both see it.
+//!
+//! The two sides live in different tasks. What they tell each other, besides the request and the head of
+//! the response, stands here: has it begun, is it moving, did the instance fail it.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use futures::task::AtomicWaker;
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::WasiBody;
+
+use super::pace::{Pace, Verdict};
+use crate::units::{Generation, Replica};
+
+/// Why an instance did not do its part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It trapped, left, or was stopped.
+    #[error("the instance ended while it worked on the request")]
+    Gone,
+    /// It did nothing for the module's `request_timeout`.
+    #[error("the instance did nothing for {} ms", .0.as_millis())]
+    Stuck(Duration),
+    /// It returned without setting a response.
+    #[error("the instance returned without a response; does it serve one request only?")]
+    NoResponse,
+    /// It answered with an error code instead of a response.
+    #[error("the instance answered with the error {0}")]
+    Code(String),
+}
+
+/// Which side has the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// It waits for an instance.
+    Queued,
+    /// Nobody waits for it any more.
+    Abandoned,
+    /// An instance has it.
+    Begun,
+}
+
+/// The lifetime that works on a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its slot.
+    pub replica: Replica,
+    /// Which one it is.
+    pub generation: Generation,
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub struct Call {
+    stage: AtomicU8,
+    timeout: Duration,
+    server: OnceLock<Server>,
+    pace: Mutex<Option<Pace>>,
+    fault: OnceLock<Fault>,
+    /// The request's body is longer than the module allows.
+    too_large: AtomicBool,
+    /// Wakes the guest that waits for the request's body.
+    upload_waker: AtomicWaker,
+    /// The response's body, from its head on. Taken out, the guest learns that nobody reads it.
+    response: Mutex<Option<WasiBody>>,
+    /// The connection has no more use for the response.
+    settled: AtomicBool,
+    settled_waker: AtomicWaker,
+    /// Closes the client's connection.
+    hang_up: CancellationToken,
+}
+
+impl Call {
+    /// An exchange whose guest may go without progress for `timeout`. `hang_up` closes the connection.
+    #[must_use]
+    pub fn new(timeout: Duration, hang_up: CancellationToken) -> Self {
+        Self {
+            stage: AtomicU8::new(Stage::Queued as u8),
+            timeout,
+            server: OnceLock::new(),
+            pace: Mutex::new(None),
+            fault: OnceLock::new(),
+            too_large: AtomicBool::new(false),
+            upload_waker: AtomicWaker::new(),
+            response: Mutex::new(None),
+            settled: AtomicBool::new(false),
+            settled_waker: AtomicWaker::new(),
+            hang_up,
+        }
+    }
+
+    /// An instance takes the request. `false`: nobody waits for it any more.
+    #[must_use]
+    pub fn begin(&self, server: Server) -> bool {
+        if !self.leave_queue(Stage::Begun) {
+            return false;
+        }
+        let _ = self.server.set(server);
+        *lock(&self.pace) = Some(Pace::new(self.timeout, Instant::now()));
+        true
+    }
+
+    /// Nobody waits for the request any more. `false`: an instance has it already.
+    pub fn abandon(&self) -> bool {
+        self.leave_queue(Stage::Abandoned)
+    }
+
+    fn leave_queue(&self, to: Stage) -> bool {
+        let (queued, to) = (Stage::Queued as u8, to as u8);
+        self.stage.compare_exchange(queued, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether it still waits for an instance that somebody wants it to reach.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Queued as u8
+    }
+
+    /// Who works on it, once it has begun.
+    #[must_use]
+    pub fn server(&self) -> Option<Server> {
+        self.server.get().copied()
+    }
+
+    /// The instance did not do its part. The first fault counts.
+    pub fn fail(&self, fault: Fault) {
+        let _ = self.fault.set(fault);
+    }
+
+    /// What the instance failed at.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.get()
+    }
+
+    /// Applies `change` to the exchange's pace, if it has begun.
+    pub fn pace<T>(&self, change: impl FnOnce(&mut Pace, Instant) -> T) -> Option<T> {
+        lock(&self.pace).as_mut().map(|pace| change(pace, Instant::now()))
+    }
+
+    /// Judges the exchange's progress, and does what follows. Returns when to look again; `None`: never,
+    /// the guest is stuck.
+    pub fn look_after(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match self.pace(|pace, now| pace.judge(now)) {
+            Some(Verdict::Fine(until)) => return Some(until),
+            Some(Verdict::GuestStuck) => {
+                self.fail(Fault::Stuck(self.timeout));
+                return None;
+            }
+            Some(Verdict::CutUpload) => self.upload_waker.wake(),
+            Some(Verdict::CutDownload) => {
+                self.hang_up.cancel();
+                drop(self.take_response());
+            }
+            None => {}
+        }
+        Some(now + self.timeout)
+    }
+
+    /// Whether the client sent too slowly.
+    #[must_use]
+    pub fn upload_is_cut(&self) -> bool {
+        self.pace(|pace, _| pace.upload_is_cut()).unwrap_or(false)
+    }
+
+    /// The request's body is longer than the module allows.
+    pub fn set_too_large(&self) {
+        self.too_large.store(true, Ordering::Release);
+    }
+
+    /// Whether the request's body is longer than the module allows.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Acquire)
+    }
+
+    /// Woken when the guest shall learn that the client sends too slowly.
+    #[must_use]
+    pub const fn upload_waker(&self) -> &AtomicWaker {
+        &self.upload_waker
+    }
+
+    /// Keeps the response's body where both sides reach it.
+    pub fn keep_response(&self, body: WasiBody) {
+        *lock(&self.response) = Some(body);
+        self.pace(|pace, now| pace.offered(None, now));
+    }
+
+    /// The response's body; `None` before its head and after it was taken out.
+    pub fn response(&self) -> MutexGuard<'_, Option<WasiBody>> {
+        lock(&self.response)
+    }
+
+    fn take_response(&self) -> Option<WasiBody> {
+        lock(&self.response).take()
+    }
+
+    /// The connection has no more use for the response: it was sent, or nobody is there to take it.
+    ///
+    /// A response that was sent in full is kept for as long as the guest works: hyper lets go of a body as
+    /// soon as it has all bytes that the head announced, and a guest that then closes its stream in good
+    /// order would be told that nobody listened.
+    pub fn settle(&self, complete: bool) {
+        if !complete {
+            drop(self.take_response());
+        }
+        self.settled.store(true, Ordering::Release);
+        self.settled_waker.wake();
+    }
+
+    /// Waits until the connection has no more use for the response.
+    pub async fn settled(&self) {
+        poll_fn(|context| {
+            self.settled_waker.register(context.waker());
+            if self.settled.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// A request on its way to an instance.
+#[derive(Debug)]
+pub struct Job {
+    /// The request.
+    pub request: super::Request,
+    /// The exchange it belongs to.
+    pub call: Arc<Call>,
+    /// Where the response goes. Dropped without one, the exchange has failed.
+    pub reply: tokio::sync::oneshot::Sender<super::Response>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,24 @@
+//! HTTP requests between the [gateway](crate::gateway), which has the clients, and the
+//! [guests](crate::guest).
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`routes`] | pure: host and path → whose request it is |
+//! | [`pace`] | pure: is an exchange making progress, and if not, who is to blame |
+//! | [`call`] | one exchange, as the connection and the instance both see it |
+//! | [`queue`] | a module's requests: waiting, or handed to an instance |
+//! | [`traffic`] | a module's counters |
+//!
+//! A request's way: `gateway → routes → queue → guest`; its response comes back through `call`.
+
+pub mod call;
+pub mod pace;
+pub mod queue;
+pub mod routes;
+pub mod traffic;
+
+/// A request as an instance takes it.
+pub type Request = http::Request<wasmtime_wasi_http::WasiBody>;
+
+/// A response as an instance gives it.
+pub type Response = http::Response<wasmtime_wasi_http::WasiBody>;
