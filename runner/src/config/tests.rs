@@ -117,8 +117,8 @@ fn errors_in_http_settings_name_their_place() {
     check_refused(&http("routes: [{path: x}]"), "5:28", &["routes[0].path", "\"x\" is no path"]);
     check_refused(&http("routes: [{host: \"a:80\"}]"), "5:28", &["routes[0].host", "without a port"]);
     check_refused(&http("concurrency: 0"), "5:25", &["http.concurrency"]);
-    check_refused(&http("request_timeout: 0s"), "5:28", &["http.request_timeout"]);
-    check_refused(&http("outgoing: [\"a:b\"]"), "5:21", &["http.outgoing", "\"b\" is no port"]);
+    check_refused(&http("request_timeout: 0s"), "5:29", &["http.request_timeout"]);
+    check_refused(&http("outgoing: [\"a:b\"]"), "5:23", &["http.outgoing", "\"b\" is no port"]);
     check_refused(&http("que: 1"), "5:12", &["unknown field `que`", "queue_limit"]);
     check_refused(
         "http: {header_limit: 1KiB}\nmodules: []\n",

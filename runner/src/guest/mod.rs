@@ -250,8 +250,8 @@ impl Prepared {
             }),
         };
         let seat = service.as_ref().map(|service| Arc::clone(&service.seat));
-        let run = self.run(stop.clone(), service);
-        let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(run))));
+        let live = self.live(stop.clone(), service);
+        let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(live))));
         let polled = Arc::clone(&life);
         let task = threads.spawn(poll_fn(move |context| {
             // Another thread's panic while polling ends the lifetime here as well.
@@ -261,8 +261,12 @@ impl Prepared {
         Running { meter, seat, life, stop, task }
     }
 
-    /// Runs the program to its end, or until `stop`.
-    async fn run(mut self, stop: CancellationToken, service: Option<Service>) -> Remains {
+    /// Runs a command to its end, or until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Remains {
+        self.live(stop, None).await
+    }
+
+    async fn live(mut self, stop: CancellationToken, service: Option<Service>) -> Remains {
         let end = tokio::select! {
             // First, so that a guest that never rests is stopped the next time it gives way.
             biased;

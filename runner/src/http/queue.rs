@@ -301,8 +301,10 @@ impl Seat {
 
     /// What the instance works on has failed.
     pub fn fail_active(&self) {
-        for call in self.active().drain(..) {
+        let active = std::mem::take(&mut *self.active());
+        for call in active {
             call.fail(Fault::Gone);
+            self.queue.state().finish(self.id);
         }
     }
 
@@ -316,5 +318,150 @@ impl Drop for Seat {
         let mut state = self.queue.state();
         state.close(self.id);
         state.seats.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty};
+    use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::units::{Generation, Replica};
+
+    const TIMEOUT: Duration = Duration::from_secs(3600);
+
+    fn queue(limit: u32) -> Arc<Queue> {
+        let queue: Arc<Queue> = Arc::default();
+        queue.set_limit(limit);
+        queue
+    }
+
+    fn seat(queue: &Arc<Queue>, replica: u32, capacity: u32) -> Arc<Seat> {
+        let server = Server { replica: Replica(replica), generation: Generation(1) };
+        queue.open_seat(server, NonZeroU32::new(capacity).unwrap())
+    }
+
+    /// Pushes a request that somebody waits for as long as the receiver lives.
+    fn push(queue: &Queue, path: &str) -> Result<(Arc<Call>, oneshot::Receiver<super::super::Response>), Full> {
+        let call = Arc::new(Call::new(TIMEOUT, CancellationToken::new()));
+        let (reply, response) = oneshot::channel();
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = ::http::Request::builder().uri(path).body(body).unwrap();
+        queue.push(Job { request, call: Arc::clone(&call), reply }).map(|()| (call, response))
+    }
+
+    /// The path of the request that the seat gives now, if it gives one.
+    fn take(seat: &Seat) -> Option<(String, Arc<Call>)> {
+        use futures::FutureExt as _;
+        let job = seat.next().now_or_never()?;
+        Some((job.request.uri().path().to_owned(), job.call))
+    }
+
+    fn path(seat: &Seat) -> Option<String> {
+        take(seat).map(|(path, _)| path)
+    }
+
+    #[test]
+    fn a_request_goes_to_the_least_loaded_and_then_to_the_longest_idle() {
+        let queue = queue(0);
+        let seats = [seat(&queue, 0, 2), seat(&queue, 1, 2)];
+        let _waiting: Vec<_> = ["/a", "/b", "/c", "/d"].map(|path| push(&queue, path).unwrap()).into();
+        assert_eq!([path(&seats[0]), path(&seats[0])], [Some("/a".to_owned()), Some("/c".to_owned())]);
+        let (b, call) = take(&seats[1]).unwrap();
+        assert_eq!(b, "/b");
+        assert_eq!(push(&queue, "/e").err(), Some(Full));
+        seats[1].done(&call);
+        let _waiting = push(&queue, "/e").unwrap();
+        assert_eq!([path(&seats[1]), path(&seats[1])], [Some("/d".to_owned()), Some("/e".to_owned())]);
+    }
+
+    #[test]
+    fn what_waits_is_taken_in_order_and_no_more_waits_than_may() {
+        let queue = queue(2);
+        let _waiting: Vec<_> = ["/a", "/b"].map(|path| push(&queue, path).unwrap()).into();
+        assert_eq!(push(&queue, "/c").err(), Some(Full));
+        assert_eq!(queue.waiting(), 2);
+        let seat = seat(&queue, 0, 1);
+        let (a, call) = take(&seat).unwrap();
+        assert_eq!((a.as_str(), path(&seat)), ("/a", None));
+        seat.done(&call);
+        assert_eq!((path(&seat).as_deref(), queue.waiting()), (Some("/b"), 0));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_makes_room_and_is_never_begun() {
+        let queue = queue(1);
+        let (call, _response) = push(&queue, "/a").unwrap();
+        assert!(call.abandon());
+        let _waiting = push(&queue, "/b").unwrap();
+        assert_eq!(queue.waiting(), 1);
+        let seat = seat(&queue, 0, 1);
+        assert_eq!(path(&seat).as_deref(), Some("/b"));
+        // Abandoned after it was handed over, before it was begun.
+        let idle = self::seat(&queue, 1, 1);
+        let (call, _response) = push(&queue, "/c").unwrap();
+        assert!(call.abandon());
+        assert_eq!(path(&idle), None);
+        let _waiting = push(&queue, "/d").unwrap();
+        assert_eq!(path(&idle).as_deref(), Some("/d"));
+        assert!(!call.begin(idle.server), "an abandoned request is not begun");
+    }
+
+    #[test]
+    fn a_closed_seat_gives_back_what_it_has_not_begun_and_finishes_the_rest() {
+        use futures::FutureExt as _;
+        let queue = queue(9);
+        let old = seat(&queue, 0, 3);
+        let _waiting: Vec<_> = ["/a", "/b", "/c", "/d"].map(|path| push(&queue, path).unwrap()).into();
+        let (_, call) = take(&old).unwrap();
+        old.close();
+        assert_eq!((path(&old), queue.waiting()), (None, 3));
+        let new = seat(&queue, 0, 3);
+        assert_eq!(["/b", "/c", "/d"].map(|path| path.to_owned()), [(); 3].map(|()| path(&new).unwrap()));
+        assert!(old.drained().now_or_never().is_none());
+        old.done(&call);
+        assert!(old.drained().now_or_never().is_some());
+    }
+
+    #[test]
+    fn an_instance_that_went_away_has_failed_what_it_had_begun_and_counts_as_drained() {
+        use futures::FutureExt as _;
+        let queue = queue(9);
+        let seat = seat(&queue, 0, 1);
+        let (call, _response) = push(&queue, "/a").unwrap();
+        take(&seat).unwrap();
+        seat.close();
+        seat.fail_active();
+        assert_eq!(call.fault(), Some(&Fault::Gone));
+        assert!(seat.drained().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_seat_that_is_dropped_takes_no_request_along() {
+        let queue = queue(9);
+        let seat = seat(&queue, 0, 2);
+        let (_call, mut response) = push(&queue, "/a").unwrap();
+        drop(seat);
+        assert_eq!(queue.waiting(), 1);
+        queue.clear();
+        assert!(response.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_stuck_is_seen_and_no_more_come() {
+        let queue = queue(9);
+        let seat = seat(&queue, 0, 2);
+        let call = Arc::new(Call::new(Duration::from_millis(10), CancellationToken::new()));
+        let (reply, _response) = oneshot::channel();
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = ::http::Request::new(body);
+        queue.push(Job { request, call: Arc::clone(&call), reply }).unwrap();
+        take(&seat).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), seat.until_stuck(TIMEOUT, TIMEOUT)).await.unwrap();
+        assert_eq!(call.fault(), Some(&Fault::Stuck(Duration::from_millis(10))));
+        let _waiting = push(&queue, "/b").unwrap();
+        assert_eq!((path(&seat), queue.waiting()), (None, 1));
     }
 }
