@@ -18,6 +18,8 @@ pub struct Runner {
     pub process: Process,
     /// Where its control API listens, `host:port`.
     pub address: String,
+    /// Where it takes requests for modules of kind `http`, `host:port`.
+    pub http_address: String,
     dir: TempDir,
 }
 
@@ -55,12 +57,12 @@ impl Runner {
     #[must_use]
     pub fn spawn(control: &str, modules: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
-        let address = free_address();
-        write_config(dir.path(), &address, control, modules);
+        let (address, http_address) = (free_address(), free_address());
+        write_config(dir.path(), &address, &http_address, control, modules);
         let config = dir.path().join("runner.yml");
         let args = [Path::new("--config"), &config];
         let process = Process::start(&paths::program("ebb-runner"), args, &dir.path().join("runner.log"));
-        Self { process, address, dir }
+        Self { process, address, http_address, dir }
     }
 
     /// Writes another config, to be reloaded.
@@ -68,7 +70,7 @@ impl Runner {
     /// # Panics
     /// When it cannot be written.
     pub fn rewrite_config(&self, control: &str, modules: &str) {
-        write_config(self.dir.path(), &self.address, control, modules);
+        write_config(self.dir.path(), &self.address, &self.http_address, control, modules);
     }
 
     /// A folder that lives as long as the runner.
@@ -111,11 +113,11 @@ impl Runner {
     }
 }
 
-fn write_config(dir: &Path, address: &str, control: &str, modules: &str) {
+fn write_config(dir: &Path, address: &str, http_address: &str, control: &str, modules: &str) {
     // One cache for all runners of a test run: each guest is compiled once.
     let cache = paths::root().join("target/testbed-cache");
     let config = format!(
-        "control:\n  listen: {address}\n{control}\nlog: {{format: text, level: info}}\n\
+        "control:\n  listen: {address}\n{control}\nhttp: {{listen: {http_address}, access_log: true}}\nlog: {{format: text, level: info}}\n\
          engine: {{compile_cache: {}}}\nmodules:\n{modules}\n",
         cache.display()
     );
