@@ -8,12 +8,14 @@
 //! | [`process`] | one child process: its log, its signals, its end |
 //! | [`runner`], [`evaluator`], [`prometheus`] | each program with its config, address and readiness |
 //! | [`http`] | requests to them |
+//! | [`load`] | HTTP load that looks at every byte, and clients that do not behave |
 //! | [`metrics`] | an exposition → values by name and labels |
 //! | [`wait`] | conditions with a deadline |
 //! | [`paths`] | where programs and guests lie |
 
 pub mod evaluator;
 pub mod http;
+pub mod load;
 pub mod metrics;
 pub mod paths;
 pub mod process;

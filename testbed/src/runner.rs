@@ -57,6 +57,8 @@ impl Runner {
     #[must_use]
     pub fn spawn(control: &str, modules: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
+        // For modules that see a folder of the host.
+        fs::create_dir(dir.path().join("volume")).expect("a folder can be made");
         let (address, http_address) = (free_address(), free_address());
         write_config(dir.path(), &address, &http_address, control, modules);
         let config = dir.path().join("runner.yml");

@@ -33,6 +33,22 @@ pub(crate) fn wat(name: &str, more: &str) -> String {
     )
 }
 
+/// Replicas of a guest of kind `http`. `more`: further lines of the module; `http`: its settings.
+pub(crate) fn http(name: &str, replicas: u64, more: &str, http: &str) -> String {
+    format!(
+        "  - name: {name}\n    path: {}\n    kind: http\n    replicas: {replicas}\n    {more}\n    http: {{{http}}}\n",
+        paths::guest(name).display()
+    )
+}
+
+/// Replicas of the storage service on a folder `volume` beside the config.
+pub(crate) fn storage(replicas: u64, memory_limit: &str, env: &str) -> String {
+    let more = format!(
+        "memory_limit: {memory_limit}\n    env: {{{env}}}\n    dirs: [{{host: volume, guest: /volume}}]"
+    );
+    http("storage", replicas, &more, "")
+}
+
 /// A `store:` section that reads from the Prometheus at `url`.
 pub(crate) fn prometheus_store(url: &str) -> String {
     format!("store: {{prometheus: {{url: \"{url}\", overlap: 5s, timeout: 5s}}}}\n")

@@ -256,6 +256,9 @@ fn delete(path: &VolumePath) -> Result<(), Refusal> {
     }
     let located = volume::locate(path);
     if fs::symlink_metadata(&located)?.is_dir() {
+        if fs::read_dir(&located)?.next().is_some() {
+            return Err(Refusal(409, "the folder is not empty".to_owned()));
+        }
         fs::remove_dir(&located)?;
     } else {
         fs::remove_file(&located)?;

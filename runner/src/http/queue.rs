@@ -344,7 +344,10 @@ mod tests {
     }
 
     /// Pushes a request that somebody waits for as long as the receiver lives.
-    fn push(queue: &Queue, path: &str) -> Result<(Arc<Call>, oneshot::Receiver<super::super::Response>), Full> {
+    fn push(
+        queue: &Queue,
+        path: &str,
+    ) -> Result<(Arc<Call>, oneshot::Receiver<super::super::Response>), Full> {
         let call = Arc::new(Call::new(TIMEOUT, CancellationToken::new()));
         let (reply, response) = oneshot::channel();
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();

@@ -1,0 +1,260 @@
+//! Clients and guests that do not behave: right status, bounded memory, others unharmed.
+
+use std::time::{Duration, Instant};
+
+use ebb_testbed::{
+    http::{self, client},
+    load::{
+        Load,
+        ask::{Ask, Expected, Pattern},
+        rude::Rude,
+    },
+    runner::Runner,
+    wait,
+};
+
+use crate::support::{self, DEADLINE};
+
+/// What a test client waits for an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A module whose exchanges may stand still for a second, beside one that must not notice anything.
+fn modules() -> String {
+    support::http(
+        "test_http",
+        4,
+        "max_restarting: 1",
+        "request_timeout: 1s, routes: [{path: /}], body_limit: 1MiB",
+    ) + &support::http("hello", 2, "max_restarting: 1", "routes: [{host: other}]")
+}
+
+/// Load on the other module while `deed` is done; none of it fails.
+async fn beside_others(runner: &Runner, deed: impl AsyncFnOnce()) {
+    let others = Load::start(&runner.http_address, 2, |_| {
+        Ask::get("/", Expected::Exactly("hello\n".into())).of("other")
+    });
+    deed().await;
+    wait::until("others are served", DEADLINE, async || (others.served() > 0).then_some(())).await;
+    let summary = others.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+}
+
+async fn status(runner: &Runner, path: &str) -> u16 {
+    let url = format!("http://{}{path}", runner.http_address);
+    client().get(url).send().await.map_or(0, |response| response.status().as_u16())
+}
+
+async fn crashes(runner: &Runner) -> f64 {
+    runner.scrape().await.sum("wasm_instance_restarts_total", &["reason=\"crash\""])
+}
+
+#[tokio::test]
+async fn ten_thousand_requests_through_one_instance() {
+    let runner = Runner::start(&support::http("test_http", 1, "max_restarting: 1", "")).await;
+    let load = Load::start(&runner.http_address, 100, |n| match n % 2 {
+        0 => Ask::get("/hello", Expected::Exactly("hello".into())),
+        _ => Ask::echo(Pattern { bytes: 100 + n % 5000, seed: n }),
+    });
+    wait::until("ten thousand are served", DEADLINE, async || (load.served() >= 10_000).then_some(())).await;
+    let summary = load.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+    let scrape = runner.scrape().await;
+    assert_eq!(scrape.sum("wasm_instance_restarts_total", &[]), 0.0, "it is the same instance all along");
+    // Neither the guest nor the host's view of it grows with the number of requests.
+    let memory = scrape.one("wasm_linear_memory_bytes", &[]).unwrap();
+    assert!(memory < 4.0 * 1_048_576.0, "{memory}");
+    let count = http::json(&format!("http://{}/count", runner.http_address)).await.unwrap();
+    assert_eq!(count["count"].as_u64(), Some(summary.served + 1));
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_byte_a_second_is_told_408() {
+    let runner = Runner::start(&modules()).await;
+    beside_others(&runner, async || {
+        let head = "POST /sum HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n";
+        let client = Rude::say(&runner.http_address, head).await;
+        let said = client.drip(b'x', Duration::from_millis(200), ANSWER).await.expect("an answer");
+        assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+        assert!(said.contains("connection: close"), "{said}");
+    })
+    .await;
+    assert_eq!(crashes(&runner).await, 0.0, "the guest was not to blame");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off_and_its_instance_serves_on() {
+    let runner = Runner::start(&modules()).await;
+    beside_others(&runner, async || {
+        let head = "GET /pattern?bytes=100000000&seed=1 HTTP/1.1\r\nhost: a\r\n\r\n";
+        let _idle = Rude::say(&runner.http_address, head).await;
+        wait::until("it is cut off", DEADLINE, async || {
+            let scrape = runner.scrape().await;
+            let over = scrape.sum("wasm_requests_total", &["module=\"test_http\""]) == 1.0;
+            (over && scrape.sum("wasm_requests_in_flight", &["module=\"test_http\""]) == 0.0).then_some(())
+        })
+        .await;
+    })
+    .await;
+    assert_eq!(crashes(&runner).await, 0.0, "the guest was not to blame");
+}
+
+#[tokio::test]
+async fn clients_that_leave_in_the_middle_of_their_body_harm_nobody() {
+    let runner = Runner::start(&modules()).await;
+    beside_others(&runner, async || {
+        for _ in 0..20 {
+            let head = "POST /sum HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\nhalf of it";
+            drop(Rude::say(&runner.http_address, head).await);
+        }
+        wait::until("all are over", DEADLINE, async || {
+            let scrape = runner.scrape().await;
+            (scrape.sum("wasm_requests_in_flight", &["module=\"test_http\""]) == 0.0).then_some(())
+        })
+        .await;
+        assert_eq!(status(&runner, "/hello").await, 200);
+    })
+    .await;
+    assert_eq!(crashes(&runner).await, 0.0);
+}
+
+#[tokio::test]
+async fn too_much_is_refused_with_the_status_that_says_so() {
+    let runner = Runner::start(&modules()).await;
+    beside_others(&runner, async || {
+        let huge = format!("GET /hello HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
+        let mut client = Rude::say(&runner.http_address, &huge[..200_000]).await;
+        // The server does not wait for the rest.
+        let _ = client.send(&huge.as_bytes()[200_000..]).await;
+        assert_eq!(client.status_line(ANSWER).await, "HTTP/1.1 431 Request Header Fields Too Large");
+        let announced = "POST /sum HTTP/1.1\r\nhost: a\r\ncontent-length: 1048577\r\n\r\n";
+        let mut client = Rude::say(&runner.http_address, announced).await;
+        assert_eq!(client.status_line(ANSWER).await, "HTTP/1.1 413 Payload Too Large");
+        let chunked = "POST /sum HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut client = Rude::say(&runner.http_address, chunked).await;
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        for _ in 0..17 {
+            let _ = client.send(chunk.as_bytes()).await;
+        }
+        assert_eq!(client.status_line(ANSWER).await, "HTTP/1.1 413 Payload Too Large");
+        let mut client = Rude::say(&runner.http_address, "GET /hello HTTP/1.1\r\n\r\n").await;
+        assert_eq!(client.status_line(ANSWER).await, "HTTP/1.1 400 Bad Request");
+    })
+    .await;
+    assert_eq!(crashes(&runner).await, 0.0);
+}
+
+#[tokio::test]
+async fn guests_that_do_not_answer_get_a_fresh_instance_after_them() {
+    let runner = Runner::start(&modules()).await;
+    beside_others(&runner, async || {
+        for (path, expected) in [
+            ("/trap", 502),
+            ("/exit", 502),
+            ("/silent", 502),
+            ("/spin", 504),
+            ("/never", 504),
+            ("/status?code=503", 503),
+        ] {
+            assert_eq!(status(&runner, path).await, expected, "{path}");
+            assert_eq!(status(&runner, "/hello").await, 200, "after {path}");
+        }
+        // Begun, and then not finished: a client sees that it is not all.
+        for path in ["/trap-mid-body", "/spin-mid-body"] {
+            let url = format!("http://{}{path}", runner.http_address);
+            let response = client().get(url).send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert!(response.bytes().await.is_err(), "{path}: half a body is not taken for a whole one");
+        }
+    })
+    .await;
+    wait::until("six instances were replaced", DEADLINE, async || {
+        (crashes(&runner).await == 6.0).then_some(())
+    })
+    .await;
+    let log = runner.process.log();
+    assert!(log.contains("without setting a response") && log.contains("no progress"), "{log}");
+}
+
+#[tokio::test]
+async fn more_than_may_wait_is_told_to_come_again() {
+    let module = support::http(
+        "test_http",
+        1,
+        "max_restarting: 1",
+        "queue_limit: 2, queue_timeout: 1s, request_timeout: 20s",
+    );
+    let runner = Runner::start(&module).await;
+    let url = format!("http://{}/sleep?ms=3000", runner.http_address);
+    let ask = || {
+        let request = client().get(&url).send();
+        tokio::spawn(async move {
+            let response = request.await.unwrap();
+            (response.status().as_u16(), response.headers().get("retry-after").is_some())
+        })
+    };
+    let under_way = async |count: f64| {
+        wait::until("requests are under way", DEADLINE, async || {
+            (runner.scrape().await.one("wasm_requests_in_flight", &[]) == Some(count)).then_some(())
+        })
+        .await;
+    };
+    let first = ask();
+    under_way(1.0).await;
+    let (second, third) = (ask(), ask());
+    under_way(3.0).await;
+    let asked = Instant::now();
+    assert_eq!(ask().await.unwrap(), (503, true), "the queue is full");
+    assert!(asked.elapsed() < Duration::from_secs(1), "and says so at once");
+    assert_eq!(second.await.unwrap(), (503, true), "nobody became free in time");
+    assert_eq!(third.await.unwrap(), (503, true));
+    assert_eq!(first.await.unwrap(), (200, false));
+}
+
+#[tokio::test]
+async fn guests_ask_only_the_hosts_that_the_config_names() {
+    let hosts =
+        |allowed: &str| support::http("test_http", 1, "max_restarting: 1", &format!("outgoing: [{allowed}]"));
+    let other = Runner::start(&support::http("hello", 1, "max_restarting: 1", "")).await;
+    let runner = Runner::start(&hosts(&format!("\"{}\"", other.http_address))).await;
+    let fetch = async |address: &str| {
+        http::json(&format!("http://{}/fetch?url=http://{address}/", runner.http_address)).await.unwrap()
+    };
+    let answer = fetch(&other.http_address).await;
+    assert_eq!((&answer["status"], &answer["body"]), (&200.into(), &"hello\n".into()));
+    let denied = fetch(&other.address).await;
+    assert!(denied["error"].as_str().unwrap().contains("HttpRequestDenied"), "{denied}");
+}
+
+#[tokio::test]
+async fn requests_find_their_module_by_host_and_path_over_both_versions_of_http() {
+    let modules = support::http("hello", 1, "max_restarting: 1", "routes: [{host: a.test}]")
+        + &support::http("test_http", 1, "max_restarting: 1", "routes: [{path: /headers}]");
+    let runner = Runner::start(&modules).await;
+    let address: std::net::SocketAddr = runner.http_address.parse().unwrap();
+    let builder = || {
+        let builder = reqwest::Client::builder().no_proxy();
+        builder.resolve("a.test", address).resolve("b.test", address)
+    };
+    for client in [builder(), builder().http2_prior_knowledge()] {
+        let client = client.build().unwrap();
+        let ask = async |host: &str, path: &str| {
+            let response =
+                client.get(format!("http://{host}:{}{path}", address.port())).send().await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        };
+        assert_eq!(ask("a.test", "/headers").await, (200, "hello\n".to_owned()));
+        let (status, told) = ask("b.test", "/headers?x=1").await;
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let authority = format!("b.test:{}", address.port());
+        assert_eq!(
+            (status, &told["target"], &told["authority"]),
+            (200, &"/headers?x=1".into(), &authority.into())
+        );
+        assert_eq!(ask("b.test", "/headersx").await.0, 404);
+    }
+    let upper_case =
+        client().get(format!("http://{address}/")).header("host", "A.Test").send().await.unwrap();
+    assert_eq!(upper_case.text().await.unwrap(), "hello\n");
+    let log = runner.process.log();
+    assert!(log.contains("access") && log.contains("path=\"/headers?x=1\""), "{log}");
+}
