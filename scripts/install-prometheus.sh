@@ -13,14 +13,10 @@
 # Quick and without network when everything is there already. DEBIAN_MIRROR=<URI> overrides the mirror.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/lib.sh
 
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 readonly PLACE="$PWD/target/prometheus"
-
-fail() {
-    printf 'install-prometheus: %s\n' "$@" >&2
-    exit 1
-}
 
 # The binary runs here and is of this major. Older Prometheus prints its version on stderr.
 runs() { # <program> <major>

@@ -4,25 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fail() {
-    printf 'install-tools: %s\n' "$@" >&2
-    exit 1
-}
+source scripts/lib.sh
 
 # The words of one key in rust-toolchain.toml, so that versions stand in that file only.
 pinned() { # <key>
     sed -n "s/^$1 *= *//p" rust-toolchain.toml | tr -d '[]",'
-}
-
-apt_install() { # <package>…
-    local as_root=()
-    if [[ $EUID != 0 ]]; then as_root=(sudo); fi
-    if ! command -v apt-get >/dev/null || ! command -v "${as_root[@]:-true}" >/dev/null; then
-        fail "missing on this machine: $*. Install it with your package manager, then run this again."
-    fi
-    echo "install-tools: installing $*"
-    "${as_root[@]}" apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
 }
 
 # Asked of the files, not of `rustup component list`, which would use the network.

@@ -16,6 +16,7 @@ if [[ $(target/tools/bin/wasmtime --version 2>/dev/null || true) == "wasmtime $V
     exit 0
 fi
 # What `wasmtime serve` needs, and what makes it fast. The rest doubles the build.
-cargo install --locked --root target/tools --no-default-features \
-    --features serve,cranelift,parallel-compilation,pooling-allocator,component-model-async,cache,wat \
+cargo install --locked --root target/tools --target-dir target/tools/build --no-default-features \
+    --features run,serve,wasi-http,cranelift,parallel-compilation,pooling-allocator,component-model-async,cache \
     "wasmtime-cli@$VERSION"
+rm -rf target/tools/build

@@ -7,7 +7,7 @@ use std::{
 
 use ebb_guest_http::{
     exchange::{self, Reader},
-    target,
+    pattern, target,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -146,16 +146,10 @@ fn pattern(out: ResponseOutparam, bytes: u64, seed: u64, chunked: bool) {
     let length = bytes.to_string();
     let headers: &[_] = if chunked { &[] } else { &[("content-length", length.as_str())] };
     let mut writer = exchange::respond(out, 200, headers);
-    let mut piece = Vec::with_capacity(exchange::PIECE_BYTES);
-    let mut at = 0;
-    while at < bytes {
-        let end = bytes.min(at + exchange::PIECE_BYTES as u64);
-        piece.clear();
-        piece.extend((at..end).map(|i| (seed.wrapping_add(i).wrapping_mul(31).wrapping_add(i >> 8)) as u8));
+    for piece in pattern::pieces(bytes, seed) {
         if writer.write(&piece).is_err() {
             return;
         }
-        at = end;
     }
     writer.finish();
 }

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::Error;
 
 use crate::{
     fleet::Module,
-    http::{Response, call::Call},
+    http::{Response, call::Call, pace::Pace},
 };
 
 /// What clients are told to wait before they try again.
@@ -215,7 +215,7 @@ impl Body for AnswerBody {
 }
 
 fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-    call.pace(|pace, now| pace.download_awaited(now));
+    call.pace(Pace::download_awaited);
     let frame = {
         let mut response = call.response();
         // Taken out: the client was too slow.

@@ -196,7 +196,7 @@ impl Connection {
     /// it knows which version of HTTP the client speaks.
     async fn say_nothing(&self) {
         if tokio::time::timeout(server::HEAD_TIMEOUT, self.greeted.cancelled()).await.is_ok() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -151,7 +151,7 @@ impl Call {
     /// the guest is stuck.
     pub fn look_after(&self) -> Option<Instant> {
         let now = Instant::now();
-        match self.pace(|pace, now| pace.judge(now)) {
+        match self.pace(Pace::judge) {
             Some(Verdict::Fine(until)) => return Some(until),
             Some(Verdict::GuestStuck) => {
                 self.fail(Fault::Stuck(self.timeout));

@@ -422,7 +422,7 @@ mod tests {
         old.close();
         assert_eq!((path(&old), queue.waiting()), (None, 3));
         let new = seat(&queue, 0, 3);
-        assert_eq!(["/b", "/c", "/d"].map(|path| path.to_owned()), [(); 3].map(|()| path(&new).unwrap()));
+        assert_eq!(["/b", "/c", "/d"].map(str::to_owned), [(); 3].map(|()| path(&new).unwrap()));
         assert!(old.drained().now_or_never().is_none());
         old.done(&call);
         assert!(old.drained().now_or_never().is_some());

@@ -1,0 +1,121 @@
+//! Path → what happens.
+
+use std::{
+    cell::{Cell, RefCell},
+    env,
+};
+
+use bytes::Bytes;
+use ebb_guest_http::{pattern, target};
+use futures::{StreamExt as _, stream};
+use http::{Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use serde_json::json;
+use wasip3::{
+    clocks::monotonic_clock,
+    exports::http::handler::Guest,
+    http::types::{self, ErrorCode},
+    http_compat::{IncomingRequestBody, http_from_wasi_request, http_into_wasi_response},
+};
+
+type Request = http::Request<IncomingRequestBody>;
+type Body = UnsyncBoxBody<Bytes, ErrorCode>;
+
+struct Service;
+
+thread_local! {
+    static BEGUN: Cell<u64> = const { Cell::new(0) };
+    static UNDER_WAY: Cell<u64> = const { Cell::new(0) };
+    static AT_ONCE_MAX: Cell<u64> = const { Cell::new(0) };
+    static HELD: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Guest for Service {
+    async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
+        BEGUN.set(BEGUN.get() + 1);
+        UNDER_WAY.set(UNDER_WAY.get() + 1);
+        AT_ONCE_MAX.set(AT_ONCE_MAX.get().max(UNDER_WAY.get()));
+        let answer = answer(http_from_wasi_request(request)?).await;
+        UNDER_WAY.set(UNDER_WAY.get() - 1);
+        http_into_wasi_response(answer?)
+    }
+}
+
+async fn answer(request: Request) -> Result<Response<Body>, ErrorCode> {
+    let uri = request.uri().clone();
+    let query = uri.query();
+    let number =
+        |name| target::parameter(query, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Ok(match uri.path() {
+        "/hello" => text("hello"),
+        "/count" => text(
+            json!({
+                "count": BEGUN.get(),
+                "at_once_max": AT_ONCE_MAX.get(),
+                "generation": env::var("EBB_GENERATION").unwrap_or_default(),
+            })
+            .to_string(),
+        ),
+        "/headers" => {
+            text(json!({ "method": request.method().as_str(), "target": uri.to_string() }).to_string())
+        }
+        "/echo" => echo(request),
+        "/pattern" => pattern(number("bytes"), number("seed"), target::parameter(query, "chunked").is_some()),
+        "/grow" => {
+            let bytes = usize::try_from(number("bytes")).unwrap_or(usize::MAX);
+            HELD.with_borrow_mut(|held| held.push(vec![1; bytes]));
+            text("grown")
+        }
+        "/sleep" => {
+            monotonic_clock::wait_for(number("ms") * 1_000_000).await;
+            text("slept")
+        }
+        "/spin" => loop {
+            std::hint::black_box(());
+        },
+        "/never" => loop {
+            monotonic_clock::wait_for(u64::MAX / 2).await;
+        },
+        "/trap" => panic!("asked to trap"),
+        "/error" => return Err(ErrorCode::DestinationUnavailable),
+        "/trap-mid-body" => {
+            let ten = stream::once(async { Ok(Frame::data("0123456789".into())) });
+            let trap = stream::once(async { panic!("asked to trap") });
+            Response::new(StreamBody::new(ten.chain(trap)).boxed_unsync())
+        }
+        _ => {
+            let mut response = text("no such path");
+            *response.status_mut() = http::StatusCode::NOT_FOUND;
+            response
+        }
+    })
+}
+
+fn text(text: impl Into<Bytes>) -> Response<Body> {
+    let text = text.into();
+    let length = text.len();
+    let mut response = Response::new(Full::new(text).map_err(|never| match never {}).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+fn echo(request: Request) -> Response<Body> {
+    let length = request.headers().get(header::CONTENT_LENGTH).cloned();
+    let mut response = Response::new(request.into_body().boxed_unsync());
+    if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+    response
+}
+
+fn pattern(bytes: u64, seed: u64, chunked: bool) -> Response<Body> {
+    let pieces = pattern::pieces(bytes, seed).map(|piece| Ok(Frame::data(piece.into())));
+    let mut response = Response::new(StreamBody::new(stream::iter(pieces)).boxed_unsync());
+    if !chunked {
+        response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+    }
+    response
+}
+
+wasip3::http::service::export!(Service);
