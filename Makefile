@@ -17,7 +17,7 @@ demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch in
 	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: programs guests prometheus ## run all tests: unit, property, and end-to-end on real programs
+test: programs guests foreign chromium prometheus ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
@@ -48,6 +48,14 @@ programs: tools
 .PHONY: guests
 guests: tools
 	$(CARGO) build --manifest-path guests/Cargo.toml --release --target wasm32-wasip2
+
+.PHONY: foreign
+foreign: tools
+	scripts/build-foreign-apps.sh
+
+.PHONY: chromium
+chromium:
+	scripts/install-chromium.sh
 
 .PHONY: prometheus
 prometheus:

@@ -58,12 +58,14 @@ fn modules() -> String {
             paths::guest(name).display()
         )
     };
-    module(
-        "leaky",
-        6,
-        "LEAK_BYTES_MIN: \"65536\", LEAK_BYTES_MAX: \"786432\", LEAK_EVERY_MS_MIN: \"200\", LEAK_EVERY_MS_MAX: \"1200\"",
-    ) + &module("steady", 4, "REQUIRED_BYTES: \"6291456\"")
-        + &module("bursty", 6, "BURST_BYTES: \"16777216\", BURST_PROBABILITY: \"0.004\", STEP_MS: \"500\"")
+    let leaks = "LEAK_BYTES_MIN: \"65536\", LEAK_BYTES_MAX: \"786432\", LEAK_EVERY_MS_MIN: \"200\", LEAK_EVERY_MS_MAX: \"1200\"";
+    let bursts = "BURST_BYTES: \"16777216\", BURST_PROBABILITY: \"0.004\", STEP_MS: \"500\"";
+    [
+        module("leaky", 6, leaks),
+        module("steady", 4, "REQUIRED_BYTES: \"6291456\""),
+        module("bursty", 6, bursts),
+    ]
+    .concat()
 }
 
 /// The shipped defaults on an accelerated clock: a tick a second instead of every ten.

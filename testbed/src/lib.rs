@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | [`process`] | one child process: its log, its signals, its end |
 //! | [`runner`], [`evaluator`], [`prometheus`] | each program with its config, address and readiness |
+//! | [`browser`] | Chromium through its WebDriver |
 //! | [`http`] | requests to them |
 //! | [`load`] | HTTP load that looks at every byte, and clients that do not behave |
 //! | [`metrics`] | an exposition → values by name and labels |
 //! | [`wait`] | conditions with a deadline |
 //! | [`paths`] | where programs and guests lie |
 
+pub mod browser;
 pub mod evaluator;
 pub mod http;
 pub mod load;

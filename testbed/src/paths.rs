@@ -32,6 +32,15 @@ pub fn guest(name: &str) -> PathBuf {
     existing(root().join(format!("guests/target/wasm32-wasip2/release/{name}.wasm")), "make guests")
 }
 
+/// An app that others wrote, or others' toolchains made, such as `python`.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn foreign(name: &str) -> PathBuf {
+    existing(root().join(format!("target/foreign/{name}.wasm")), "make foreign")
+}
+
 /// A hand-written core module, such as `growing`.
 ///
 /// # Panics

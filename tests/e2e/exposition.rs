@@ -15,7 +15,7 @@ use ebb_testbed::{
 use crate::support::{self, DEADLINE};
 
 async fn both_programs() -> (Runner, Evaluator) {
-    let runner = Runner::start(&(support::leaky(5) + &support::steady(2))).await;
+    let runner = Runner::start(&[support::leaky(5), support::steady(2)].concat()).await;
     let store = support::scrape_store(&[&runner.address]);
     let evaluator = Evaluator::start(&support::evaluator(&store, &[&runner.address], "")).await;
     wait::until("an instance was restarted", DEADLINE, async || {

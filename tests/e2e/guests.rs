@@ -53,7 +53,7 @@ async fn spinning_trapping_exiting_and_greedy_guests_leave_the_others_alone() {
 #[tokio::test]
 async fn a_runner_full_of_spinning_guests_still_answers_and_stops_cleanly() {
     let spin = support::wat("spin", "").replace("replicas: 1", "replicas: 6");
-    let mut runner = Runner::start(&(spin + &support::steady(1))).await;
+    let mut runner = Runner::start(&[spin, support::steady(1)].concat()).await;
     let scrape = runner.scrape().await;
     assert_eq!(scrape.sum("wasm_instance_up", &[]), 7.0);
     assert_eq!(runner.restart("spin", 5).send().await.unwrap().status(), 200);

@@ -20,12 +20,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// A module whose exchanges may stand still for a second, beside one that must not notice anything.
 fn modules() -> String {
-    support::http(
-        "test_http",
-        4,
-        "max_restarting: 1",
-        "request_timeout: 1s, routes: [{path: /}], body_limit: 1MiB",
-    ) + &support::http("hello", 2, "max_restarting: 1", "routes: [{host: other}]")
+    let limits = "request_timeout: 1s, routes: [{path: /}], body_limit: 1MiB";
+    [
+        support::http("test_http", 4, "max_restarting: 1", limits),
+        support::http("hello", 2, "max_restarting: 1", "routes: [{host: other}]"),
+    ]
+    .concat()
 }
 
 /// Load on the other module while `deed` is done; none of it fails.
@@ -227,8 +227,11 @@ async fn guests_ask_only_the_hosts_that_the_config_names() {
 
 #[tokio::test]
 async fn requests_find_their_module_by_host_and_path_over_both_versions_of_http() {
-    let modules = support::http("hello", 1, "max_restarting: 1", "routes: [{host: a.test}]")
-        + &support::http("test_http", 1, "max_restarting: 1", "routes: [{path: /headers}]");
+    let modules = [
+        support::http("hello", 1, "max_restarting: 1", "routes: [{host: a.test}]"),
+        support::http("test_http", 1, "max_restarting: 1", "routes: [{path: /headers}]"),
+    ]
+    .concat();
     let runner = Runner::start(&modules).await;
     let address: std::net::SocketAddr = runner.http_address.parse().unwrap();
     let builder = || {

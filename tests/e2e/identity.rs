@@ -23,7 +23,7 @@ async fn a_killed_evaluator_learns_the_same_to_the_bit_from_prometheus_3() {
 }
 
 async fn is_the_same_after_a_kill(major: Major) {
-    let mut runner = Runner::start(&(support::leaky(5) + &support::steady(5))).await;
+    let mut runner = Runner::start(&[support::leaky(5), support::steady(5)].concat()).await;
     let prometheus = Prometheus::start(major, &[&runner.address]).await;
     let store = support::prometheus_store(&prometheus.url);
     let mut evaluator = Evaluator::start(&support::evaluator(&store, &[&runner.address], "")).await;

@@ -34,7 +34,7 @@ async fn exactly_the_instances_above_the_threshold_are_restarted_without_a_prome
 }
 
 async fn fleet() -> Runner {
-    Runner::start(&(support::leaky(6) + &support::steady(5))).await
+    Runner::start(&[support::leaky(6), support::steady(5)].concat()).await
 }
 
 async fn the_main_job_is_done(runner: &Runner, store: &str) {

@@ -1,6 +1,6 @@
 //! Configs that the tests have in common, on an accelerated clock: scrapes and ticks once a second.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use ebb_testbed::paths;
 
@@ -35,9 +35,14 @@ pub(crate) fn wat(name: &str, more: &str) -> String {
 
 /// Replicas of a guest of kind `http`. `more`: further lines of the module; `http`: its settings.
 pub(crate) fn http(name: &str, replicas: u64, more: &str, http: &str) -> String {
+    http_app(name, &paths::guest(name), replicas, more, http)
+}
+
+/// As [`http`], of the component at `path`.
+pub(crate) fn http_app(name: &str, path: &Path, replicas: u64, more: &str, http: &str) -> String {
+    let path = path.display();
     format!(
-        "  - name: {name}\n    path: {}\n    kind: http\n    replicas: {replicas}\n    {more}\n    http: {{{http}}}\n",
-        paths::guest(name).display()
+        "  - name: {name}\n    path: {path}\n    kind: http\n    replicas: {replicas}\n    {more}\n    http: {{{http}}}\n"
     )
 }
 

@@ -257,14 +257,21 @@ async fn pass_on(
             waiting.0 = None;
             Ok((response, call))
         }
-        Err(_) if call.server().is_none() => Err((MODULE_GONE, false)),
-        Err(_) => Err((notice(call.fault()), false)),
+        Err(_) => match call.server() {
+            None => Err((MODULE_GONE, false)),
+            Some(server) => {
+                let fault = call.fault().unwrap_or(&Fault::Gone);
+                warn!(module = %module.name, replica = server.replica.0, generation = server.generation.0,
+                    error = %fault, "request failed");
+                Err((notice(fault), false))
+            }
+        },
     }
 }
 
-const fn notice(fault: Option<&Fault>) -> Notice {
+const fn notice(fault: &Fault) -> Notice {
     match fault {
-        Some(Fault::Stuck(_)) => INSTANCE_STUCK,
+        Fault::Stuck(_) => INSTANCE_STUCK,
         _ => INSTANCE_FAILED,
     }
 }

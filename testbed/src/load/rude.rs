@@ -42,7 +42,7 @@ impl Rude {
             match tokio::time::timeout(pause, self.0.read(&mut some)).await {
                 Ok(Ok(count)) if count > 0 => {
                     let rest = self.hear(deadline).await;
-                    return Some(String::from_utf8_lossy(&some[..count]).into_owned() + &rest);
+                    return Some(format!("{}{rest}", String::from_utf8_lossy(&some[..count])));
                 }
                 Ok(_) => return Some(String::new()),
                 // An error shows at the next read.

@@ -1,0 +1,122 @@
+//! A real Chromium, driven through its WebDriver.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use tempfile::TempDir;
+use thirtyfour::{ChromeCapabilities, ChromiumLikeCapabilities as _, LoggingPrefsLogLevel, WebDriver};
+
+use crate::{free_address, http, paths, process::Process, wait};
+
+/// How long the driver may take to start, and the browser with it.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Switches that keep the browser off the network and let it run as root, where there is no sandbox.
+const SWITCHES: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+];
+
+/// A browser with a profile of its own. It ends with this value.
+#[derive(Debug)]
+pub struct Browser {
+    /// The session.
+    pub driver: WebDriver,
+    // After the session, which it serves.
+    _chromedriver: Process,
+    dir: TempDir,
+}
+
+impl Browser {
+    /// Starts a browser with a window of `size`, in pixels.
+    ///
+    /// # Panics
+    /// When Chromium or its driver is not installed, or does not start.
+    pub async fn start(size: (u32, u32)) -> Self {
+        let chromedriver = paths::existing("/usr/bin/chromedriver".into(), "scripts/install-chromium.sh");
+        let dir = TempDir::new().expect("a temporary folder can be made");
+        let address = free_address();
+        let port = address.rsplit_once(':').expect("an address has a port").1;
+        let args = [format!("--port={port}")];
+        let chromedriver = Process::start(&chromedriver, args, &dir.path().join("chromedriver.log"));
+        let status = format!("http://{address}/status");
+        wait::until("chromedriver is ready", READY_WITHIN, async || http::json(&status).await).await;
+        let capabilities = capabilities(dir.path(), size).expect("capabilities are JSON");
+        let driver = WebDriver::new(format!("http://{address}"), capabilities).await;
+        let driver = driver.unwrap_or_else(|error| {
+            panic!("starting Chromium: {error}\n{}", chromedriver.log());
+        });
+        Self { driver, _chromedriver: chromedriver, dir }
+    }
+
+    /// Where downloads go.
+    #[must_use]
+    pub fn downloads(&self) -> std::path::PathBuf {
+        self.dir.path().join("downloads")
+    }
+
+    /// Errors and warnings on the console since the last call.
+    ///
+    /// # Panics
+    /// When the browser has gone.
+    pub async fn complaints(&self) -> Vec<String> {
+        let log = self.driver.get_log("browser").await.expect("the browser keeps a log");
+        let bad = log.into_iter().filter(|entry| ["SEVERE", "WARNING"].contains(&entry.level.as_str()));
+        bad.map(|entry| entry.message).collect()
+    }
+
+    /// A picture of the window, to `target/screenshots/NAME.png`.
+    ///
+    /// # Panics
+    /// When it cannot be taken or written.
+    pub async fn screenshot(&self, name: &str) {
+        let folder = paths::root().join("target/screenshots");
+        fs::create_dir_all(&folder).expect("target/ is a folder of this build");
+        let taken = self.driver.screenshot(&folder.join(format!("{name}.png"))).await;
+        taken.expect("the browser takes a picture");
+    }
+
+    /// Ends the session.
+    ///
+    /// # Panics
+    /// When the browser has gone.
+    pub async fn quit(self) {
+        self.driver.quit().await.expect("the browser ends when told to");
+    }
+}
+
+fn capabilities(
+    dir: &Path,
+    (width, height): (u32, u32),
+) -> Result<ChromeCapabilities, thirtyfour::error::WebDriverError> {
+    // The driver starts this in place of the browser, which then ends with the driver, however that ends.
+    let binary = dir.join("chromium");
+    let script = "#!/bin/sh\nexec setpriv --pdeathsig KILL -- chromium \"$@\"\n";
+    fs::write(&binary, script).expect("a script can be written");
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("a script can be made executable");
+    fs::create_dir(dir.join("downloads")).expect("a folder can be made");
+
+    let mut capabilities = ChromeCapabilities::new();
+    capabilities.set_binary(&binary.to_string_lossy())?;
+    for switch in SWITCHES {
+        capabilities.add_arg(switch)?;
+    }
+    capabilities.add_arg(&format!("--user-data-dir={}", dir.join("profile").display()))?;
+    capabilities.add_arg(&format!("--window-size={width},{height}"))?;
+    let downloads = dir.join("downloads");
+    capabilities.add_experimental_option(
+        "prefs",
+        serde_json::json!({
+            "download.default_directory": downloads,
+            "download.prompt_for_download": false,
+        }),
+    )?;
+    capabilities.set_browser_log_level(LoggingPrefsLogLevel::All)?;
+    Ok(capabilities)
+}

@@ -1,0 +1,112 @@
+//! WASI 0.3: one instance works on many requests at once.
+
+use std::time::Duration;
+
+use ebb_testbed::{
+    http::{self, client},
+    load::{
+        Load,
+        ask::{Ask, Expected, Pattern},
+    },
+    runner::Runner,
+    wait,
+};
+
+use crate::support::{self, DEADLINE};
+
+const NAME: &str = "test_http_03";
+
+fn mixture(n: u64) -> Ask {
+    let pattern = Pattern { bytes: 1 + n * 7919 % 300_000, seed: n };
+    let path = format!("/pattern?bytes={}&seed={}", pattern.bytes, pattern.seed);
+    match n % 5 {
+        0 => Ask::get("/hello", Expected::Exactly("hello".into())),
+        1 => Ask::get(path, Expected::Pattern(pattern)),
+        2 => Ask::get(path + "&chunked", Expected::Pattern(pattern)),
+        3 => Ask::echo(pattern),
+        _ => Ask::get("/sleep?ms=20", Expected::Exactly("slept".into())),
+    }
+}
+
+async fn count(runner: &Runner) -> serde_json::Value {
+    http::json(&format!("http://{}/count", runner.http_address)).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_instance_works_on_as_many_requests_at_once_as_configured() {
+    let runner = Runner::start(&support::http(NAME, 1, "max_restarting: 1", "concurrency: 8")).await;
+    let load = Load::start(&runner.http_address, 20, |_| {
+        Ask::get("/sleep?ms=100", Expected::Exactly("slept".into()))
+    });
+    wait::until("many are served", DEADLINE, async || (load.served() >= 100).then_some(())).await;
+    let summary = load.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+    assert_eq!(count(&runner).await["at_once_max"], 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_fail_no_request_of_an_instance_with_many() {
+    let runner = Runner::start(&support::http(NAME, 2, "max_restarting: 1", "concurrency: 8")).await;
+    let load = Load::start(&runner.http_address, 12, mixture);
+    for restart in 0..60 {
+        wait::until("the restart is done", DEADLINE, async || {
+            let status = runner.restart(NAME, restart % 2).send().await.unwrap().status().as_u16();
+            assert!([200, 202, 409, 429].contains(&status), "{status}");
+            (status < 300).then_some(())
+        })
+        .await;
+    }
+    let summary = load.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}\n{}", runner.process.log());
+    let scrape = runner.scrape().await;
+    assert_eq!(scrape.sum("wasm_instance_restarts_total", &[]), 60.0, "nothing crashed");
+}
+
+#[tokio::test]
+async fn one_request_that_hangs_ends_the_instance_only_when_the_others_are_done() {
+    let http = "concurrency: 8, request_timeout: 1s, drain_timeout: 10s";
+    let runner = Runner::start(&support::http(NAME, 1, "max_restarting: 1", http)).await;
+    let url = |path: &str| format!("http://{}{path}", runner.http_address);
+    let send = |path: &str| {
+        let request = client().get(url(path)).send();
+        tokio::spawn(async move { request.await.map_or(0, |response| response.status().as_u16()) })
+    };
+    let never = send("/never");
+    // Slower than request_timeout, and not stuck: it is fed byte by byte, in both directions.
+    let echo = Load::start(&runner.http_address, 1, |n| {
+        Ask::echo(Pattern { bytes: 60_000, seed: n }).slowly(2000, Duration::from_millis(100))
+    });
+    assert_eq!(never.await.unwrap(), 504);
+    let summary = echo.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+    assert_eq!(send("/hello").await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_trap_fails_what_its_instance_had_begun_and_nothing_else() {
+    let modules = support::http(NAME, 1, "max_restarting: 1", "concurrency: 8, request_timeout: 1s");
+    let runner = Runner::start(&modules).await;
+    let status = async |path: &str| {
+        let url = format!("http://{}{path}", runner.http_address);
+        client().get(url).send().await.map_or(0, |response| response.status().as_u16())
+    };
+    for (path, expected) in [("/trap", 502), ("/error", 502), ("/spin", 504), ("/never", 504)] {
+        assert_eq!(status(path).await, expected, "{path}");
+        assert_eq!(status("/hello").await, 200, "after {path}");
+    }
+    let url = format!("http://{}/trap-mid-body", runner.http_address);
+    let response = client().get(url).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.bytes().await.is_err(), "half a body is not taken for a whole one");
+    let log = runner.process.log();
+    assert!(log.contains("request failed") && log.contains("DestinationUnavailable"), "{log}");
+}
+
+#[tokio::test]
+async fn an_instance_of_a_02_component_takes_one_request_at_a_time_and_a_config_that_wants_more_is_refused() {
+    let module = support::http("hello", 1, "max_restarting: 1", "concurrency: 2");
+    let mut runner = Runner::spawn("", &module);
+    assert_eq!(runner.process.wait().code(), Some(2));
+    let log = runner.process.log();
+    assert!(log.contains("http.concurrency: 2") && log.contains("one request at a time"), "{log}");
+}
