@@ -32,9 +32,10 @@ lint: tools lint-tools guests ## rustfmt, clippy, licences and sources, rustdoc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: bench
-bench: tools guests prometheus ## measure speed and memory; tables, and target/bench/NAME.json
+bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json
 	$(CARGO) build --release --workspace --bins
 	target/release/bench-restart
+	target/release/bench-http
 	target/release/bench-scrape
 	target/release/bench-density
 	target/release/bench-evaluator
@@ -60,6 +61,11 @@ chromium:
 .PHONY: prometheus
 prometheus:
 	scripts/install-prometheus.sh
+
+.PHONY: bench-tools
+bench-tools: tools
+	scripts/install-wasmtime.sh
+	scripts/install-wrk.sh
 
 .PHONY: tools
 tools:

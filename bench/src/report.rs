@@ -12,11 +12,11 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub struct Report {
     name: &'static str,
-    figures: Vec<(String, f64)>,
+    figures: Vec<(String, f64, Option<Aim>)>,
     ratios: Vec<(String, f64, Option<Aim>)>,
 }
 
-/// What a ratio is wanted to be.
+/// What a number is wanted to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Aim {
     /// At least this.
@@ -43,7 +43,12 @@ impl Report {
 
     /// Adds a figure; its unit is part of its name.
     pub fn figure(&mut self, name: impl Into<String>, value: f64) {
-        self.figures.push((name.into(), value));
+        self.figures.push((name.into(), value, None));
+    }
+
+    /// Adds a figure that is wanted to be `aim`.
+    pub fn aimed_figure(&mut self, name: impl Into<String>, value: f64, aim: Aim) {
+        self.figures.push((name.into(), value, Some(aim)));
     }
 
     /// Adds a ratio against a peer of the same run.
@@ -66,24 +71,19 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let figures: Map<_, _> =
-            self.figures.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        let ratios: Map<_, _> =
-            self.ratios.iter().map(|(name, value, _)| (name.clone(), json!(value))).collect();
-        json!({ "figures": figures, "ratios": ratios })
+        let object = |entries: &[(String, f64, _)]| -> Map<_, _> {
+            entries.iter().map(|(name, value, _)| (name.clone(), json!(value))).collect()
+        };
+        json!({ "figures": object(&self.figures), "ratios": object(&self.ratios) })
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names =
-            self.figures.iter().map(|(name, _)| name).chain(self.ratios.iter().map(|(name, ..)| name));
-        let width = names.map(String::len).max().unwrap_or(0);
+        let all = || self.figures.iter().chain(&self.ratios);
+        let width = all().map(|(name, ..)| name.len()).max().unwrap_or(0);
         writeln!(f, "{}", self.name)?;
-        for (name, value) in &self.figures {
-            writeln!(f, "  {name:<width$}  {:>16}", number(*value))?;
-        }
-        for (name, value, aim) in &self.ratios {
+        for (name, value, aim) in all() {
             write!(f, "  {name:<width$}  {:>16}", number(*value))?;
             match aim {
                 Some(aim) => writeln!(f, "  {aim}{}", if aim.is_met(*value) { "" } else { "  MISSED" })?,

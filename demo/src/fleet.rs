@@ -7,19 +7,20 @@ use ebb_testbed::{
     runner::Runner,
 };
 
-use crate::StoreKind;
+use crate::{StoreKind, clients::Clients};
 
 /// The demo's processes. They end with this value.
 pub(crate) struct Fleet {
-    runners: [Runner; 2],
-    prometheus: Option<Prometheus>,
+    pub(crate) clients: Clients,
     pub(crate) evaluator: Evaluator,
+    prometheus: Option<Prometheus>,
+    runners: [Runner; 2],
 }
 
 impl Fleet {
     pub(crate) async fn start(store: StoreKind) -> Self {
         let modules = modules();
-        let runners = [Runner::start(&modules).await, Runner::start(&modules).await];
+        let runners = [Runner::start_quiet(&modules).await, Runner::start_quiet(&modules).await];
         let targets: Vec<&str> = runners.iter().map(|runner| runner.address.as_str()).collect();
         let prometheus = match store {
             StoreKind::Scrape => None,
@@ -32,7 +33,8 @@ impl Fleet {
             }
         };
         let evaluator = Evaluator::start(&evaluator_config(&store, &targets)).await;
-        Self { runners, prometheus, evaluator }
+        let clients = Clients::start(runners.iter().map(|runner| runner.http_address.as_str())).await;
+        Self { clients, evaluator, prometheus, runners }
     }
 
     /// Where to look while the demo runs.
@@ -40,6 +42,7 @@ impl Fleet {
         let mut lines = Vec::new();
         for runner in &self.runners {
             lines.push(format!("  runner      http://{}/metrics", runner.address));
+            lines.push(format!("  storage     http://{}/", runner.http_address));
         }
         if let Some(prometheus) = &self.prometheus {
             lines.push(format!("  prometheus  {}", prometheus.url));
@@ -49,7 +52,8 @@ impl Fleet {
     }
 }
 
-/// One module that leaks, one that needs what it needs, one that rarely needs a lot.
+/// One module that leaks, one that needs what it needs, one that rarely needs a lot; and the storage service,
+/// which swells with the largest file that it was sent.
 fn modules() -> String {
     let module = |name: &str, replicas: u32, env: &str| {
         format!(
@@ -64,18 +68,29 @@ fn modules() -> String {
         module("leaky", 6, leaks),
         module("steady", 4, "REQUIRED_BYTES: \"6291456\""),
         module("bursty", 6, bursts),
+        storage(),
     ]
     .concat()
 }
 
-/// The shipped defaults on an accelerated clock: a tick a second instead of every ten.
+fn storage() -> String {
+    format!(
+        "  - name: storage\n    path: {}\n    kind: http\n    replicas: 4\n    memory_limit: 256MiB\n    \
+         dirs: [{{host: volume, guest: /volume}}]\n",
+        paths::guest("storage").display()
+    )
+}
+
+/// The shipped defaults on an accelerated clock: a tick a second instead of every ten. A storage instance that
+/// took in a video is above its ceiling, whatever the others took in.
 fn evaluator_config(store: &str, runners: &[&str]) -> String {
     format!(
         "interval: 1s\nlookback: 1h\n{store}\nhold: {{stale_after: 5s}}\n\
          runners: {{allow: [{}]}}\n\
          budget: {{restarts_per_minute: 60, burst: 6, cooldown: 5s}}\n\
          defaults: {{policy: t_interval, interval: prediction, confidence_level: 0.99, min_age: 12s, \
-         min_lifetimes: 5, min_reclaim: 1MiB}}\n",
+         min_lifetimes: 5, min_reclaim: 1MiB}}\n\
+         modules: {{storage: {{max_bytes: 16MiB}}}}\n",
         quoted(runners)
     )
 }

@@ -54,6 +54,7 @@ fn picture(story: &Story, elapsed: Duration, watch_for: Duration) -> String {
     for (name, module) in &story.modules {
         let _ = writeln!(text, "  {name:<8} {}", row(module));
     }
+    let _ = writeln!(text, "  storage: {} requests served, {} failed", story.served, story.failed);
     for decision in story.decisions.iter().take(2) {
         let _ = writeln!(text, "  restarted {decision}");
     }

@@ -25,6 +25,9 @@ pub(crate) struct Story {
     pub(crate) modules: BTreeMap<String, Module>,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) hold: Option<String>,
+    /// Requests to the storage service, answered as they should be and not.
+    pub(crate) served: u64,
+    pub(crate) failed: u64,
 }
 
 /// A restart that was ordered.
@@ -101,10 +104,12 @@ impl Story {
                 module.reclaimed
             );
         }
+        let _ =
+            writeln!(text, "\nThe storage service: {} requests served, {} failed.", self.served, self.failed);
         let reclaimed = self.modules.values().map(|module| module.reclaimed.0).sum();
         let _ = writeln!(
             text,
-            "\n{} restarts gave {} back. The last of them:",
+            "{} restarts gave {} back. The last of them:",
             self.decisions.len(),
             ByteCount(reclaimed)
         );

@@ -113,7 +113,7 @@ pub struct EngineConfig {
     pub epoch_tick: EpochTick,
     /// Where compiled code is kept.
     pub compile_cache: CompileCache,
-    /// Threads that run guests. Default: one per processor.
+    /// Threads that run commands, and as many that serve HTTP. Default: one per processor.
     pub guest_threads: Option<NonZeroU32>,
 }
 

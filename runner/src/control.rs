@@ -308,6 +308,8 @@ struct RestartedBody {
     old_generation: Generation,
     new_generation: Generation,
     reclaimed_bytes: u64,
+    /// Resident memory that left the process while the old instance was dropped.
+    resident_released_bytes: u64,
     duration_seconds: f64,
     /// The old instance has requests to finish. Its memory, `reclaimed_bytes` by now, is given back then.
     draining: bool,
@@ -333,7 +335,7 @@ async fn restart(
     let (module, slot) = control.fleet.find(&name, Replica(number)).ok_or_else(unknown)?;
     let refused = |refusal| refused(&refusal, &slot, &module.name);
     let outcome = module.order_restart(&slot, expected, reason, received).map_err(&refused)?;
-    let Restarted { old, new, reclaimed, duration, draining } =
+    let Restarted { old, new, reclaimed, released, duration, draining } =
         outcome.await.unwrap_or(Err(Refusal::Closing)).map_err(&refused)?;
     let status = if draining { StatusCode::ACCEPTED } else { StatusCode::OK };
     let body = RestartedBody {
@@ -342,6 +344,7 @@ async fn restart(
         old_generation: old,
         new_generation: new,
         reclaimed_bytes: reclaimed.0,
+        resident_released_bytes: released.0,
         duration_seconds: duration.as_secs_f64(),
         draining,
     };

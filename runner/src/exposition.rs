@@ -213,6 +213,15 @@ fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_
     for reading in readings {
         reading.module.reclaimed_bytes.encode(reclaimed.encode_family(&module(reading))?)?;
     }
+    let mut released = encoder.encode_descriptor(
+        "wasm_restart_resident_released",
+        "Resident memory that left the process while ordered restarts dropped instances.",
+        Some(&Unit::Bytes),
+        MetricType::Counter,
+    )?;
+    for reading in readings {
+        reading.module.released_bytes.encode(released.encode_family(&module(reading))?)?;
+    }
     let mut info =
         encoder.encode_descriptor("wasm_module", "The module as configured now.", None, MetricType::Info)?;
     for reading in readings {

@@ -92,14 +92,24 @@ pub fn memory() -> Option<HostMemory> {
     Some(groups.fold(machine, within))
 }
 
+/// Memory of this process that is in the host's memory now; zero on a host that does not say.
+#[must_use]
+pub fn resident() -> ByteCount {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    entry(&status, "VmRSS:").unwrap_or_default()
+}
+
 /// `/proc/meminfo` → the machine's memory.
 fn machine_memory(meminfo: &str) -> Option<HostMemory> {
-    let kib = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-    };
-    let bytes = |name| kib(name).map(|kib| ByteCount(kib * 1024));
+    let bytes = |name| entry(meminfo, name);
     Some(HostMemory { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
+}
+
+/// An amount of memory in one of the kernel's files.
+fn entry(file: &str, name: &str) -> Option<ByteCount> {
+    let line = file.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?;
+    Some(ByteCount(kib * 1024))
 }
 
 /// A control group's memory.

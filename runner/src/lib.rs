@@ -111,7 +111,7 @@ pub async fn run(
         Arc::clone(&reloader),
         stop_serving.clone(),
     ));
-    let stop_taking_requests = CancellationToken::new();
+    let (stop_taking_requests, cut_requests) = (CancellationToken::new(), CancellationToken::new());
     let mut data_plane = None;
 
     let outcome = tokio::select! {
@@ -122,7 +122,7 @@ pub async fn run(
             if let Some((listener, gateway)) = gateway {
                 let address = listener.local_addr().map_err(RunError::Start)?;
                 info!(%address, "HTTP listens");
-                let serving = gateway.serve(listener, stop_taking_requests.clone());
+                let serving = gateway.serve(listener, stop_taking_requests.clone(), cut_requests.clone());
                 data_plane = Some(threads.handles().http.spawn(serving));
             }
             loop {
@@ -145,7 +145,7 @@ pub async fn run(
         && tokio::time::timeout(left(), &mut data_plane).await.is_err()
     {
         warn!("closing data connections whose requests were not finished within shutdown_timeout");
-        data_plane.abort();
+        cut_requests.cancel();
     }
     // What is cut off was cut off above; to end instances takes milliseconds.
     let stopped = tokio::time::timeout(left().max(STOP_AT_LEAST), fleet.stop()).await;

@@ -18,11 +18,12 @@ use ebb_service::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::Config,
+    config::{Config, Kind},
     fleet::{
         Fleet,
         rollout::{Rollout, RolloutError},
     },
+    units::ModuleName,
 };
 
 /// Why a config was not taken. What ran before goes on.
@@ -39,6 +40,12 @@ pub enum ReloadError {
         "control.bearer_token_file: expected one, since this runner listens beyond loopback until it is started anew"
     )]
     TokenNeeded,
+    /// A module asks for requests, and there is no listener to take them.
+    #[error(
+        "module \"{0}\" is of kind `http`, but this runner was started without a module of that kind or a section \
+         `http`, so it takes no requests: start it anew"
+    )]
+    NoHttpListener(ModuleName),
     /// A module cannot be run.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
@@ -159,6 +166,10 @@ impl Reloader {
     async fn try_reload(&self) -> Result<Rollout, ReloadError> {
         let config = Config::load(&self.file)?;
         let token = self.read_token(&config)?;
+        let serves = config.modules.iter().find(|module| module.kind == Kind::Http);
+        if let (Some(module), None) = (serves, &self.first.http) {
+            return Err(ReloadError::NoHttpListener(module.name.clone()));
+        }
         let rollout = self.fleet.roll_out(&config.modules).await?;
         self.token.store(token.map(Arc::new));
         self.warn_of_what_needs_a_new_start(&config);
@@ -176,7 +187,7 @@ impl Reloader {
     fn warn_of_what_needs_a_new_start(&self, config: &Config) {
         let fields = [
             ("control.listen", config.control.listen != self.first.control.listen),
-            ("http", config.http != self.first.http),
+            ("http", config.http.as_ref().is_some_and(|http| Some(http) != self.first.http.as_ref())),
             ("log", config.log != self.first.log),
             ("engine", config.engine != self.first.engine),
             ("shutdown_timeout", config.shutdown_timeout != self.first.shutdown_timeout),

@@ -40,14 +40,25 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_with(control: &str, modules: &str) -> Self {
-        let mut runner = Self::spawn(control, modules);
-        let url = format!("http://{}/-/ready", runner.address);
+        Self::spawn(control, modules).ready().await
+    }
+
+    /// As [`Runner::start`], without an access log.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_quiet(modules: &str) -> Self {
+        Self::spawn_logging("", modules, false).ready().await
+    }
+
+    async fn ready(mut self) -> Self {
+        let url = format!("http://{}/-/ready", self.address);
         wait::until("the runner is ready", READY_WITHIN, async || {
-            assert!(runner.process.is_running(), "the runner has ended:\n{}", runner.process.log());
+            assert!(self.process.is_running(), "the runner has ended:\n{}", self.process.log());
             http::text(&url).await
         })
         .await;
-        runner
+        self
     }
 
     /// Starts a runner and does not wait.
@@ -56,11 +67,15 @@ impl Runner {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(control: &str, modules: &str) -> Self {
+        Self::spawn_logging(control, modules, true)
+    }
+
+    fn spawn_logging(control: &str, modules: &str, access_log: bool) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
         // For modules that see a folder of the host.
         fs::create_dir(dir.path().join("volume")).expect("a folder can be made");
         let (address, http_address) = (free_address(), free_address());
-        write_config(dir.path(), &address, &http_address, control, modules);
+        write_config(dir.path(), &address, &http_address, control, modules, access_log);
         let config = dir.path().join("runner.yml");
         let args = [Path::new("--config"), &config];
         let process = Process::start(&paths::program("ebb-runner"), args, &dir.path().join("runner.log"));
@@ -72,7 +87,7 @@ impl Runner {
     /// # Panics
     /// When it cannot be written.
     pub fn rewrite_config(&self, control: &str, modules: &str) {
-        write_config(self.dir.path(), &self.address, &self.http_address, control, modules);
+        write_config(self.dir.path(), &self.address, &self.http_address, control, modules, true);
     }
 
     /// A folder that lives as long as the runner.
@@ -115,11 +130,18 @@ impl Runner {
     }
 }
 
-fn write_config(dir: &Path, address: &str, http_address: &str, control: &str, modules: &str) {
+fn write_config(
+    dir: &Path,
+    address: &str,
+    http_address: &str,
+    control: &str,
+    modules: &str,
+    access_log: bool,
+) {
     // One cache for all runners of a test run: each guest is compiled once.
     let cache = paths::root().join("target/testbed-cache");
     let config = format!(
-        "control:\n  listen: {address}\n{control}\nhttp: {{listen: {http_address}, access_log: true}}\nlog: {{format: text, level: info}}\n\
+        "control:\n  listen: {address}\n{control}\nhttp: {{listen: {http_address}, access_log: {access_log}}}\nlog: {{format: text, level: info}}\n\
          engine: {{compile_cache: {}}}\nmodules:\n{modules}\n",
         cache.display()
     );

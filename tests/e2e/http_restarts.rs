@@ -174,3 +174,25 @@ async fn a_reload_that_changes_scales_or_removes_a_module_fails_no_request() {
     let hello = ebb_testbed::http::text(&format!("http://{}/", runner.http_address)).await;
     assert_eq!(hello.as_deref(), Some("hello\n"));
 }
+
+#[tokio::test]
+async fn an_answer_that_is_complete_keeps_its_connection_whatever_its_guest_does_after_it() {
+    let modules = [
+        support::http("test_http", 1, "max_restarting: 1", "request_timeout: 1s, routes: [{path: /}]"),
+        support::http("hello", 1, "max_restarting: 1", "routes: [{host: other}]"),
+    ]
+    .concat();
+    let runner = Runner::start(&modules).await;
+    let mut connection = ebb_testbed::load::Connection::open(&runner.http_address).await.unwrap();
+    connection.ask(&Ask::get("/sleep-after?ms=60000", Expected::Exactly("answered".into()))).await.unwrap();
+    // Meanwhile the connection serves others, also when that guest is given up.
+    let hello = Ask::get("/", Expected::Exactly("hello\n".into())).of("other");
+    wait::until("the guest was given up", DEADLINE, async || {
+        connection.ask(&hello).await.unwrap();
+        let scrape = runner.scrape().await;
+        (scrape.sum("wasm_instance_restarts_total", &["reason=\"crash\""]) == 1.0).then_some(())
+    })
+    .await;
+    connection.ask(&hello).await.unwrap();
+    assert_eq!(runner.scrape().await.sum("wasm_requests_total", &["code=\"499\""]), 0.0);
+}

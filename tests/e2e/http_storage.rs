@@ -47,6 +47,8 @@ async fn files_of_all_sizes_come_back_and_a_restart_gives_their_memory_back_to_t
     let restarted: Value = serde_json::from_slice(&restarted.bytes().await.unwrap()).unwrap();
     let reclaimed = restarted["reclaimed_bytes"].as_u64().unwrap();
     assert!(reclaimed >= 300 * MIB, "{restarted}");
+    let released = restarted["resident_released_bytes"].as_u64().unwrap();
+    assert!(released * 10 >= reclaimed * 9, "{restarted}");
     wait::until("90 % of it left the process", SHRINKS_WITHIN, async || {
         (before.saturating_sub(resident_bytes(&runner)) * 10 >= reclaimed * 9).then_some(())
     })

@@ -27,6 +27,8 @@ fn the_pure_parts_know_no_io_and_no_clock() {
         "evaluator/src/history",
         "evaluator/src/explain.rs",
         "evaluator/src/store/prometheus/xor_chunk.rs",
+        "runner/src/http/pace.rs",
+        "runner/src/http/routes.rs",
         "runner/src/lifecycle.rs",
     ];
     let forbidden = [

@@ -7,7 +7,9 @@ pub const PIECE_BYTES: u64 = 64 * 1024;
 pub fn pieces(bytes: u64, seed: u64) -> impl Iterator<Item = Vec<u8>> {
     let piece = move |from: u64| {
         let to = bytes.min(from + PIECE_BYTES);
-        (from..to).map(|i| (seed.wrapping_add(i).wrapping_mul(31).wrapping_add(i >> 8) & 0xff) as u8).collect()
+        (from..to)
+            .map(|i| (seed.wrapping_add(i).wrapping_mul(31).wrapping_add(i >> 8) & 0xff) as u8)
+            .collect()
     };
     (0..bytes.div_ceil(PIECE_BYTES)).map(move |n| piece(n * PIECE_BYTES))
 }

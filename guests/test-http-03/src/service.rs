@@ -45,8 +45,7 @@ impl Guest for Service {
 async fn answer(request: Request) -> Result<Response<Body>, ErrorCode> {
     let uri = request.uri().clone();
     let query = uri.query();
-    let number =
-        |name| target::parameter(query, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let number = |name| target::parameter(query, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     Ok(match uri.path() {
         "/hello" => text("hello"),
         "/count" => text(

@@ -12,6 +12,7 @@
 //! | `/pattern?bytes=N&seed=S` | N bytes, byte `i` of which is `(seed + i) · 31 + (i >> 8)`, modulo 256; `&chunked`: without a length |
 //! | `/grow?bytes=N` | holds N more bytes for as long as it lives; JSON of all that it holds |
 //! | `/sleep?ms=N` | waits, then answers |
+//! | `/sleep-after?ms=N` | answers, then waits |
 //! | `/spin` | computes for ever |
 //! | `/never` | waits for ever |
 //! | `/silent` | returns without an answer |

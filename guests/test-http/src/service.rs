@@ -59,6 +59,10 @@ impl Guest for Service {
                 monotonic_clock::subscribe_duration(number("ms") * 1_000_000).block();
                 text(out, "slept");
             }
+            "/sleep-after" => {
+                text(out, "answered");
+                monotonic_clock::subscribe_duration(number("ms") * 1_000_000).block();
+            }
             "/spin" => spin(),
             "/never" => loop {
                 monotonic_clock::subscribe_duration(u64::MAX / 2).block();

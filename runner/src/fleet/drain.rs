@@ -8,7 +8,7 @@ use std::{
 use ebb_service::units::ByteCount;
 use tokio::{sync::oneshot, task::JoinError};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     Module,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     guest::{End, Remains, Running},
+    host,
     threads::Handles,
     units::Generation,
 };
@@ -36,10 +37,15 @@ pub(super) async fn drain(running: &Running, drain_timeout: Duration, halt: &Can
 }
 
 /// Drops what a lifetime left where nobody waits for it but its slot: the pool has room for the next
-/// lifetime only once this is done.
-pub(super) async fn dispose(threads: &Handles, remains: Remains) {
+/// lifetime only once this is done. Returns the resident memory that left the process meanwhile.
+pub(super) async fn dispose(threads: &Handles, remains: Remains) -> ByteCount {
+    let drop_remains = move || {
+        let before = host::resident();
+        drop(remains);
+        before.saturating_sub(host::resident())
+    };
     // An error means that the host's own code panicked while dropping, and was printed.
-    let _ = threads.starts.spawn_blocking(move || drop(remains)).await;
+    threads.starts.spawn_blocking(drop_remains).await.unwrap_or_default()
 }
 
 /// A lifetime whose successor has taken over, and the restart that it is part of.
@@ -70,6 +76,7 @@ impl Retired {
             old,
             new,
             reclaimed: meter.bytes().saturating_sub(new_bytes),
+            released: ByteCount(0),
             duration: received.elapsed(),
             draining,
         };
@@ -94,12 +101,9 @@ impl Retired {
         }
         let stopped = running.stop(&threads.starts).await;
         let old_bytes = meter.bytes();
-        release(&module, &slot, &threads, old, stopped).await;
-        let done = Restarted { reclaimed: old_bytes.saturating_sub(new_bytes), ..restarted(false) };
-        module.restarted(done.duration, done.reclaimed);
-        info!(module = %module.name, replica = slot.replica.0, reason = reason.as_str(),
-            old_generation = old.0, new_generation = new.0, old_bytes = old_bytes.0,
-            reclaimed_bytes = done.reclaimed.0, duration_us = done.duration.as_micros(), "instance restarted");
+        let released = release(&module, &slot, &threads, old, stopped).await;
+        let done = Restarted { reclaimed: old_bytes.saturating_sub(new_bytes), released, ..restarted(false) };
+        module.restarted(slot.replica, reason, &done);
         drop(permit);
         // The next order may come as soon as this one is answered, and must find the desk free.
         slot.order_done();
@@ -117,16 +121,19 @@ async fn release(
     threads: &Handles,
     generation: Generation,
     stopped: Result<Remains, JoinError>,
-) {
+) -> ByteCount {
     match stopped {
         Ok(remains) => {
             if let End::Crash(how) = &remains.end {
                 warn!(module = %module.name, replica = slot.replica.0, generation = generation.0, error = how,
                     "instance crashed while it finished its last requests");
             }
-            dispose(threads, remains).await;
+            dispose(threads, remains).await
         }
-        Err(error) => warn!(module = %module.name, replica = slot.replica.0, generation = generation.0,
-            error = %error, "the host failed in a replaced instance"),
+        Err(error) => {
+            warn!(module = %module.name, replica = slot.replica.0, generation = generation.0, error = %error,
+                "the host failed in a replaced instance");
+            ByteCount(0)
+        }
     }
 }

@@ -19,6 +19,7 @@ use ebb_service::units::ByteCount;
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
 
 mod drain;
 pub mod permits;
@@ -44,6 +45,10 @@ use crate::{
 const DURATION_BUCKETS: [f64; 14] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// From this on, a restart whose memory did not leave the process is worth a warning. The kernel counts the
+/// resident memory of a process to some hundred KiB only.
+const RELEASE_EXPECTED_FROM: ByteCount = ByteCount::mib(16);
+
 /// All modules and their slots.
 pub struct Fleet {
     modules: ArcSwap<Vec<Arc<Module>>>,
@@ -66,6 +71,8 @@ pub struct Module {
     pub restart_durations: Histogram,
     /// Bytes that restarts gave back.
     pub reclaimed_bytes: Counter,
+    /// Resident memory that left the process meanwhile.
+    pub released_bytes: Counter,
     /// Requests on their way to its instances.
     pub queue: Arc<Queue>,
     /// What its clients were answered.
@@ -169,6 +176,7 @@ impl Module {
             kind,
             restart_durations: Histogram::new(DURATION_BUCKETS),
             reclaimed_bytes: Counter::default(),
+            released_bytes: Counter::default(),
             queue: Arc::default(),
             traffic: Traffic::default(),
             settings: Mutex::new(settings),
@@ -182,6 +190,12 @@ impl Module {
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the next request is served.
+    #[must_use]
+    pub fn serve(&self) -> Arc<ServeConfig> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner).serve)
     }
 
     /// The slots, by replica.
@@ -216,9 +230,21 @@ impl Module {
         Ok(outcome)
     }
 
-    fn restarted(&self, duration: Duration, reclaimed: ByteCount) {
+    /// Takes note of a restart that is done.
+    fn restarted(&self, replica: Replica, reason: Reason, done: &Restarted) {
+        let Restarted { old, new, reclaimed, released, duration, .. } = done;
         self.restart_durations.observe(duration.as_secs_f64());
         self.reclaimed_bytes.inc_by(reclaimed.0);
+        self.released_bytes.inc_by(released.0);
+        info!(module = %self.name, replica = replica.0, reason = reason.as_str(), old_generation = old.0,
+            new_generation = new.0, reclaimed_bytes = reclaimed.0, resident_released_bytes = released.0,
+            duration_us = duration.as_micros(), "instance restarted");
+        if *reclaimed >= RELEASE_EXPECTED_FROM && released.0 < reclaimed.0 / 2 {
+            warn!(module = %self.name, replica = replica.0, generation = old.0, reclaimed_bytes = reclaimed.0,
+                resident_released_bytes = released.0,
+                "a restart gave less than half of the instance's memory back to the host: others grew meanwhile, \
+                 or the instance had not touched what it held");
+        }
     }
 }
 

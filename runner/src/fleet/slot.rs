@@ -103,6 +103,9 @@ pub struct Restarted {
     pub new: Generation,
     /// Linear memory of the old one at its end, less that of the new one at its start.
     pub reclaimed: ByteCount,
+    /// Resident memory that left the process while the old one was dropped; nothing yet while it is draining.
+    /// Others come and go meanwhile, and a page that a guest never touched was not resident.
+    pub released: ByteCount,
     /// From the order's arrival to the new one running and the old one's memory given back.
     pub duration: Duration,
     /// The old one has requests to finish; only then is its memory given back.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ebb_service::logging::Chain;
+use ebb_service::{logging::Chain, units::ByteCount};
 use tokio::task::JoinError;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
@@ -86,7 +86,7 @@ impl Supervisor {
         self.slot.close();
         if let Some((_, running)) = tenancy.running {
             running.retire();
-            drain::drain(&running, self.module.settings().serve.drain_timeout, &self.halt).await;
+            drain::drain(&running, self.module.serve().drain_timeout, &self.halt).await;
             self.slot.set_live(None);
             if let Ok(remains) = running.stop(&self.threads.starts).await {
                 drain::dispose(&self.threads, remains).await;
@@ -227,23 +227,26 @@ impl Supervisor {
                 let old_bytes = old_meter.bytes();
                 tenancy.running = Some((generation, self.launch(prepared, program, generation)));
                 tenancy.last = Some(generation);
-                match remains {
+                let released = match remains {
                     Ok(remains) if matches!(remains.end, End::Stopped) => {
-                        drain::dispose(&self.threads, remains).await;
+                        drain::dispose(&self.threads, remains).await
                     }
                     // It ended by itself before it could be stopped. Its successor runs, so nothing follows.
                     ended => {
                         self.conclude(old, ended).await;
+                        ByteCount(0)
                     }
-                }
-                let reclaimed = old_bytes.saturating_sub(new_bytes);
-                let duration = order.received.elapsed();
+                };
+                let restarted = Restarted {
+                    old,
+                    new: generation,
+                    reclaimed: old_bytes.saturating_sub(new_bytes),
+                    released,
+                    duration: order.received.elapsed(),
+                    draining: false,
+                };
                 self.slot.count_restart(order.reason);
-                self.module.restarted(duration, reclaimed);
-                info!(module = %self.module.name, replica = self.slot.replica.0, reason = order.reason.as_str(),
-                    old_generation = old.0, new_generation = generation.0, old_bytes = old_bytes.0,
-                    reclaimed_bytes = reclaimed.0, duration_us = duration.as_micros(), "instance restarted");
-                let restarted = Restarted { old, new: generation, reclaimed, duration, draining: false };
+                self.module.restarted(self.slot.replica, order.reason, &restarted);
                 self.answer(order, Ok(restarted));
             }
             Kind::Http => {
@@ -266,7 +269,7 @@ impl Supervisor {
                     reply,
                     permit,
                 };
-                let drain_timeout = self.module.settings().serve.drain_timeout;
+                let drain_timeout = self.module.serve().drain_timeout;
                 tenancy.retired = Some(tokio::spawn(retired.finish(drain_timeout, self.halt.clone())));
             }
         }
@@ -310,7 +313,7 @@ impl Supervisor {
     fn launch(&self, prepared: Prepared, program: Arc<Program>, generation: Generation) -> Running {
         let meter = Arc::clone(prepared.meter());
         self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
-        let serve = self.module.settings().serve;
+        let serve = self.module.serve();
         let serving = Serving {
             queue: &self.module.queue,
             server: Server { replica: self.slot.replica, generation },

@@ -192,6 +192,8 @@ impl Body for AnswerBody {
             Source::Guest(call) => poll_guest(call, context),
         });
         match &frame {
+            // hyper does not ask for more after trailers.
+            Some(Ok(frame)) if frame.is_trailers() => this.record.outcome = Outcome::Complete,
             Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
             Some(Err(_)) => this.record.outcome = Outcome::Truncated,
             None => this.record.outcome = Outcome::Complete,
@@ -215,7 +217,7 @@ impl Body for AnswerBody {
 }
 
 fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-    call.pace(Pace::download_awaited);
+    call.pace(Pace::taken);
     let frame = {
         let mut response = call.response();
         // Taken out: the client was too slow.
@@ -230,7 +232,7 @@ fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Fram
         None if call.fault().is_some() => return Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
         Some(Ok(frame)) => {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-            call.pace(|pace, now| pace.offered(Some(bytes), now));
+            call.pace(|pace, now| pace.offered(bytes, now));
         }
         None | Some(Err(_)) => {}
     }

@@ -5,7 +5,14 @@
 //! | `upload` | a request's body on its way to the guest |
 //! | `answer` | a response on its way to the client, and its record |
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Method, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
@@ -15,7 +22,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot},
+    sync::{Notify, Semaphore, oneshot},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -75,11 +82,11 @@ pub struct Gateway {
 }
 
 /// What the requests of a connection share.
-#[derive(Clone)]
+#[derive(Default)]
 struct Connection {
-    hang_up: CancellationToken,
-    /// Cancelled by the first request.
-    greeted: CancellationToken,
+    hang_up: Arc<Notify>,
+    /// Whether a request has come.
+    greeted: AtomicBool,
 }
 
 impl Gateway {
@@ -91,6 +98,9 @@ impl Gateway {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(server::HEAD_TIMEOUT)
+            // Head and body of most answers fit into one buffer; to copy them there costs less than to have
+            // the kernel gather them.
+            .writev(false)
             .max_buf_size(header_limit);
         http.http2()
             .timer(TokioTimer::new())
@@ -100,8 +110,13 @@ impl Gateway {
         Self { fleet, access_log: config.access_log, http, connections }
     }
 
-    /// Serves `listener` until `stop`; then finishes what is being answered.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+    /// Serves `listener` until `stop`; then finishes what is being answered, until `cut`.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) {
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -110,21 +125,22 @@ impl Gateway {
                 accepted = self.accept(&listener) => accepted,
             };
             let Some((stream, permit)) = accepted else { continue };
-            let connection =
-                Connection { hang_up: CancellationToken::new(), greeted: CancellationToken::new() };
+            let connection: Arc<Connection> = Arc::default();
             let service = {
-                let (gateway, connection) = (Arc::clone(&self), connection.clone());
+                let (gateway, connection) = (Arc::clone(&self), Arc::clone(&connection));
                 service_fn(move |request| {
-                    let (gateway, connection) = (Arc::clone(&gateway), connection.clone());
+                    let (gateway, connection) = (Arc::clone(&gateway), Arc::clone(&connection));
                     async move { Ok::<_, Infallible>(gateway.answer(request, &connection).await) }
                 })
             };
             let served = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
             let served = graceful.watch(served);
+            let cut = cut.clone();
             tokio::spawn(async move {
                 tokio::select! {
                     biased;
-                    () = connection.hang_up.cancelled() => debug!("data connection closed: client too slow"),
+                    () = cut.cancelled() => debug!("data connection closed: the runner stops"),
+                    () = connection.hang_up.notified() => debug!("data connection closed: client too slow"),
                     () = connection.say_nothing() => debug!("data connection closed: no request"),
                     outcome = served => if let Err(error) = outcome {
                         debug!(error, "data connection");
@@ -134,7 +150,10 @@ impl Gateway {
             });
         }
         drop(listener);
-        graceful.shutdown().await;
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = cut.cancelled() => {}
+        }
     }
 
     async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
@@ -166,23 +185,23 @@ impl Gateway {
         request: http::Request<Incoming>,
         connection: &Connection,
     ) -> http::Response<AnswerBody> {
-        connection.greeted.cancel();
-        let authority = authority(&request).map(str::to_owned);
+        connection.greeted.store(true, Ordering::Relaxed);
+        let authority = authority(&request);
         let mut record = Record::begin(self.access_log.then(|| RequestLine {
             method: request.method().clone(),
-            host: authority.clone().unwrap_or_default(),
+            host: authority.unwrap_or_default().to_owned(),
             path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         }));
         let Some(authority) = authority else { return answer::own(NO_HOST, record, false) };
-        let Some(module) = self.fleet.routes().find(&authority, request.uri().path()).cloned() else {
+        let Some(module) = self.fleet.routes().find(authority, request.uri().path()).cloned() else {
             return answer::own(NO_ROUTE, record, false);
         };
         record.belongs_to(Arc::clone(&module));
         let has_body = request.method() != Method::HEAD;
         // Only a connection that carries nothing else may be closed for one request's sake.
         let hang_up = match request.version() {
-            Version::HTTP_2 => CancellationToken::new(),
-            _ => connection.hang_up.clone(),
+            Version::HTTP_2 => None,
+            _ => Some(Arc::clone(&connection.hang_up)),
         };
         match pass_on(&module, request, hang_up, &mut record).await {
             Ok((response, call)) => answer::guest(response, call, record, has_body),
@@ -195,7 +214,8 @@ impl Connection {
     /// Returns when a client has sent no request within the time for one. hyper counts that time only once
     /// it knows which version of HTTP the client speaks.
     async fn say_nothing(&self) {
-        if tokio::time::timeout(server::HEAD_TIMEOUT, self.greeted.cancelled()).await.is_ok() {
+        tokio::time::sleep(server::HEAD_TIMEOUT).await;
+        if self.greeted.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     }
@@ -219,10 +239,10 @@ impl Drop for Waiting {
 async fn pass_on(
     module: &Module,
     request: http::Request<Incoming>,
-    hang_up: CancellationToken,
+    hang_up: Option<Arc<Notify>>,
     record: &mut Record,
 ) -> Result<(Response, Arc<Call>), (Notice, bool)> {
-    let serve = module.settings().serve;
+    let serve = module.serve();
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > serve.body_limit.0) {

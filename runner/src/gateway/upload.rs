@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use crate::http::call::Call;
+use crate::http::{call::Call, pace::Pace};
 
 struct Upload {
     incoming: Incoming,
@@ -42,7 +42,7 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
         }
         let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(context) else {
-            this.call.pace(|pace, _| pace.upload_awaited());
+            this.call.pace(Pace::upload_awaited);
             return Poll::Pending;
         };
         let bytes = match &frame {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 use wasmtime_wasi_http::WasiBody;
 
 use super::pace::{Pace, Verdict};
@@ -64,7 +64,8 @@ pub struct Call {
     stage: AtomicU8,
     timeout: Duration,
     server: OnceLock<Server>,
-    pace: Mutex<Option<Pace>>,
+    /// When it began, and its pace since.
+    pace: Mutex<Option<(Instant, Pace)>>,
     fault: OnceLock<Fault>,
     /// The request's body is longer than the module allows.
     too_large: AtomicBool,
@@ -75,14 +76,15 @@ pub struct Call {
     /// The connection has no more use for the response.
     settled: AtomicBool,
     settled_waker: AtomicWaker,
-    /// Closes the client's connection.
-    hang_up: CancellationToken,
+    /// Closes the client's connection, if that may be done for one request's sake.
+    hang_up: Option<Arc<Notify>>,
 }
 
 impl Call {
-    /// An exchange whose guest may go without progress for `timeout`. `hang_up` closes the connection.
+    /// An exchange whose guest may go without progress for `timeout`. `hang_up` closes the connection,
+    /// if that may be done for one request's sake.
     #[must_use]
-    pub fn new(timeout: Duration, hang_up: CancellationToken) -> Self {
+    pub fn new(timeout: Duration, hang_up: Option<Arc<Notify>>) -> Self {
         Self {
             stage: AtomicU8::new(Stage::Queued as u8),
             timeout,
@@ -105,7 +107,7 @@ impl Call {
             return false;
         }
         let _ = self.server.set(server);
-        *lock(&self.pace) = Some(Pace::new(self.timeout, Instant::now()));
+        *lock(&self.pace) = Some((Instant::now(), Pace::new(self.timeout)));
         true
     }
 
@@ -142,29 +144,31 @@ impl Call {
         self.fault.get()
     }
 
-    /// Applies `change` to the exchange's pace, if it has begun.
-    pub fn pace<T>(&self, change: impl FnOnce(&mut Pace, Instant) -> T) -> Option<T> {
-        lock(&self.pace).as_mut().map(|pace| change(pace, Instant::now()))
+    /// Applies `change` to the exchange's pace, at the time since it began; if it has.
+    pub fn pace<T>(&self, change: impl FnOnce(&mut Pace, Duration) -> T) -> Option<T> {
+        lock(&self.pace).as_mut().map(|(begun, pace)| change(pace, begun.elapsed()))
     }
 
     /// Judges the exchange's progress, and does what follows. Returns when to look again; `None`: never,
     /// the guest is stuck.
     pub fn look_after(&self) -> Option<Instant> {
-        let now = Instant::now();
-        match self.pace(Pace::judge) {
-            Some(Verdict::Fine(until)) => return Some(until),
-            Some(Verdict::GuestStuck) => {
+        let judged = lock(&self.pace).as_mut().map(|(begun, pace)| (*begun, pace.judge(begun.elapsed())));
+        match judged {
+            Some((begun, Verdict::Fine(until))) => return Some(begun + until),
+            Some((_, Verdict::GuestStuck)) => {
                 self.fail(Fault::Stuck(self.timeout));
                 return None;
             }
-            Some(Verdict::CutUpload) => self.upload_waker.wake(),
-            Some(Verdict::CutDownload) => {
-                self.hang_up.cancel();
+            Some((_, Verdict::CutUpload)) => self.upload_waker.wake(),
+            Some((_, Verdict::CutDownload)) => {
+                if let Some(hang_up) = &self.hang_up {
+                    hang_up.notify_one();
+                }
                 drop(self.take_response());
             }
             None => {}
         }
-        Some(now + self.timeout)
+        Some(Instant::now() + self.timeout)
     }
 
     /// Whether the client sent too slowly.
@@ -193,7 +197,7 @@ impl Call {
     /// Keeps the response's body where both sides reach it.
     pub fn keep_response(&self, body: WasiBody) {
         *lock(&self.response) = Some(body);
-        self.pace(|pace, now| pace.offered(None, now));
+        self.pace(|pace, now| pace.offered(0, now));
     }
 
     /// The response's body; `None` before its head and after it was taken out.
@@ -211,7 +215,10 @@ impl Call {
     /// soon as it has all bytes that the head announced, and a guest that then closes its stream in good
     /// order would be told that nobody listened.
     pub fn settle(&self, complete: bool) {
-        if !complete {
+        if complete {
+            // hyper does not ask for more than the head announced, so nothing else tells that it has all.
+            self.pace(Pace::taken);
+        } else {
             drop(self.take_response());
         }
         self.settled.store(true, Ordering::Release);

@@ -1,23 +1,32 @@
 //! Is an exchange making progress, and if not, whom does it wait for? Pure: the time is an argument.
 //!
-//! Progress is a response's head, or a minimum of body bytes in either direction: without the minimum, a
+//! At every moment an exchange waits either for its client (to send what the guest asked for, or to take
+//! what the guest has offered) or else for its guest. A guest is stuck when it has been waited for without
+//! doing anything for the whole `timeout`. A client is too slow when it has been waited for that long,
+//! interruptions not counted, and has moved less than a minimum of bytes meanwhile: without the minimum, a
 //! client that sends a byte a second would hold an instance for hours.
+//!
+//! All times are since the exchange began.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Bytes per second that count as progress: what Kestrel asks of its clients, too.
+/// Bytes per second of waiting that a client must move: what Kestrel asks of its clients, too.
 const BYTES_PER_SECOND_MIN: u64 = 240;
 
 /// The progress of one exchange.
 #[derive(Debug)]
 pub struct Pace {
     timeout: Duration,
-    /// When something last moved that counts.
-    since: Instant,
-    /// Bytes since then that do not count yet.
-    moved: u64,
     upload: Upload,
     download: Download,
+    /// When the one that is waited for now began to be waited for; of a guest, when it last did something.
+    since: Duration,
+    /// How long the client was waited for before that, since it last moved the minimum.
+    client_waits: Duration,
+    /// Bytes that the client moved in that time.
+    client_moved: u64,
+    /// Bytes that were offered to the client and not yet seen to be taken.
+    offered: u64,
 }
 
 /// Where the request's body is stuck, if it is.
@@ -34,7 +43,7 @@ enum Upload {
 /// Where the response is stuck, if it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Download {
-    /// The client waits for the guest: for the head, or for more of the body.
+    /// The client waits for the guest: for the head, or for more of the body. Or it has all of it.
     Awaited,
     /// The client has not taken what there is.
     Offered,
@@ -46,7 +55,7 @@ enum Download {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing until then.
-    Fine(Instant),
+    Fine(Duration),
     /// The client sends too slowly: the guest is to be told.
     CutUpload,
     /// The client takes too slowly: it is to be disconnected.
@@ -56,25 +65,35 @@ pub enum Verdict {
 }
 
 impl Pace {
-    /// An exchange that begins `now` and may go without progress for `timeout`.
+    /// An exchange whose sides may each be waited for without progress for `timeout`.
     #[must_use]
-    pub fn new(timeout: Duration, now: Instant) -> Self {
-        Self { timeout, since: now, moved: 0, upload: Upload::Resting, download: Download::Awaited }
+    pub const fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            upload: Upload::Resting,
+            download: Download::Awaited,
+            since: Duration::ZERO,
+            client_waits: Duration::ZERO,
+            client_moved: 0,
+            offered: 0,
+        }
     }
 
     /// The guest waits for more of the request's body.
-    pub fn upload_awaited(&mut self) {
+    pub fn upload_awaited(&mut self, now: Duration) {
         if self.upload == Upload::Resting {
+            self.turn(now);
             self.upload = Upload::Awaited;
         }
     }
 
     /// `bytes` of the request's body reached the guest; none: its end.
-    pub fn uploaded(&mut self, bytes: u64, now: Instant) {
+    pub fn uploaded(&mut self, bytes: u64, now: Duration) {
+        self.turn(now);
         if self.upload == Upload::Awaited {
             self.upload = Upload::Resting;
         }
-        self.count(bytes, now);
+        self.client_moves(bytes);
     }
 
     /// Whether the guest was told that nothing more comes.
@@ -83,35 +102,38 @@ impl Pace {
         self.upload == Upload::Cut
     }
 
-    /// The response's head, or `bytes` of its body, were offered to the client.
-    pub fn offered(&mut self, bytes: Option<u64>, now: Instant) {
+    /// The response's head, or `bytes` of its body, are there for the client to take.
+    pub fn offered(&mut self, bytes: u64, now: Duration) {
+        self.turn(now);
         if self.download == Download::Awaited {
             self.download = Download::Offered;
         }
-        match bytes {
-            None => self.advance(now),
-            Some(bytes) => self.count(bytes, now),
-        }
+        self.offered += bytes;
     }
 
-    /// The client waits for more of the response's body.
-    pub fn download_awaited(&mut self, now: Instant) {
+    /// The client has taken all that was offered.
+    pub fn taken(&mut self, now: Duration) {
         if self.download == Download::Offered {
+            self.turn(now);
             self.download = Download::Awaited;
-            // What the client took its time for is not the guest's to answer for.
-            self.advance(now);
+            let taken = std::mem::take(&mut self.offered);
+            self.client_moves(taken);
         }
     }
 
     /// What to do about it. Each side is cut once; after that only the guest is left to blame.
     #[must_use]
-    pub fn judge(&mut self, now: Instant) -> Verdict {
-        let until = self.since + self.timeout;
+    pub fn judge(&mut self, now: Duration) -> Verdict {
+        let left = if self.waits_for_client() {
+            self.timeout.saturating_sub(self.client_waits)
+        } else {
+            self.timeout
+        };
+        let until = self.since + left;
         if now < until {
             return Verdict::Fine(until);
         }
-        self.advance(now);
-        if self.upload == Upload::Awaited {
+        let verdict = if self.upload == Upload::Awaited {
             self.upload = Upload::Cut;
             Verdict::CutUpload
         } else if self.download == Download::Offered {
@@ -119,20 +141,34 @@ impl Pace {
             Verdict::CutDownload
         } else {
             Verdict::GuestStuck
-        }
-    }
-
-    fn count(&mut self, bytes: u64, now: Instant) {
-        self.moved += bytes;
-        let minimum = self.timeout.as_secs_f64() * BYTES_PER_SECOND_MIN as f64;
-        if self.moved as f64 >= minimum {
-            self.advance(now);
-        }
-    }
-
-    fn advance(&mut self, now: Instant) {
+        };
         self.since = now;
-        self.moved = 0;
+        self.client_begins_anew();
+        verdict
+    }
+
+    fn waits_for_client(&self) -> bool {
+        self.upload == Upload::Awaited || self.download == Download::Offered
+    }
+
+    /// Something happens `now`, after which it may be another's turn.
+    fn turn(&mut self, now: Duration) {
+        if self.waits_for_client() {
+            self.client_waits += now.saturating_sub(self.since);
+        }
+        self.since = now;
+    }
+
+    fn client_moves(&mut self, bytes: u64) {
+        self.client_moved += bytes;
+        if self.client_moved as f64 >= self.timeout.as_secs_f64() * BYTES_PER_SECOND_MIN as f64 {
+            self.client_begins_anew();
+        }
+    }
+
+    fn client_begins_anew(&mut self) {
+        self.client_waits = Duration::ZERO;
+        self.client_moved = 0;
     }
 }
 
@@ -142,37 +178,39 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A pace, and a clock that reads seconds from its beginning.
-    fn begin() -> (Pace, impl Fn(u64) -> Instant) {
-        let start = Instant::now();
-        (Pace::new(TIMEOUT, start), move |seconds| start + Duration::from_secs(seconds))
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     #[test]
     fn a_guest_that_does_nothing_is_stuck_after_the_timeout() {
-        let (mut pace, at) = begin();
+        let mut pace = Pace::new(TIMEOUT);
         assert_eq!(pace.judge(at(9)), Verdict::Fine(at(10)));
         assert_eq!(pace.judge(at(10)), Verdict::GuestStuck);
     }
 
     #[test]
-    fn a_head_is_progress_and_so_is_a_fast_body() {
-        let (mut pace, at) = begin();
-        pace.offered(None, at(8));
+    fn whatever_a_guest_does_gives_it_the_timeout_again() {
+        let mut pace = Pace::new(TIMEOUT);
+        pace.offered(0, at(8));
+        pace.taken(at(8));
         assert_eq!(pace.judge(at(10)), Verdict::Fine(at(18)));
-        pace.download_awaited(at(9));
-        pace.offered(Some(2400), at(15));
-        assert_eq!(pace.judge(at(18)), Verdict::Fine(at(25)));
+        // One byte now and then: a stream of events, say.
+        pace.offered(1, at(15));
+        pace.taken(at(15));
+        assert_eq!(pace.judge(at(24)), Verdict::Fine(at(25)));
+        assert_eq!(pace.judge(at(25)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_client_that_sends_a_byte_a_second_is_cut_and_then_the_guest_has_the_timeout_again() {
-        let (mut pace, at) = begin();
+        let mut pace = Pace::new(TIMEOUT);
         for second in 1..10 {
-            pace.upload_awaited();
+            pace.upload_awaited(at(second - 1));
             pace.uploaded(1, at(second));
         }
-        pace.upload_awaited();
+        pace.upload_awaited(at(9));
+        assert_eq!(pace.judge(at(9)), Verdict::Fine(at(10)));
         assert_eq!(pace.judge(at(10)), Verdict::CutUpload);
         assert!(pace.upload_is_cut());
         assert_eq!(pace.judge(at(19)), Verdict::Fine(at(20)));
@@ -180,27 +218,69 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_is_slow_in_both_directions_is_cut() {
+        let mut pace = Pace::new(TIMEOUT);
+        let mut second = 0;
+        // An echo: a byte comes after a second, and goes back at once.
+        let verdict = loop {
+            pace.upload_awaited(at(second));
+            second += 1;
+            match pace.judge(at(second)) {
+                Verdict::Fine(_) => {}
+                verdict => break verdict,
+            }
+            pace.uploaded(1, at(second));
+            pace.offered(1, at(second));
+            pace.taken(at(second));
+        };
+        assert_eq!((verdict, second), (Verdict::CutUpload, 10));
+    }
+
+    #[test]
     fn a_client_that_does_not_take_its_answer_is_cut_and_the_guest_is_not_to_blame() {
-        let (mut pace, at) = begin();
-        pace.offered(None, at(1));
+        let mut pace = Pace::new(TIMEOUT);
+        pace.offered(0, at(1));
+        assert_eq!(pace.judge(at(10)), Verdict::Fine(at(11)));
         assert_eq!(pace.judge(at(11)), Verdict::CutDownload);
         assert_eq!(pace.judge(at(21)), Verdict::GuestStuck);
     }
 
     #[test]
+    fn a_client_that_takes_too_little_at_a_time_is_cut() {
+        let mut pace = Pace::new(TIMEOUT);
+        // 100 bytes in 4 seconds, and again; the minimum is 2400 in 10 seconds of waiting.
+        pace.offered(100, at(0));
+        pace.taken(at(4));
+        pace.offered(100, at(4));
+        pace.taken(at(8));
+        pace.offered(100, at(8));
+        assert_eq!(pace.judge(at(9)), Verdict::Fine(at(10)));
+        assert_eq!(pace.judge(at(10)), Verdict::CutDownload);
+    }
+
+    #[test]
+    fn a_client_that_has_its_answer_is_never_cut_for_what_the_guest_does_after_it() {
+        let mut pace = Pace::new(TIMEOUT);
+        pace.offered(5, at(1));
+        pace.taken(at(1));
+        assert_eq!(pace.judge(at(10)), Verdict::Fine(at(11)));
+        assert_eq!(pace.judge(at(11)), Verdict::GuestStuck);
+    }
+
+    #[test]
     fn a_guest_may_take_the_timeout_after_a_client_that_took_its_time() {
-        let (mut pace, at) = begin();
-        pace.offered(None, at(1));
-        pace.download_awaited(at(10));
-        assert_eq!(pace.judge(at(11)), Verdict::Fine(at(20)));
-        assert_eq!(pace.judge(at(20)), Verdict::GuestStuck);
+        let mut pace = Pace::new(TIMEOUT);
+        pace.offered(10_000, at(0));
+        pace.taken(at(9));
+        assert_eq!(pace.judge(at(18)), Verdict::Fine(at(19)));
+        assert_eq!(pace.judge(at(19)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_body_at_the_least_rate_goes_on_for_ever() {
-        let (mut pace, at) = begin();
+        let mut pace = Pace::new(TIMEOUT);
         for second in 1..=100 {
-            pace.upload_awaited();
+            pace.upload_awaited(at(second - 1));
             pace.uploaded(241, at(second));
             assert!(matches!(pace.judge(at(second)), Verdict::Fine(_)), "{second}");
         }

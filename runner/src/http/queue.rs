@@ -4,6 +4,7 @@
 //! whichever instance has room first, and an instance that leaves takes along only what it has begun.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroU32,
     sync::{
@@ -17,6 +18,10 @@ use tokio::sync::Notify;
 
 use super::call::{Call, Fault, Job, Server};
 
+/// Between two looks at what an instance with a stuck request still works on: it is ended soon after the last
+/// of it is done.
+const GRACE_PAUSE_MAX: Duration = Duration::from_millis(100);
+
 /// A module's requests, and the instances that take them.
 #[derive(Debug, Default)]
 pub struct Queue(Mutex<State>);
@@ -27,7 +32,8 @@ struct State {
     limit: usize,
     waiting: VecDeque<Job>,
     seats: HashMap<SeatId, SeatState>,
-    /// Seats with room: the least loaded first, and of these the one that has waited longest.
+    /// Seats with room: the least loaded first, and of these the one that had something to do last. It is the
+    /// one whose memory is in the processor's caches; and what swells are as few instances as the load needs.
     free: BTreeSet<Rank>,
     /// Counts up with every entry into `free`, and names seats.
     clock: u64,
@@ -38,7 +44,7 @@ type SeatId = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     load: u32,
-    since: u64,
+    since: Reverse<u64>,
     seat: SeatId,
 }
 
@@ -161,7 +167,7 @@ impl State {
         }
         if seat.open && seat.load < seat.capacity {
             self.clock += 1;
-            let rank = Rank { load: seat.load, since: self.clock, seat: id };
+            let rank = Rank { load: seat.load, since: Reverse(self.clock), seat: id };
             seat.rank = Some(rank);
             self.free.insert(rank);
         }
@@ -276,25 +282,32 @@ impl Seat {
     ///
     /// To be polled beside the instance, not by it: a guest that never rests would keep it from looking.
     pub async fn until_stuck(&self, pause: Duration, grace: Duration) {
+        let mut given_up = None;
         loop {
-            let calls = self.active().clone();
-            let mut next = Instant::now() + pause;
-            let mut stuck = false;
-            for call in calls {
+            let now = Instant::now();
+            let mut next = now + given_up.map_or(pause, |_| pause.min(GRACE_PAUSE_MAX));
+            let mut going_on = false;
+            for call in self.active().clone() {
+                if call.fault().is_some() {
+                    continue;
+                }
                 match call.look_after() {
-                    Some(at) => next = next.min(at),
-                    None => stuck = true,
+                    Some(at) => {
+                        going_on = true;
+                        next = next.min(at);
+                    }
+                    None => {
+                        self.close();
+                        given_up.get_or_insert(now + grace);
+                    }
                 }
             }
-            if stuck {
-                break;
+            if let Some(given_up) = given_up {
+                if !going_on || now >= given_up {
+                    return;
+                }
+                next = next.min(given_up);
             }
-            tokio::time::sleep_until(next.into()).await;
-        }
-        self.close();
-        let given_up = Instant::now() + grace;
-        while self.active().iter().any(|call| call.fault().is_none()) && Instant::now() < given_up {
-            let next = (Instant::now() + pause.min(Duration::from_millis(100))).min(given_up);
             tokio::time::sleep_until(next.into()).await;
         }
     }
@@ -325,7 +338,6 @@ impl Drop for Seat {
 mod tests {
     use http_body_util::{BodyExt as _, Empty};
     use tokio::sync::oneshot;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::units::{Generation, Replica};
@@ -348,7 +360,7 @@ mod tests {
         queue: &Queue,
         path: &str,
     ) -> Result<(Arc<Call>, oneshot::Receiver<super::super::Response>), Full> {
-        let call = Arc::new(Call::new(TIMEOUT, CancellationToken::new()));
+        let call = Arc::new(Call::new(TIMEOUT, None));
         let (reply, response) = oneshot::channel();
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = ::http::Request::builder().uri(path).body(body).unwrap();
@@ -367,17 +379,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_to_the_least_loaded_and_then_to_the_longest_idle() {
+    fn a_request_goes_to_the_least_loaded_and_then_to_the_one_that_was_busy_last() {
         let queue = queue(0);
         let seats = [seat(&queue, 0, 2), seat(&queue, 1, 2)];
         let _waiting: Vec<_> = ["/a", "/b", "/c", "/d"].map(|path| push(&queue, path).unwrap()).into();
-        assert_eq!([path(&seats[0]), path(&seats[0])], [Some("/a".to_owned()), Some("/c".to_owned())]);
-        let (b, call) = take(&seats[1]).unwrap();
-        assert_eq!(b, "/b");
+        let (a, call) = take(&seats[1]).unwrap();
+        assert_eq!((a.as_str(), path(&seats[1]).as_deref()), ("/a", Some("/d")));
+        assert_eq!([path(&seats[0]), path(&seats[0])], [Some("/b".to_owned()), Some("/c".to_owned())]);
         assert_eq!(push(&queue, "/e").err(), Some(Full));
         seats[1].done(&call);
         let _waiting = push(&queue, "/e").unwrap();
-        assert_eq!([path(&seats[1]), path(&seats[1])], [Some("/d".to_owned()), Some("/e".to_owned())]);
+        assert_eq!((path(&seats[0]), path(&seats[1]).as_deref()), (None, Some("/e")));
     }
 
     #[test]
@@ -456,7 +468,7 @@ mod tests {
     async fn a_request_that_is_stuck_is_seen_and_no_more_come() {
         let queue = queue(9);
         let seat = seat(&queue, 0, 2);
-        let call = Arc::new(Call::new(Duration::from_millis(10), CancellationToken::new()));
+        let call = Arc::new(Call::new(Duration::from_millis(10), None));
         let (reply, _response) = oneshot::channel();
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = ::http::Request::new(body);

@@ -203,3 +203,19 @@ async fn a_new_token_counts_from_the_reload_on() {
     assert_eq!(runner.send(reqwest::Method::POST, path, &header, "").await.status, 200);
     runner.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_module_that_serves_is_refused_where_nobody_takes_requests() {
+    let runner = two_modules().await;
+    let before = generations(&runner, &["a/0", "a/1", "b/0"]).await;
+    write_config(runner.folder.path(), &module("a", 2, "").replace("command", "http"), "");
+    let answer = runner.post("/-/reload", &[], "").await;
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert!(
+        answer.text.contains("\\\"a\\\" is of kind `http`") && answer.text.contains("start it anew"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(generations(&runner, &["a/0", "a/1", "b/0"]).await, before);
+    runner.stop().await;
+}

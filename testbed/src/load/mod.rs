@@ -66,12 +66,22 @@ impl Load {
     /// Starts `clients` connections to `address`. Each asks `plan(n)` again and again, where `n` counts the
     /// requests of all.
     pub fn start(address: &str, clients: usize, plan: impl Fn(u64) -> Ask + Send + Sync + 'static) -> Self {
+        Self::start_at_leisure(address, clients, Duration::ZERO, plan)
+    }
+
+    /// As [`Load::start`]; each client rests for `pause` after each answer.
+    pub fn start_at_leisure(
+        address: &str,
+        clients: usize,
+        pause: Duration,
+        plan: impl Fn(u64) -> Ask + Send + Sync + 'static,
+    ) -> Self {
         let shared: Arc<Shared> = Arc::default();
         let plan = Arc::new(plan);
         let begun = Instant::now();
         let clients = (0..clients).map(|_| {
             let (shared, plan, address) = (Arc::clone(&shared), Arc::clone(&plan), address.to_owned());
-            tokio::spawn(async move { client(&shared, &*plan, &address, begun).await })
+            tokio::spawn(async move { client(&shared, &*plan, &address, pause, begun).await })
         });
         let clients = clients.collect();
         Self { shared, clients, begun }
@@ -87,6 +97,12 @@ impl Load {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// The first failures so far, with request and time.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets every client finish its request.
@@ -142,6 +158,7 @@ async fn client(
     shared: &Shared,
     plan: &(dyn Fn(u64) -> Ask + Sync),
     address: &str,
+    pause: Duration,
     begun: Instant,
 ) -> Vec<u32> {
     let mut latencies = Vec::new();
@@ -154,6 +171,9 @@ async fn client(
             Ok(()) => {
                 latencies.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
                 shared.served.fetch_add(1, Ordering::Relaxed);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
             }
             Err(failure) => {
                 shared.note(format!(
