@@ -94,10 +94,7 @@ async fn a_trap_fails_what_its_instance_had_begun_and_nothing_else() {
         assert_eq!(status(path).await, expected, "{path}");
         assert_eq!(status("/hello").await, 200, "after {path}");
     }
-    let url = format!("http://{}/trap-mid-body", runner.http_address);
-    let response = client().get(url).send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    assert!(response.bytes().await.is_err(), "half a body is not taken for a whole one");
+    support::breaks_off(&runner, "/trap-mid-body").await;
     let log = runner.process.log();
     assert!(log.contains("request failed") && log.contains("DestinationUnavailable"), "{log}");
 }

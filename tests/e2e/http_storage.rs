@@ -25,12 +25,6 @@ async fn ask(runner: &Runner, ask: &Ask) {
     connection.ask(ask).await.unwrap_or_else(|failure| panic!("{} {}: {failure}", ask.method, ask.path));
 }
 
-fn resident_bytes(runner: &Runner) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", runner.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[tokio::test]
 async fn files_of_all_sizes_come_back_and_a_restart_gives_their_memory_back_to_the_host() {
     let runner = Runner::start(&support::storage(1, "1GiB", "")).await;
@@ -41,7 +35,7 @@ async fn files_of_all_sizes_come_back_and_a_restart_gives_their_memory_back_to_t
     }
     let held = runner.scrape().await.one("wasm_linear_memory_bytes", &[]).unwrap();
     assert!(held >= (300 * MIB) as f64, "a file that was read as a whole swells its instance: {held}");
-    let before = resident_bytes(&runner);
+    let before = support::resident_bytes(&runner);
     let restarted = runner.restart("storage", 0).send().await.unwrap();
     assert_eq!(restarted.status(), 200);
     let restarted: Value = serde_json::from_slice(&restarted.bytes().await.unwrap()).unwrap();
@@ -50,7 +44,7 @@ async fn files_of_all_sizes_come_back_and_a_restart_gives_their_memory_back_to_t
     let released = restarted["resident_released_bytes"].as_u64().unwrap();
     assert!(released * 10 >= reclaimed * 9, "{restarted}");
     wait::until("90 % of it left the process", SHRINKS_WITHIN, async || {
-        (before.saturating_sub(resident_bytes(&runner)) * 10 >= reclaimed * 9).then_some(())
+        (before.saturating_sub(support::resident_bytes(&runner)) * 10 >= reclaimed * 9).then_some(())
     })
     .await;
     ask(

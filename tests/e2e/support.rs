@@ -1,8 +1,8 @@
 //! Configs that the tests have in common, on an accelerated clock: scrapes and ticks once a second.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use ebb_testbed::paths;
+use ebb_testbed::{http::client, paths, runner::Runner};
 
 /// What a test waits for at most, where no other deadline is named: a busy machine is slow, not wrong.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -52,6 +52,23 @@ pub(crate) fn storage(replicas: u64, memory_limit: &str, env: &str) -> String {
         "memory_limit: {memory_limit}\n    env: {{{env}}}\n    dirs: [{{host: volume, guest: /volume}}]"
     );
     http("storage", replicas, &more, "")
+}
+
+/// Resident memory of a runner's process.
+pub(crate) fn resident_bytes(runner: &Runner) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", runner.process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Asks for an answer that its guest begins and does not finish. Half a body is never taken for a whole one: the
+/// client sees that the connection broke, or 502 if the guest failed before anything of it was sent.
+pub(crate) async fn breaks_off(runner: &Runner, path: &str) {
+    let asked = client().get(format!("http://{}{path}", runner.http_address)).send().await;
+    let Ok(response) = asked else { return };
+    let status = response.status().as_u16();
+    assert!([200, 502].contains(&status), "{path}: {status}");
+    assert!(status == 502 || response.bytes().await.is_err(), "{path}: half a body looks whole");
 }
 
 /// A `store:` section that reads from the Prometheus at `url`.

@@ -12,6 +12,7 @@
 //! | `/spin` | computes for ever, and nothing else goes on |
 //! | `/never` | waits for ever |
 //! | `/trap` | traps |
+//! | `/fetch?url=U` | asks `U` itself; JSON of its status and body, or of the error |
 //! | `/error` | answers with an error code instead of a response |
 //! | `/trap-mid-body` | ten bytes, then that |
 

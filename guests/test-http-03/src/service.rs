@@ -10,13 +10,19 @@ use ebb_guest_http::{pattern, target};
 use futures::{StreamExt as _, stream};
 use http::{Response, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
-use serde_json::json;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use serde_json::{Value, json};
 use wasip3::{
     clocks::monotonic_clock,
     exports::http::handler::Guest,
-    http::types::{self, ErrorCode},
-    http_compat::{IncomingRequestBody, http_from_wasi_request, http_into_wasi_response},
+    http::{
+        client,
+        types::{self, ErrorCode},
+    },
+    http_compat::{
+        IncomingRequestBody, http_from_wasi_request, http_from_wasi_response, http_into_wasi_request,
+        http_into_wasi_response,
+    },
 };
 
 type Request = http::Request<IncomingRequestBody>;
@@ -77,6 +83,11 @@ async fn answer(request: Request) -> Result<Response<Body>, ErrorCode> {
             monotonic_clock::wait_for(u64::MAX / 2).await;
         },
         "/trap" => panic!("asked to trap"),
+        "/fetch" => {
+            let url = target::parameter(query, "url").and_then(target::decoded).unwrap_or_default();
+            let fetched = fetch(&url).await.unwrap_or_else(|error| json!({ "error": format!("{error:?}") }));
+            text(fetched.to_string())
+        }
         "/error" => return Err(ErrorCode::DestinationUnavailable),
         "/trap-mid-body" => {
             let ten = stream::once(async { Ok(Frame::data("0123456789".into())) });
@@ -89,6 +100,16 @@ async fn answer(request: Request) -> Result<Response<Body>, ErrorCode> {
             response
         }
     })
+}
+
+async fn fetch(url: &str) -> Result<Value, ErrorCode> {
+    let request = http::Request::get(url).body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| ErrorCode::InternalError(Some(error.to_string())))?;
+    let response = client::send(http_into_wasi_request(request)?).await?;
+    let response = http_from_wasi_response(response)?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(json!({ "status": status, "body": String::from_utf8_lossy(&body) }))
 }
 
 fn text(text: impl Into<Bytes>) -> Response<Body> {

@@ -273,11 +273,12 @@ async fn pass_on(
         return Err((TOO_SLOW, true));
     }
     match response {
-        Ok(response) => {
+        // Nothing of it has been sent yet: better an answer that says what happened than one that breaks off.
+        Ok(response) if call.fault().is_none() => {
             waiting.0 = None;
             Ok((response, call))
         }
-        Err(_) => match call.server() {
+        Ok(_) | Err(_) => match call.server() {
             None => Err((MODULE_GONE, false)),
             Some(server) => {
                 let fault = call.fault().unwrap_or(&Fault::Gone);
