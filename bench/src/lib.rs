@@ -5,10 +5,12 @@
 
 mod cpu;
 mod report;
+mod restarts;
 
 pub use self::{
     cpu::{CpuClock, resident_bytes},
     report::{Aim, Report},
+    restarts::restart_latencies_us,
 };
 
 /// The middle one of `values`; of an even number, the mean of the two in the middle.
@@ -23,9 +25,30 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) }
 }
 
+/// The value that the share `share` of `values` stays within.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
+    assert!(!values.is_empty(), "a percentile needs at least one value");
+    values.sort_by(f64::total_cmp);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let rank = ((values.len() - 1) as f64 * share).ceil() as usize;
+    values[rank]
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{median, percentile};
+
+    #[test]
+    fn a_percentile_is_a_value_that_as_many_stay_within() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(percentile(values.clone(), 0.99), 100.0);
+        assert_eq!(percentile(values, 0.5), 51.0);
+        assert_eq!(percentile(vec![3.0], 0.99), 3.0);
+    }
 
     #[test]
     fn a_median_is_the_middle_value_or_the_mean_of_the_two_in_the_middle() {

@@ -16,18 +16,6 @@ use crate::support::{self, DEADLINE};
 
 const NAME: &str = "test_http_03";
 
-fn mixture(n: u64) -> Ask {
-    let pattern = Pattern { bytes: 1 + n * 7919 % 300_000, seed: n };
-    let path = format!("/pattern?bytes={}&seed={}", pattern.bytes, pattern.seed);
-    match n % 5 {
-        0 => Ask::get("/hello", Expected::Exactly("hello".into())),
-        1 => Ask::get(path, Expected::Pattern(pattern)),
-        2 => Ask::get(path + "&chunked", Expected::Pattern(pattern)),
-        3 => Ask::echo(pattern),
-        _ => Ask::get("/sleep?ms=20", Expected::Exactly("slept".into())),
-    }
-}
-
 async fn count(runner: &Runner) -> serde_json::Value {
     http::json(&format!("http://{}/count", runner.http_address)).await.unwrap()
 }
@@ -47,7 +35,7 @@ async fn an_instance_works_on_as_many_requests_at_once_as_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_fail_no_request_of_an_instance_with_many() {
     let runner = Runner::start(&support::http(NAME, 2, "max_restarting: 1", "concurrency: 8")).await;
-    let load = Load::start(&runner.http_address, 12, mixture);
+    let load = Load::start(&runner.http_address, 12, support::mixture);
     for restart in 0..60 {
         wait::until("the restart is done", DEADLINE, async || {
             let status = runner.restart(NAME, restart % 2).send().await.unwrap().status().as_u16();

@@ -22,19 +22,7 @@ use crate::support::{self, DEADLINE};
 const REPLICAS: u64 = 8;
 const RESTARTS: u64 = 200;
 
-/// Short requests, streams in both directions, and slow ones of each; all of different lengths and content.
-fn mixture(n: u64) -> Ask {
-    let pattern = Pattern { bytes: 1 + n * 7919 % 300_000, seed: n };
-    let path = format!("/pattern?bytes={}&seed={}", pattern.bytes, pattern.seed);
-    match n % 5 {
-        0 => Ask::get("/hello", Expected::Exactly("hello".into())),
-        1 => Ask::get(path, Expected::Pattern(pattern)),
-        2 => Ask::get(path + "&chunked", Expected::Pattern(pattern)),
-        3 => Ask::echo(pattern),
-        _ => Ask::get("/headers", Expected::Anything),
-    }
-}
-
+/// Slow transfers of all of it, in either direction.
 fn slow(n: u64) -> Ask {
     let pattern = Pattern { bytes: 60_000 + n % 7 * 1000, seed: n };
     let path = format!("/pattern?bytes=8000000&seed={n}");
@@ -48,7 +36,7 @@ fn slow(n: u64) -> Ask {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_restarts_under_load_fail_no_request() {
     let runner = Runner::start(&support::http("test_http", REPLICAS, "max_restarting: 2", "")).await;
-    let quick = Load::start(&runner.http_address, 12, mixture);
+    let quick = Load::start(&runner.http_address, 12, support::mixture);
     let slow = Load::start(&runner.http_address, 3, slow);
     let drained = AtomicU64::new(0);
     for restart in 0..RESTARTS {
@@ -154,7 +142,7 @@ async fn a_reload_that_changes_scales_or_removes_a_module_fails_no_request() {
         support::http("test_http", replicas, &format!("max_restarting: 1\n    env: {{A: {env}}}"), "")
     };
     let runner = Runner::start(&modules(4, "1")).await;
-    let load = Load::start(&runner.http_address, 6, mixture);
+    let load = Load::start(&runner.http_address, 6, support::mixture);
     let reload = async |modules: &str| {
         runner.rewrite_config("", modules);
         let url = format!("http://{}/-/reload", runner.address);

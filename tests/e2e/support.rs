@@ -2,7 +2,12 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use ebb_testbed::{http::client, paths, runner::Runner};
+use ebb_testbed::{
+    http::client,
+    load::ask::{Ask, Expected, Pattern},
+    paths,
+    runner::Runner,
+};
 
 /// What a test waits for at most, where no other deadline is named: a busy machine is slow, not wrong.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -69,6 +74,20 @@ pub(crate) async fn breaks_off(runner: &Runner, path: &str) {
     let status = response.status().as_u16();
     assert!([200, 502].contains(&status), "{path}: {status}");
     assert!(status == 502 || response.bytes().await.is_err(), "{path}: half a body looks whole");
+}
+
+/// What clients of `test_http` and `test_http_03` ask: short requests, waits, streams in both directions; all of
+/// different lengths and content.
+pub(crate) fn mixture(n: u64) -> Ask {
+    let pattern = Pattern { bytes: 1 + n * 7919 % 300_000, seed: n };
+    let path = format!("/pattern?bytes={}&seed={}", pattern.bytes, pattern.seed);
+    match n % 5 {
+        0 => Ask::get("/hello", Expected::Exactly("hello".into())),
+        1 => Ask::get(path, Expected::Pattern(pattern)),
+        2 => Ask::get(path + "&chunked", Expected::Pattern(pattern)),
+        3 => Ask::echo(pattern),
+        _ => Ask::get("/sleep?ms=5", Expected::Exactly("slept".into())),
+    }
 }
 
 /// A `store:` section that reads from the Prometheus at `url`.

@@ -12,11 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_bench::{Aim, Report, median, resident_bytes};
+use ebb_bench::{Aim, Report, median, percentile, resident_bytes, restart_latencies_us};
 use ebb_testbed::{paths, runner::Runner, wait};
 
-/// Enough for the 99th percentile to be the tenth-worst.
-const RESTARTS: usize = 1000;
 const PROCESS_RESTARTS: usize = 30;
 const DIRTY_ROUNDS: usize = 5;
 const PAGE_BYTES: f64 = 65_536.0;
@@ -27,10 +25,12 @@ const BIG_BYTES: u64 = 128 << 20;
 #[tokio::main]
 async fn main() {
     let mut report = Report::new("restart");
-    let latencies = restart_latencies().await;
+    let runner = Runner::start(&steady(SMALL_BYTES, 0)).await;
+    let latencies = restart_latencies_us(&runner, "steady").await;
+    drop(runner);
     let ours = median(latencies.clone());
-    report.figure("restart_p50_us", ours * 1e6);
-    report.figure("restart_p99_us", percentile(latencies, 0.99) * 1e6);
+    report.figure("restart_p50_us", ours);
+    report.figure("restart_p99_us", percentile(latencies, 0.99));
     let peer = median((0..PROCESS_RESTARTS).map(|_| process_restart()).collect());
     report.figure("process_restart_p50_us", peer * 1e6);
     let mut shares = Vec::new();
@@ -38,7 +38,7 @@ async fn main() {
         shares.push(reclaimed_over_dirty().await);
     }
     report.ratio("reclaimed_over_dirty", median(shares), Some(Aim::AtLeast(0.98)));
-    report.ratio("process_restart_over_restart", peer / ours, None);
+    report.ratio("process_restart_over_restart", peer * 1e6 / ours, None);
     report.publish();
 }
 
@@ -48,31 +48,6 @@ fn steady(required_bytes: u64, ramp_ms: u64) -> String {
          env: {{REQUIRED_BYTES: \"{required_bytes}\", RAMP_MS: \"{ramp_ms}\"}}\n",
         paths::guest("steady").display()
     )
-}
-
-/// Seconds from order to answer, one restart after another.
-async fn restart_latencies() -> Vec<f64> {
-    let runner = Runner::start(&steady(SMALL_BYTES, 0)).await;
-    let mut latencies = Vec::with_capacity(RESTARTS);
-    for warm_up in (0..RESTARTS + 50).map(|n| n < 50) {
-        let order = runner.restart("steady", 0);
-        let started = Instant::now();
-        let response = order.send().await.expect("the runner answers");
-        let status = response.status();
-        response.bytes().await.expect("the answer has a body");
-        if !warm_up {
-            latencies.push(started.elapsed().as_secs_f64());
-        }
-        assert_eq!(status, 200, "every order is carried out");
-    }
-    latencies
-}
-
-fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let rank = ((values.len() - 1) as f64 * share).ceil() as usize;
-    values[rank]
 }
 
 /// A guest dirties 128 MiB and is restarted; the new one has hardly begun its ramp when memory is read.

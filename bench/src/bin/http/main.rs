@@ -15,12 +15,12 @@ mod memory;
 mod peer;
 mod restarts;
 
-use ebb_bench::{Aim, Report, median};
+use ebb_bench::{Aim, Report, median, percentile, restart_latencies_us};
 use ebb_testbed::{paths, runner::Runner};
 
 use load_tool::{Measured, measure};
 use peer::WasmtimeServe;
-use restarts::{Restarting, mixed_load_with_restarts, restart_latencies};
+use restarts::{Restarting, mixed_load_with_restarts};
 
 const ROUNDS: usize = 5;
 
@@ -31,7 +31,9 @@ async fn main() {
     failed += throughput(&mut report).await;
     failed += latency_during_restarts(&mut report).await;
 
-    let latencies = restart_latencies().await;
+    let runner = Runner::start_quiet(&hello()).await;
+    let latencies = restart_latencies_us(&runner, "hello").await;
+    drop(runner);
     report.figure("restart_p50_us_http", median(latencies.clone()));
     report.aimed_figure("restart_p99_us_http", percentile(latencies, 0.99), Aim::AtMost(1000.0));
 
@@ -97,11 +99,4 @@ async fn latency_during_restarts(report: &mut Report) -> u64 {
     let ratio = median(rounds.iter().map(|(rest, during)| during.p99_us / rest.p99_us).collect());
     report.ratio("p99_restarting_over_rest", ratio, Some(Aim::AtMost(1.5)));
     rounds.iter().map(|(rest, during)| rest.failed + during.failed).sum()
-}
-
-fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let rank = ((values.len() - 1) as f64 * share).ceil() as usize;
-    values[rank]
 }

@@ -1,4 +1,4 @@
-//! Restarts: how long one takes, and what clients see of many.
+//! What clients see of many restarts.
 
 use std::{
     sync::{
@@ -18,29 +18,8 @@ use ebb_testbed::{
     wait,
 };
 
-/// Enough for the 99th percentile to be the tenth-worst.
-const LATENCIES: usize = 1000;
 const RESTARTS: u64 = 200;
 const REPLICAS: u64 = 8;
-
-/// Microseconds from order to answer, one restart after another.
-pub(crate) async fn restart_latencies() -> Vec<f64> {
-    let module = format!("  - name: hello\n    path: {}\n    kind: http\n", paths::guest("hello").display());
-    let runner = Runner::start_quiet(&module).await;
-    let mut latencies = Vec::with_capacity(LATENCIES);
-    for warm_up in (0..LATENCIES + 50).map(|n| n < 50) {
-        let order = runner.restart("hello", 0);
-        let started = Instant::now();
-        let response = order.send().await.expect("the runner answers");
-        let status = response.status();
-        response.bytes().await.expect("the answer has a body");
-        if !warm_up {
-            latencies.push(started.elapsed().as_secs_f64() * 1e6);
-        }
-        assert_eq!(status, 200, "every order is carried out");
-    }
-    latencies
-}
 
 /// Restarts of all replicas of a module, one after the other without a pause.
 pub(crate) struct Restarting {
