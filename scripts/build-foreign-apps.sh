@@ -60,7 +60,7 @@ wit() { # <version>
 
 python_app() {
     local app=$SOURCES/python/app.py requirements=$SOURCES/python/requirements.txt
-    if is_new "$OUT/python.wasm" "$app" "$requirements"; then return; fi
+    if is_new "$OUT/python.wasm" "$app" "$requirements" "$SOURCES/world.wit" Cargo.lock; then return; fi
     echo "build-foreign-apps: python"
     command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
     if ! is_new "$TOOLS/python/ready" "$requirements"; then
@@ -70,15 +70,21 @@ python_app() {
         date >"$TOOLS/python/ready"
     fi
     wit 0.2.12
-    "$TOOLS/python/bin/componentize-py" --quiet --wit-path "$OUT/wit" --world proxy \
-        componentize --python-path "$SOURCES/python" app --output "$OUT/python.wasm"
+    PYTHONDONTWRITEBYTECODE=1 "$TOOLS/python/bin/componentize-py" --quiet --wit-path "$OUT/wit" --world proxy \
+        componentize --python-path "$SOURCES/python" app --output "$OUT/new.wasm"
+    mv "$OUT/new.wasm" "$OUT/python.wasm"
 }
 
 javascript_app() { # <name>
     local app=$SOURCES/javascript/$1.js package=$SOURCES/javascript/package-lock.json
-    if is_new "$OUT/$1.wasm" "$app" "$SOURCES/javascript/build.mjs" "$package"; then return; fi
+    local sources=("$app" "$SOURCES/javascript/build.mjs" "$package" "$SOURCES/world.wit" Cargo.lock)
+    if is_new "$OUT/$1.wasm" "${sources[@]}"; then return; fi
     echo "build-foreign-apps: $1"
     command -v npm >/dev/null || apt_install nodejs npm
+    local major
+    major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+    ((major >= 20)) || fail "Node.js $(node --version) is too old for componentize-js: it needs 20 or later." \
+        "Install a newer one, from https://nodejs.org or Debian 13, then run this again."
     if ! is_new "$TOOLS/javascript/ready" "$package"; then
         rm -rf "$TOOLS/javascript"
         mkdir -p "$TOOLS/javascript"
@@ -89,7 +95,8 @@ javascript_app() { # <name>
     wit 0.2.10
     # Beside its packages, where Node looks for them.
     cp "$SOURCES"/javascript/build.mjs "$app" "$TOOLS/javascript/"
-    (cd "$TOOLS/javascript" && node build.mjs "$1.js" "$OUT/wit" proxy "$OUT/$1.wasm")
+    (cd "$TOOLS/javascript" && node build.mjs "$1.js" "$OUT/wit" proxy "$OUT/new.wasm")
+    mv "$OUT/new.wasm" "$OUT/$1.wasm"
 }
 
 mkdir -p "$OUT" "$TOOLS"

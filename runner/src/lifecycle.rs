@@ -157,7 +157,12 @@ pub fn step(state: State, event: Event, now: Moment, jitter: f64, policy: &Backo
             let lasted = now.saturating_sub(since);
             back_off(if lasted >= policy.reset_after { 1 } else { failures + 1 }, cause)
         }
-        (State::Running { failures, .. } | State::Restarting { failures, .. }, Event::Failed(cause)) => {
+        (
+            State::Running { since, failures } | State::Restarting { since, failures },
+            Event::Failed(cause),
+        ) => {
+            let lasted = now.saturating_sub(since);
+            let failures = if lasted >= policy.reset_after { 0 } else { failures };
             (State::Starting { failures }, Action::Start(cause))
         }
         (State::Running { since, failures }, Event::RestartOrdered) => {
@@ -289,10 +294,20 @@ mod tests {
 
     #[test]
     fn what_fails_over_a_request_starts_again_at_once() {
-        for state in [running(Duration::ZERO, 2), State::Restarting { since: Duration::ZERO, failures: 2 }] {
+        for state in [running(T, 2), State::Restarting { since: T, failures: 2 }] {
             let starting = State::Starting { failures: 2 };
             check(state, Event::Failed(Cause::Crash), (starting, Action::Start(Cause::Crash)));
         }
+    }
+
+    #[test]
+    fn what_fails_over_a_request_after_a_long_life_has_not_failed_before() {
+        let starting = State::Starting { failures: 0 };
+        let since = T - POLICY.reset_after;
+        check(running(since, 7), Event::Failed(Cause::Crash), (starting, Action::Start(Cause::Crash)));
+        let later = since + Duration::from_nanos(1);
+        let starting = State::Starting { failures: 7 };
+        check(running(later, 7), Event::Failed(Cause::Crash), (starting, Action::Start(Cause::Crash)));
     }
 
     #[test]

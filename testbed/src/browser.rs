@@ -39,12 +39,16 @@ impl Browser {
     /// # Panics
     /// When Chromium or its driver is not installed, or does not start.
     pub async fn start(size: (u32, u32)) -> Self {
-        let chromedriver = paths::existing("/usr/bin/chromedriver".into(), "scripts/install-chromium.sh");
+        assert!(
+            ["chromedriver", "chromium"].into_iter().all(is_installed),
+            "Chromium or its driver is missing: run `scripts/install-chromium.sh`"
+        );
         let dir = TempDir::new().expect("a temporary folder can be made");
         let address = free_address();
         let port = address.rsplit_once(':').expect("an address has a port").1;
         let args = [format!("--port={port}")];
-        let chromedriver = Process::start(&chromedriver, args, &dir.path().join("chromedriver.log"));
+        let chromedriver =
+            Process::start(Path::new("chromedriver"), args, &dir.path().join("chromedriver.log"));
         let status = format!("http://{address}/status");
         wait::until("chromedriver is ready", READY_WITHIN, async || http::json(&status).await).await;
         let capabilities = capabilities(dir.path(), size).expect("capabilities are JSON");
@@ -89,6 +93,11 @@ impl Browser {
     pub async fn quit(self) {
         self.driver.quit().await.expect("the browser ends when told to");
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn capabilities(

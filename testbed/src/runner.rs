@@ -23,6 +23,9 @@ pub struct Runner {
     dir: TempDir,
 }
 
+/// Settings of the section `http`, unless a test has its own.
+const ACCESS_LOG: &str = "access_log: true";
+
 /// How long a runner may take to compile its modules and start their instances.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -48,7 +51,15 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_quiet(modules: &str) -> Self {
-        Self::spawn_logging("", modules, false).ready().await
+        Self::spawn_serving("", modules, "access_log: false").ready().await
+    }
+
+    /// As [`Runner::start`], with settings `http` of the section of that name.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_with_http(http: &str, modules: &str) -> Self {
+        Self::spawn_serving("", modules, http).ready().await
     }
 
     async fn ready(mut self) -> Self {
@@ -67,15 +78,15 @@ impl Runner {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(control: &str, modules: &str) -> Self {
-        Self::spawn_logging(control, modules, true)
+        Self::spawn_serving(control, modules, ACCESS_LOG)
     }
 
-    fn spawn_logging(control: &str, modules: &str, access_log: bool) -> Self {
+    fn spawn_serving(control: &str, modules: &str, http: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
         // For modules that see a folder of the host.
         fs::create_dir(dir.path().join("volume")).expect("a folder can be made");
         let (address, http_address) = (free_address(), free_address());
-        write_config(dir.path(), &address, &http_address, control, modules, access_log);
+        write_config(dir.path(), &address, &http_address, control, modules, http);
         let config = dir.path().join("runner.yml");
         let args = [Path::new("--config"), &config];
         let process = Process::start(&paths::program("ebb-runner"), args, &dir.path().join("runner.log"));
@@ -87,7 +98,7 @@ impl Runner {
     /// # Panics
     /// When it cannot be written.
     pub fn rewrite_config(&self, control: &str, modules: &str) {
-        write_config(self.dir.path(), &self.address, &self.http_address, control, modules, true);
+        write_config(self.dir.path(), &self.address, &self.http_address, control, modules, ACCESS_LOG);
     }
 
     /// A folder that lives as long as the runner.
@@ -130,18 +141,11 @@ impl Runner {
     }
 }
 
-fn write_config(
-    dir: &Path,
-    address: &str,
-    http_address: &str,
-    control: &str,
-    modules: &str,
-    access_log: bool,
-) {
+fn write_config(dir: &Path, address: &str, http_address: &str, control: &str, modules: &str, http: &str) {
     // One cache for all runners of a test run: each guest is compiled once.
     let cache = paths::root().join("target/testbed-cache");
     let config = format!(
-        "control:\n  listen: {address}\n{control}\nhttp: {{listen: {http_address}, access_log: {access_log}}}\nlog: {{format: text, level: info}}\n\
+        "control:\n  listen: {address}\n{control}\nhttp: {{listen: {http_address}, {http}}}\nlog: {{format: text, level: info}}\n\
          engine: {{compile_cache: {}}}\nmodules:\n{modules}\n",
         cache.display()
     );

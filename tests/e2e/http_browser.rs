@@ -62,7 +62,8 @@ async fn files_are_uploaded_listed_downloaded_and_deleted_in_a_browser_during_re
     assert_eq!(progress.prop("value").await.unwrap().as_deref(), Some("1"));
     assert_eq!(fs::read(runner.dir().join("volume/video é.bin")).unwrap(), content);
 
-    let listed = row(&browser, "video é.bin").await.expect("what was stored is listed");
+    let listed =
+        wait::until("what was stored is listed", DEADLINE, async || row(&browser, "video é.bin").await).await;
     let text = listed.text().await.unwrap();
     assert!(text.contains("38.1 MiB") && text.contains("application/octet-stream"), "{text}");
     browser.screenshot("storage").await;

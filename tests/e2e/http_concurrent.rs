@@ -64,7 +64,8 @@ async fn one_request_that_hangs_ends_the_instance_only_when_the_others_are_done(
     let echo = Load::start(&runner.http_address, 1, |n| {
         Ask::echo(Pattern { bytes: 60_000, seed: n }).slowly(2000, Duration::from_millis(100))
     });
-    assert_eq!(never.await.unwrap(), 504);
+    assert_eq!(never.await.unwrap(), 504, "at once, not when the others are done");
+    assert_eq!(runner.scrape().await.sum("wasm_instance_restarts_total", &[]), 0.0, "the others go on");
     let summary = echo.stop().await;
     assert_eq!(summary.failed, 0, "{summary}");
     assert_eq!(send("/hello").await.unwrap(), 200);
@@ -94,4 +95,26 @@ async fn an_instance_of_a_02_component_takes_one_request_at_a_time_and_a_config_
     assert_eq!(runner.process.wait().code(), Some(2));
     let log = runner.process.log();
     assert!(log.contains("http.concurrency: 2") && log.contains("one request at a time"), "{log}");
+}
+
+#[tokio::test]
+async fn an_http2_client_that_does_not_read_harms_nobody_else_at_its_instance() {
+    let modules = support::http(NAME, 1, "max_restarting: 1", "concurrency: 8, request_timeout: 1s");
+    let runner = Runner::start(&modules).await;
+    let builder = reqwest::Client::builder().no_proxy().http2_prior_knowledge();
+    let client = builder.http2_initial_stream_window_size(1000).build().unwrap();
+    let url = format!("http://{}/pattern?bytes=10000000&seed=1", runner.http_address);
+    let unread = client.get(url).send().await.unwrap();
+    assert_eq!(unread.status(), 200);
+    let others = Load::start(&runner.http_address, 2, support::mixture);
+    // The guest has been told twice over by then, and has long returned.
+    let asked = std::time::Instant::now();
+    wait::until("twice request_timeout, and more", DEADLINE, async || {
+        (asked.elapsed() > Duration::from_secs(4) && others.served() > 100).then_some(())
+    })
+    .await;
+    let summary = others.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+    assert_eq!(runner.scrape().await.sum("wasm_instance_restarts_total", &[]), 0.0, "nothing crashed");
+    drop(unread);
 }

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use ebb_testbed::{
     http::client,
     load::{
-        Connection,
+        Connection, Load,
         ask::{Ask, Expected, Pattern},
     },
     runner::Runner,
@@ -154,4 +154,24 @@ async fn an_interrupted_upload_leaves_nothing() {
         .await;
         assert_eq!(runner.scrape().await.sum("wasm_instance_restarts_total", &[]), 0.0);
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_read_is_the_old_one_or_the_new_one() {
+    let runner = Runner::start(&support::storage(2, "64MiB", "")).await;
+    let content = |n: u64| Pattern { bytes: 100_000 + n % 2 * 150_000, seed: n % 2 };
+    ask(&runner, &Ask::put("/f.bin", content(0))).await;
+    let writer = Load::start(&runner.http_address, 1, move |n| Ask::put("/f.bin", content(n)));
+    let whole = [content(0), content(1)].map(|content| content.piece(0, usize::MAX));
+    let mut seen = [0_u32; 2];
+    wait::until("both versions were read many times", DEADLINE, async || {
+        let url = format!("http://{}/f.bin?download", runner.http_address);
+        let read = client().get(url).send().await.unwrap().bytes().await.unwrap();
+        let version = whole.iter().position(|whole| *whole == read);
+        seen[version.expect("an answer is one of the versions")] += 1;
+        (seen.iter().all(|&count| count >= 30)).then_some(())
+    })
+    .await;
+    let summary = writer.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
 }

@@ -14,7 +14,7 @@ use ebb_guest_http::{
 use serde_json::json;
 use wasip2::{
     exports::http::incoming_handler::Guest,
-    http::types::{IncomingRequest, ResponseOutparam},
+    http::types::{IncomingRequest, Method, ResponseOutparam},
 };
 
 use crate::{
@@ -66,6 +66,15 @@ impl Guest for Storage {
             Ok(path) => path,
             Err(bad) => return refuse(out, &Refusal(400, bad.0.to_owned())),
         };
+        // Another site's page in this service's browser changes nothing here. Browsers alone say where a request
+        // comes from.
+        let reads = matches!(request.method(), Method::Get | Method::Head);
+        if !reads && exchange::header(&request, "sec-fetch-site").is_some_and(|site| site == "cross-site") {
+            return refuse(
+                out,
+                &Refusal(403, "another site's page may not change what is stored".to_owned()),
+            );
+        }
         let download = target::parameter(query, "download").is_some();
         let asked = Asked { method: exchange::method(&request), path, download, request };
         match asked.method.as_str() {
@@ -107,8 +116,8 @@ fn get(asked: &Asked, out: ResponseOutparam) {
         if metadata.is_folder {
             return refuse(out, &Refusal(409, "a folder cannot be downloaded".to_owned()));
         }
-        return match File::open(&located) {
-            Ok(file) => download(asked, out, &metadata, file),
+        return match volume::open(&located, asked.path.name()) {
+            Ok((metadata, file)) => download(asked, out, &metadata, file),
             Err(error) => refuse(out, &error.into()),
         };
     }
@@ -256,6 +265,7 @@ fn delete(path: &VolumePath) -> Result<(), Refusal> {
     }
     let located = volume::locate(path);
     if fs::symlink_metadata(&located)?.is_dir() {
+        volume::remove_abandoned(&located)?;
         if fs::read_dir(&located)?.next().is_some() {
             return Err(Refusal(409, "the folder is not empty".to_owned()));
         }

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::Serialize;
@@ -15,6 +15,9 @@ use crate::{
     date, media_type,
     path::{HIDDEN_PREFIX, VolumePath},
 };
+
+/// No upload pauses for as long: the runner's own time limit is far shorter.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// Where the Volume is mounted, unless `VOLUME` says otherwise.
 const DEFAULT_ROOT: &str = "/volume";
@@ -51,7 +54,17 @@ pub(crate) fn locate(path: &VolumePath) -> PathBuf {
 
 /// What is known of `path`. Links are not followed: they are no files of the Volume.
 pub(crate) fn metadata(path: &Path, name: &str) -> io::Result<Metadata> {
-    let found = fs::symlink_metadata(path)?;
+    describe(&fs::symlink_metadata(path)?, name)
+}
+
+/// A file to read, and what is known of it: of that file, should another get its name meanwhile.
+pub(crate) fn open(path: &Path, name: &str) -> io::Result<(Metadata, File)> {
+    metadata(path, name)?;
+    let file = File::open(path)?;
+    Ok((describe(&file.metadata()?, name)?, file))
+}
+
+fn describe(found: &fs::Metadata, name: &str) -> io::Result<Metadata> {
     if !found.is_dir() && !found.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -83,6 +96,19 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Metadata>> {
     }
     entries.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(entries)
+}
+
+/// Removes what uploads left behind whose instance was ended in the middle.
+pub(crate) fn remove_abandoned(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_hidden = entry.file_name().to_string_lossy().starts_with(HIDDEN_PREFIX);
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if is_hidden && age > ABANDONED_AFTER {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// A file being written under a temporary name. Dropped, nothing is left of it.

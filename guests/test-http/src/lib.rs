@@ -16,6 +16,7 @@
 //! | `/spin` | computes for ever |
 //! | `/never` | waits for ever |
 //! | `/silent` | returns without an answer |
+//! | `/unfinished` | ten bytes, and returns without ending its answer |
 //! | `/trap` | traps |
 //! | `/exit` | leaves with exit code 0 |
 //! | `/trap-mid-body`, `/spin-mid-body` | ten bytes, then that |

@@ -78,6 +78,11 @@ impl Guest for Service {
                 }
                 panic!("asked to trap");
             }
+            "/unfinished" => {
+                let mut writer = exchange::respond(out, 200, &[]);
+                let _ = writer.write(b"0123456789").and_then(|()| writer.flush());
+                std::mem::forget(writer);
+            }
             "/fetch" => {
                 let url = target::parameter(query, "url").and_then(target::decoded).unwrap_or_default();
                 json(out, &fetch::get(&url));

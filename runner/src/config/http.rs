@@ -23,6 +23,9 @@ pub struct HttpConfig {
     /// The longest request head: request line and headers.
     #[serde(deserialize_with = "header_limit")]
     pub header_limit: ByteCount,
+    /// How long a client may take nothing of what it was sent. Then its connection is closed.
+    #[serde(deserialize_with = "positive")]
+    pub write_timeout: Duration,
     /// How many connections may be open at once. More wait until one closes.
     pub max_connections: NonZeroU32,
 }
@@ -33,9 +36,14 @@ impl Default for HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             access_log: false,
             header_limit: ByteCount(64 * 1024),
+            write_timeout: Duration::from_secs(60),
             max_connections: NonZeroU32::MIN.saturating_add(4095),
         }
     }
+}
+
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Positive::deserialize(deserializer).map(|positive| positive.0)
 }
 
 fn header_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteCount, D::Error> {

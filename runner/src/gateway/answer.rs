@@ -1,6 +1,7 @@
 //! What a client is answered: the guest's response or the runner's own, and the record of it.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,7 +17,7 @@ use wasmtime_wasi_http::Error;
 
 use crate::{
     fleet::Module,
-    http::{Response, call::Call, pace::Pace},
+    http::{ResponseHead, call::Call, pace::Pace},
 };
 
 /// What clients are told to wait before they try again.
@@ -84,12 +85,12 @@ impl Record {
         self.module = Some(module);
     }
 
+    /// `has_body`: something comes after the head.
     fn head(&mut self, status: StatusCode, headers: &http::HeaderMap, has_body: bool) {
         self.status = status.as_u16();
         let announced = headers.get(header::CONTENT_LENGTH);
         self.bytes_expected = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if !has_body || bodiless || self.bytes_expected == Some(0) {
+        if !has_body || self.bytes_expected == Some(0) {
             self.outcome = Outcome::Complete;
         }
     }
@@ -139,14 +140,20 @@ pub(super) struct AnswerBody {
 }
 
 enum Source {
-    /// The runner's own words.
+    /// The runner's own words, or none.
     Own(Full<Bytes>),
     /// The guest's, kept in the call.
     Guest(Arc<Call>),
 }
 
-/// The runner's own answer to a request. `close`: the rest of the request is not waited for.
-pub(super) fn own(notice: Notice, mut record: Record, close: bool) -> http::Response<AnswerBody> {
+/// The runner's own answer to a request. `has_body`: the method allows for one. `close`: the rest of the request
+/// is not waited for.
+pub(super) fn own(
+    notice: Notice,
+    mut record: Record,
+    has_body: bool,
+    close: bool,
+) -> http::Response<AnswerBody> {
     let text = Bytes::from(format!("{}: {}\n", notice.status, notice.text));
     let length = HeaderValue::from(text.len());
     let mut response = http::Response::new(());
@@ -160,22 +167,32 @@ pub(super) fn own(notice: Notice, mut record: Record, close: bool) -> http::Resp
     if close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    record.head(notice.status, headers, true);
+    record.head(notice.status, headers, has_body);
+    let text = if has_body { text } else { Bytes::new() };
     response.map(|()| AnswerBody { source: Source::Own(Full::new(text)), record })
 }
 
 /// The guest's response to `call`'s request. `has_body`: the method allows for one.
 pub(super) fn guest(
-    response: Response,
+    head: ResponseHead,
     call: Arc<Call>,
     mut record: Record,
     has_body: bool,
 ) -> http::Response<AnswerBody> {
-    record.head(response.status(), response.headers(), has_body);
-    response.map(|body| {
-        call.keep_response(body);
-        AnswerBody { source: Source::Guest(call), record }
-    })
+    let has_body = has_body && !matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_empty = call.response().as_ref().is_some_and(Body::is_end_stream);
+    record.head(head.status(), head.headers(), has_body && !is_empty);
+    let source = if has_body {
+        Source::Guest(call)
+    } else {
+        // A guest that writes a body all the same would otherwise wait until somebody reads it.
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = poll_fn(|context| poll_guest(&call, context)).await {}
+            call.settle(true);
+        });
+        Source::Own(Full::default())
+    };
+    head.map(|()| AnswerBody { source, record })
 }
 
 impl Body for AnswerBody {
@@ -218,25 +235,26 @@ impl Body for AnswerBody {
 
 fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
     call.pace(Pace::taken);
-    let frame = {
-        let mut response = call.response();
+    // Before looking, so that a fault or a seal in between wakes.
+    call.download_waker().register(context.waker());
+    let polled = match call.response().as_mut() {
+        Some(body) => Pin::new(body).poll_frame(context),
         // Taken out: the client was too slow.
-        let Some(body) = response.as_mut() else {
-            return Poll::Ready(Some(Err(Error::ConnectionWriteTimeout)));
-        };
-        std::task::ready!(Pin::new(body).poll_frame(context))
+        None => return Poll::Ready(Some(Err(Error::ConnectionWriteTimeout))),
     };
-    match &frame {
+    match &polled {
         // The body of an instance that went away looks like one that came to its end. Told as such, a
         // client would take half an answer for all of it.
-        None if call.fault().is_some() => return Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
-        Some(Ok(frame)) => {
+        Poll::Pending | Poll::Ready(None) if call.fault().is_some() => {
+            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
+        }
+        Poll::Ready(Some(Ok(frame))) => {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             call.pace(|pace, now| pace.offered(bytes, now));
         }
-        None | Some(Err(_)) => {}
+        Poll::Pending | Poll::Ready(None | Some(Err(_))) => {}
     }
-    Poll::Ready(frame)
+    polled
 }
 
 impl Drop for AnswerBody {

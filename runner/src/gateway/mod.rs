@@ -24,6 +24,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore, oneshot},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -36,7 +37,7 @@ use crate::{
     config::HttpConfig,
     fleet::{Fleet, Module},
     http::{
-        Response,
+        ResponseHead,
         call::{Call, Fault, Job},
     },
     server,
@@ -76,6 +77,8 @@ const INSTANCE_STUCK: Notice =
 pub struct Gateway {
     fleet: Arc<Fleet>,
     access_log: bool,
+    /// How long a client may take nothing of what it was sent.
+    write_timeout: Duration,
     http: auto::Builder<TokioExecutor>,
     /// One per connection that may be open.
     connections: Arc<Semaphore>,
@@ -107,7 +110,8 @@ impl Gateway {
             .keep_alive_interval(PING_INTERVAL)
             .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX));
         let connections = Arc::new(Semaphore::new(config.max_connections.get() as usize));
-        Self { fleet, access_log: config.access_log, http, connections }
+        let HttpConfig { access_log, write_timeout, .. } = *config;
+        Self { fleet, access_log, write_timeout, http, connections }
     }
 
     /// Serves `listener` until `stop`; then finishes what is being answered, until `cut`.
@@ -133,7 +137,10 @@ impl Gateway {
                     async move { Ok::<_, Infallible>(gateway.answer(request, &connection).await) }
                 })
             };
-            let served = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(self.write_timeout));
+            let stream = TokioIo::new(Box::pin(stream));
+            let served = self.http.serve_connection(stream, service).into_owned();
             let served = graceful.watch(served);
             let cut = cut.clone();
             tokio::spawn(async move {
@@ -192,20 +199,20 @@ impl Gateway {
             host: authority.unwrap_or_default().to_owned(),
             path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         }));
-        let Some(authority) = authority else { return answer::own(NO_HOST, record, false) };
+        let has_body = request.method() != Method::HEAD;
+        let Some(authority) = authority else { return answer::own(NO_HOST, record, has_body, false) };
         let Some(module) = self.fleet.routes().find(authority, request.uri().path()).cloned() else {
-            return answer::own(NO_ROUTE, record, false);
+            return answer::own(NO_ROUTE, record, has_body, false);
         };
         record.belongs_to(Arc::clone(&module));
-        let has_body = request.method() != Method::HEAD;
         // Only a connection that carries nothing else may be closed for one request's sake.
         let hang_up = match request.version() {
             Version::HTTP_2 => None,
             _ => Some(Arc::clone(&connection.hang_up)),
         };
         match pass_on(&module, request, hang_up, &mut record).await {
-            Ok((response, call)) => answer::guest(response, call, record, has_body),
-            Err((notice, close)) => answer::own(notice, record, close),
+            Ok((head, call)) => answer::guest(head, call, record, has_body),
+            Err((notice, close)) => answer::own(notice, record, has_body, close),
         }
     }
 }
@@ -241,7 +248,7 @@ async fn pass_on(
     request: http::Request<Incoming>,
     hang_up: Option<Arc<Notify>>,
     record: &mut Record,
-) -> Result<(Response, Arc<Call>), (Notice, bool)> {
+) -> Result<(ResponseHead, Arc<Call>), (Notice, bool)> {
     let serve = module.serve();
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -255,15 +262,15 @@ async fn pass_on(
     let request = request.map(|incoming| upload::watch(incoming, Arc::clone(&call), serve.body_limit.0));
     let job = Job { request, call: Arc::clone(&call), reply };
     module.queue.push(job).map_err(|_| (QUEUE_FULL, false))?;
-    let response = tokio::select! {
+    let head = tokio::select! {
         biased;
-        response = &mut response => response,
+        head = head_or_fault(&mut response, &call) => head,
         () = tokio::time::sleep(serve.queue_timeout) => {
             if call.abandon() {
                 return Err((WAITED_TOO_LONG, false));
             }
             // An instance has it, and is watched from there.
-            response.await
+            head_or_fault(&mut response, &call).await
         }
     };
     if call.is_too_large() {
@@ -272,13 +279,13 @@ async fn pass_on(
     if call.upload_is_cut() {
         return Err((TOO_SLOW, true));
     }
-    match response {
+    match head {
         // Nothing of it has been sent yet: better an answer that says what happened than one that breaks off.
-        Ok(response) if call.fault().is_none() => {
+        Some(head) if call.fault().is_none() => {
             waiting.0 = None;
-            Ok((response, call))
+            Ok((head, call))
         }
-        Ok(_) | Err(_) => match call.server() {
+        Some(_) | None => match call.server() {
             None => Err((MODULE_GONE, false)),
             Some(server) => {
                 let fault = call.fault().unwrap_or(&Fault::Gone);
@@ -287,6 +294,16 @@ async fn pass_on(
                 Err((notice(fault), false))
             }
         },
+    }
+}
+
+/// The head of the response; `None`: there will be none.
+async fn head_or_fault(response: &mut oneshot::Receiver<ResponseHead>, call: &Call) -> Option<ResponseHead> {
+    tokio::select! {
+        biased;
+        head = response => head.ok(),
+        // The instance may go on with other requests for long.
+        () = call.failed() => None,
     }
 }
 

@@ -267,6 +267,8 @@ impl Prepared {
     }
 
     async fn live(mut self, stop: CancellationToken, service: Option<Service>) -> Remains {
+        // Dropped before the store, also when the host's own code panics.
+        let _leaving = service.as_ref().map(|service| Leaving(&service.seat));
         let end = tokio::select! {
             // First, so that a guest that never rests is stopped the next time it gives way.
             biased;
@@ -274,12 +276,18 @@ impl Prepared {
             end = stuck(service.as_ref()) => end,
             end = call(&mut self.store, &self.entry, service.as_ref()) => end,
         };
-        if let Some(service) = service {
-            service.seat.close();
-            // Before the store goes, and the guest's bodies come to an end that looks like a good one.
-            service.seat.fail_active();
-        }
         Remains { end, store: self.store }
+    }
+}
+
+/// An instance that may leave at any moment.
+struct Leaving<'a>(&'a Seat);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        // Before the store goes, and the guest's bodies come to an end that looks like a good one.
+        self.0.fail_active();
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, seat: &S
                 return End::Crash(NO_RESPONSE.to_owned());
             }
             seat.done(&call);
+            // There may always be another request; the connections of these have their turn, too.
+            tokio::task::coop::consume_budget().await;
         },
         Proxy::P3(_) => {
             let served = store.run_concurrent(async |accessor| serve_03(accessor, proxy, seat).await).await;
@@ -58,8 +60,12 @@ async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> 
         move |outcome| {
             let Some(reply) = take(&reply) else { return };
             match outcome {
-                // Whoever waited may have gone.
-                Ok(response) => drop(reply.send(response)),
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    call.keep_response(body);
+                    // Whoever waited may have gone.
+                    drop(reply.send(http::Response::from_parts(head, ())));
+                }
                 Err(code) => call.fail(Fault::Code(format!("{code:?}"))),
             }
         }
@@ -67,6 +73,8 @@ async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> 
     proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await?;
     if take(&reply).is_some() {
         call.fail(Fault::NoResponse);
+    } else {
+        call.seal();
     }
     Ok(())
 }
@@ -96,7 +104,9 @@ async fn handle_03(accessor: &Accessor<GuestState>, proxy: &Proxy, job: Job) -> 
     prepared.run(accessor, std::future::pending()).await?;
     match response.await {
         Ok(Ok(response)) => {
-            if reply.send(response).is_ok() {
+            let (head, body) = response.into_parts();
+            call.keep_response(body);
+            if reply.send(http::Response::from_parts(head, ())).is_ok() {
                 // The guest goes on writing its body.
                 call.settled().await;
             }

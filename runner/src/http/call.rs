@@ -14,10 +14,14 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
+use http_body_util::BodyExt as _;
 use tokio::sync::Notify;
 use wasmtime_wasi_http::WasiBody;
 
-use super::pace::{Pace, Verdict};
+use super::{
+    pace::{Pace, Verdict},
+    tail::Tail,
+};
 use crate::units::{Generation, Replica};
 
 /// Why an instance did not do its part.
@@ -32,6 +36,9 @@ pub enum Fault {
     /// It returned without setting a response.
     #[error("the instance returned without a response; does it serve one request only?")]
     NoResponse,
+    /// It returned and left its response unfinished.
+    #[error("the instance returned without finishing its response")]
+    Unfinished,
     /// It answered with an error code instead of a response.
     #[error("the instance answered with the error {0}")]
     Code(String),
@@ -71,6 +78,8 @@ pub struct Call {
     too_large: AtomicBool,
     /// Wakes the guest that waits for the request's body.
     upload_waker: AtomicWaker,
+    /// Wakes the connection that waits for the response: its head, or more of its body.
+    download_waker: AtomicWaker,
     /// The response's body, from its head on. Taken out, the guest learns that nobody reads it.
     response: Mutex<Option<WasiBody>>,
     /// The connection has no more use for the response.
@@ -93,6 +102,7 @@ impl Call {
             fault: OnceLock::new(),
             too_large: AtomicBool::new(false),
             upload_waker: AtomicWaker::new(),
+            download_waker: AtomicWaker::new(),
             response: Mutex::new(None),
             settled: AtomicBool::new(false),
             settled_waker: AtomicWaker::new(),
@@ -136,6 +146,16 @@ impl Call {
     /// The instance did not do its part. The first fault counts.
     pub fn fail(&self, fault: Fault) {
         let _ = self.fault.set(fault);
+        self.download_waker.wake();
+    }
+
+    /// Waits until the instance has failed. Only for who waits for the head.
+    pub async fn failed(&self) {
+        poll_fn(|context| {
+            self.download_waker.register(context.waker());
+            if self.fault().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// What the instance failed at.
@@ -164,7 +184,8 @@ impl Call {
                 if let Some(hang_up) = &self.hang_up {
                     hang_up.notify_one();
                 }
-                drop(self.take_response());
+                // Over HTTP/2 the connection may have no reason to look at the stream again.
+                self.settle(false);
             }
             None => {}
         }
@@ -194,10 +215,37 @@ impl Call {
         &self.upload_waker
     }
 
-    /// Keeps the response's body where both sides reach it.
+    /// Woken when there is more to say about the response's body than the body itself says.
+    #[must_use]
+    pub const fn download_waker(&self) -> &AtomicWaker {
+        &self.download_waker
+    }
+
+    /// Keeps the response's body where both sides reach it, or drops it if nobody is there to take it.
     pub fn keep_response(&self, body: WasiBody) {
-        *lock(&self.response) = Some(body);
-        self.pace(|pace, now| pace.offered(0, now));
+        let mut response = lock(&self.response);
+        if !self.settled.load(Ordering::Acquire) {
+            *response = Some(body);
+            self.pace(|pace, now| pace.offered(0, now));
+        }
+    }
+
+    /// The guest has returned: what is left of its response no longer depends on it, and what it has not
+    /// finished by now it never will.
+    pub fn seal(&self) {
+        let is_complete = {
+            let mut response = lock(&self.response);
+            let Some(body) = response.as_mut() else { return };
+            let tail = Tail::of(body);
+            let is_complete = tail.is_complete();
+            *response = Some(tail.boxed_unsync());
+            is_complete
+        };
+        if !is_complete {
+            self.fail(Fault::Unfinished);
+        }
+        // Whoever waited for the body that was replaced.
+        self.download_waker.wake();
     }
 
     /// The response's body; `None` before its head and after it was taken out.
@@ -215,13 +263,14 @@ impl Call {
     /// soon as it has all bytes that the head announced, and a guest that then closes its stream in good
     /// order would be told that nobody listened.
     pub fn settle(&self, complete: bool) {
+        // Before looking for the body: one that comes later is not kept.
+        self.settled.store(true, Ordering::Release);
         if complete {
             // hyper does not ask for more than the head announced, so nothing else tells that it has all.
             self.pace(Pace::taken);
         } else {
             drop(self.take_response());
         }
-        self.settled.store(true, Ordering::Release);
         self.settled_waker.wake();
     }
 
@@ -242,8 +291,8 @@ pub struct Job {
     pub request: super::Request,
     /// The exchange it belongs to.
     pub call: Arc<Call>,
-    /// Where the response goes. Dropped without one, the exchange has failed.
-    pub reply: tokio::sync::oneshot::Sender<super::Response>,
+    /// Where the response's head goes. Dropped without one, the exchange has failed.
+    pub reply: tokio::sync::oneshot::Sender<super::ResponseHead>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,6 +7,7 @@
 //! | [`pace`] | pure: is an exchange making progress, and if not, who is to blame |
 //! | [`call`] | one exchange, as the connection and the instance both see it |
 //! | [`queue`] | a module's requests: waiting, or handed to an instance |
+//! | [`tail`] | what is left of an answer when its guest has returned |
 //! | [`traffic`] | a module's counters |
 //!
 //! A request's way: `gateway → routes → queue → guest`; its response comes back through `call`.
@@ -15,10 +16,11 @@ pub mod call;
 pub mod pace;
 pub mod queue;
 pub mod routes;
+pub mod tail;
 pub mod traffic;
 
 /// A request as an instance takes it.
 pub type Request = http::Request<wasmtime_wasi_http::WasiBody>;
 
-/// A response as an instance gives it.
-pub type Response = http::Response<wasmtime_wasi_http::WasiBody>;
+/// The head of a response; its body is kept in the [`call`].
+pub type ResponseHead = http::Response<()>;

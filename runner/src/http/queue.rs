@@ -359,7 +359,7 @@ mod tests {
     fn push(
         queue: &Queue,
         path: &str,
-    ) -> Result<(Arc<Call>, oneshot::Receiver<super::super::Response>), Full> {
+    ) -> Result<(Arc<Call>, oneshot::Receiver<super::super::ResponseHead>), Full> {
         let call = Arc::new(Call::new(TIMEOUT, None));
         let (reply, response) = oneshot::channel();
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();

@@ -30,7 +30,7 @@ const FAILURES_KEPT: usize = 10;
 /// How long to wait before connecting again after a failure.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Clients at work, one request after another on a connection each.
+/// Clients at work, one request after another on a connection each. They leave with this value.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -109,10 +109,10 @@ impl Load {
     ///
     /// # Panics
     /// When a client did.
-    pub async fn stop(self) -> Summary {
+    pub async fn stop(mut self) -> Summary {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut latencies_us = Vec::new();
-        for client in self.clients {
+        for client in std::mem::take(&mut self.clients) {
             latencies_us.extend(client.await.expect("a client does not panic"));
         }
         latencies_us.sort_unstable();
@@ -122,6 +122,14 @@ impl Load {
             failures: self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             elapsed: self.begun.elapsed(),
             latencies_us,
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for client in &self.clients {
+            client.abort();
         }
     }
 }
