@@ -40,6 +40,13 @@ pub(super) struct Supervisor {
 /// A lifetime being prepared. Dropping this gives it up, without waiting until it is gone.
 type Preparation = AbortOnDropHandle<Result<Prepared, StartError>>;
 
+/// A lifetime that is about to take over.
+struct Successor {
+    prepared: Prepared,
+    program: Arc<Program>,
+    generation: Generation,
+}
+
 /// A supervisor's memory between two steps.
 struct Tenancy {
     running: Option<(Generation, Running)>,
@@ -219,61 +226,83 @@ impl Supervisor {
                 return Event::ReplacementFailed;
             }
         };
-        let new_bytes = prepared.meter().bytes();
+        let successor = Successor { prepared, program, generation };
         match self.module.kind {
-            Kind::Command => {
-                let old_meter = Arc::clone(running.meter());
-                let remains = running.stop(&self.threads.starts).await;
-                let old_bytes = old_meter.bytes();
-                tenancy.running = Some((generation, self.launch(prepared, program, generation)));
-                tenancy.last = Some(generation);
-                let released = match remains {
-                    Ok(remains) if matches!(remains.end, End::Stopped) => {
-                        drain::dispose(&self.threads, remains).await
-                    }
-                    // It ended by itself before it could be stopped. Its successor runs, so nothing follows.
-                    ended => {
-                        self.conclude(old, ended).await;
-                        ByteCount(0)
-                    }
-                };
-                let restarted = Restarted {
-                    old,
-                    new: generation,
-                    reclaimed: old_bytes.saturating_sub(new_bytes),
-                    released,
-                    duration: order.received.elapsed(),
-                    draining: false,
-                };
-                self.slot.count_restart(order.reason);
-                self.module.restarted(self.slot.replica, order.reason, &restarted);
-                self.answer(order, Ok(restarted));
-            }
-            Kind::Http => {
-                // The successor first: there is no moment without an instance that takes requests.
-                tenancy.running = Some((generation, self.launch(prepared, program, generation)));
-                tenancy.last = Some(generation);
-                running.retire();
-                self.slot.count_restart(order.reason);
-                let RestartOrder { reason, received, reply, permit, .. } = order;
-                let retired = Retired {
-                    slot: Arc::clone(&self.slot),
-                    module: Arc::clone(&self.module),
-                    threads: self.threads.clone(),
-                    running,
-                    old,
-                    new: generation,
-                    new_bytes,
-                    reason,
-                    received,
-                    reply,
-                    permit,
-                };
-                let drain_timeout = self.module.serve().drain_timeout;
-                tenancy.retired = Some(tokio::spawn(retired.finish(drain_timeout, self.halt.clone())));
-            }
+            Kind::Command => self.replace_command(tenancy, order, old, running, successor).await,
+            Kind::Http => self.replace_serving(tenancy, order, old, running, successor),
         }
         Event::Replaced
+    }
+
+    /// Ends a command, then runs its successor.
+    async fn replace_command(
+        &self,
+        tenancy: &mut Tenancy,
+        order: RestartOrder,
+        old: Generation,
+        running: Running,
+        Successor { prepared, program, generation }: Successor,
+    ) {
+        let new_bytes = prepared.meter().bytes();
+        let old_meter = Arc::clone(running.meter());
+        let remains = running.stop(&self.threads.starts).await;
+        let old_bytes = old_meter.bytes();
+        tenancy.running = Some((generation, self.launch(prepared, program, generation)));
+        tenancy.last = Some(generation);
+        let released = match remains {
+            Ok(remains) if matches!(remains.end, End::Stopped) => {
+                drain::dispose(&self.threads, remains).await
+            }
+            // It ended by itself before it could be stopped. Its successor runs, so nothing follows.
+            ended => {
+                self.conclude(old, ended).await;
+                ByteCount(0)
+            }
+        };
+        let restarted = Restarted {
+            old,
+            new: generation,
+            reclaimed: old_bytes.saturating_sub(new_bytes),
+            released,
+            duration: order.received.elapsed(),
+            draining: false,
+        };
+        self.slot.count_restart(order.reason);
+        self.module.restarted(self.slot.replica, order.reason, &restarted);
+        self.answer(order, Ok(restarted));
+    }
+
+    /// Runs the successor of an instance that serves, and lets the old one finish what it has begun.
+    fn replace_serving(
+        &self,
+        tenancy: &mut Tenancy,
+        order: RestartOrder,
+        old: Generation,
+        running: Running,
+        Successor { prepared, program, generation }: Successor,
+    ) {
+        let new_bytes = prepared.meter().bytes();
+        // The successor first: there is no moment without an instance that takes requests.
+        tenancy.running = Some((generation, self.launch(prepared, program, generation)));
+        tenancy.last = Some(generation);
+        running.retire();
+        self.slot.count_restart(order.reason);
+        let RestartOrder { reason, received, reply, permit, .. } = order;
+        let retired = Retired {
+            slot: Arc::clone(&self.slot),
+            module: Arc::clone(&self.module),
+            threads: self.threads.clone(),
+            running,
+            old,
+            new: generation,
+            new_bytes,
+            reason,
+            received,
+            reply,
+            permit,
+        };
+        let drain_timeout = self.module.serve().drain_timeout;
+        tenancy.retired = Some(tokio::spawn(retired.finish(drain_timeout, self.halt.clone())));
     }
 
     fn answer(&self, order: RestartOrder, outcome: Result<Restarted, Refusal>) {

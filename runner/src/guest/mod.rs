@@ -45,10 +45,7 @@ use outgoing::Outgoing;
 
 use crate::{
     config::Destination,
-    http::{
-        call::Server,
-        queue::{Queue, Seat},
-    },
+    http::{call::Server, queue::Queue, seat::Seat},
 };
 
 /// Frames of a trap's backtrace that are worth a log line.

@@ -16,7 +16,7 @@ use super::{End, GuestState, end_of};
 use crate::http::{
     Request,
     call::{Call, Fault, Job},
-    queue::Seat,
+    seat::Seat,
 };
 
 /// How a lifetime ends that has returned from a request without a response.

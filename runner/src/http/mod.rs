@@ -7,6 +7,7 @@
 //! | [`pace`] | pure: is an exchange making progress, and if not, who is to blame |
 //! | [`call`] | one exchange, as the connection and the instance both see it |
 //! | [`queue`] | a module's requests: waiting, or handed to an instance |
+//! | [`seat`] | an instance's place in that queue: what it works on, and whether that moves |
 //! | [`tail`] | what is left of an answer when its guest has returned |
 //! | [`traffic`] | a module's counters |
 //!
@@ -16,6 +17,7 @@ pub mod call;
 pub mod pace;
 pub mod queue;
 pub mod routes;
+pub mod seat;
 pub mod tail;
 pub mod traffic;
 

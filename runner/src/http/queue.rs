@@ -7,20 +7,15 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroU32,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
-use super::call::{Call, Fault, Job, Server};
-
-/// Between two looks at what an instance with a stuck request still works on: it is ended soon after the last
-/// of it is done.
-const GRACE_PAUSE_MAX: Duration = Duration::from_millis(100);
+use super::{
+    call::{Job, Server},
+    seat::Seat,
+};
 
 /// A module's requests, and the instances that take them.
 #[derive(Debug, Default)]
@@ -39,7 +34,7 @@ struct State {
     clock: u64,
 }
 
-type SeatId = u64;
+pub(super) type SeatId = u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -62,11 +57,11 @@ struct SeatState {
 }
 
 #[derive(Debug, Default)]
-struct Bells {
+pub(super) struct Bells {
     /// Something is in the inbox.
-    work: Notify,
+    pub(super) work: Notify,
     /// The last request is done.
-    idle: Notify,
+    pub(super) idle: Notify,
 }
 
 /// As many requests wait as may.
@@ -124,14 +119,34 @@ impl Queue {
         state.rank(id);
         state.distribute();
         drop(state);
-        Arc::new(Seat {
-            queue: Arc::clone(self),
-            id,
-            server,
-            bell,
-            had_requests: AtomicBool::new(false),
-            active: Mutex::default(),
-        })
+        Arc::new(Seat::new(Arc::clone(self), id, server, bell))
+    }
+
+    /// What a seat was given next.
+    pub(super) fn take(&self, id: SeatId) -> Option<Job> {
+        self.state().seats.get_mut(&id).and_then(|seat| seat.inbox.pop_front())
+    }
+
+    /// The work on one of a seat's requests is over.
+    pub(super) fn finish(&self, id: SeatId) {
+        self.state().finish(id);
+    }
+
+    /// Closes a seat. What it has not begun goes back to the head of the queue.
+    pub(super) fn close(&self, id: SeatId) {
+        self.state().close(id);
+    }
+
+    /// Whether a seat has nothing to do.
+    pub(super) fn is_idle(&self, id: SeatId) -> bool {
+        self.state().seats.get(&id).is_none_or(|seat| seat.load == 0)
+    }
+
+    /// Closes a seat for ever.
+    pub(super) fn remove(&self, id: SeatId) {
+        let mut state = self.state();
+        state.close(id);
+        state.seats.remove(&id);
     }
 
     /// Gives up all that waits: no instance will come any more.
@@ -217,129 +232,17 @@ impl State {
     }
 }
 
-/// An instance's place in its module's queue.
-#[derive(Debug)]
-pub struct Seat {
-    queue: Arc<Queue>,
-    id: SeatId,
-    server: Server,
-    bell: Arc<Bells>,
-    had_requests: AtomicBool,
-    /// What the instance works on.
-    active: Mutex<Vec<Arc<Call>>>,
-}
-
-impl Seat {
-    /// The next request to work on. Only one task may wait for it.
-    pub async fn next(&self) -> Job {
-        loop {
-            let job = {
-                let mut state = self.queue.state();
-                state.seats.get_mut(&self.id).and_then(|seat| seat.inbox.pop_front())
-            };
-            match job {
-                Some(job) if job.call.begin(self.server) => {
-                    self.had_requests.store(true, Ordering::Relaxed);
-                    self.active().push(Arc::clone(&job.call));
-                    return job;
-                }
-                // Nobody waits for it any more.
-                Some(_) => self.queue.state().finish(self.id),
-                None => self.bell.work.notified().await,
-            }
-        }
-    }
-
-    /// Whether the instance has begun a request.
-    #[must_use]
-    pub fn had_requests(&self) -> bool {
-        self.had_requests.load(Ordering::Relaxed)
-    }
-
-    /// The work on `call` is over.
-    pub fn done(&self, call: &Arc<Call>) {
-        self.active().retain(|active| !Arc::ptr_eq(active, call));
-        self.queue.state().finish(self.id);
-    }
-
-    /// No more requests shall come. What was given and not begun goes to others.
-    pub fn close(&self) {
-        self.queue.state().close(self.id);
-    }
-
-    /// Waits until the last request that was begun is done. For a closed seat.
-    pub async fn drained(&self) {
-        loop {
-            if self.queue.state().seats.get(&self.id).is_none_or(|seat| seat.load == 0) {
-                return;
-            }
-            self.bell.idle.notified().await;
-        }
-    }
-
-    /// Looks after the exchanges that the instance works on, and returns when one of them is stuck: no
-    /// more requests come then, and the others have had up to `grace` to finish.
-    ///
-    /// To be polled beside the instance, not by it: a guest that never rests would keep it from looking.
-    pub async fn until_stuck(&self, pause: Duration, grace: Duration) {
-        let mut given_up = None;
-        loop {
-            let now = Instant::now();
-            let mut next = now + given_up.map_or(pause, |_| pause.min(GRACE_PAUSE_MAX));
-            let mut going_on = false;
-            for call in self.active().clone() {
-                if call.fault().is_some() {
-                    continue;
-                }
-                match call.look_after() {
-                    Some(at) => {
-                        going_on = true;
-                        next = next.min(at);
-                    }
-                    None => {
-                        self.close();
-                        given_up.get_or_insert(now + grace);
-                    }
-                }
-            }
-            if let Some(given_up) = given_up {
-                if !going_on || now >= given_up {
-                    return;
-                }
-                next = next.min(given_up);
-            }
-            tokio::time::sleep_until(next.into()).await;
-        }
-    }
-
-    /// What the instance works on has failed.
-    pub fn fail_active(&self) {
-        let active = std::mem::take(&mut *self.active());
-        for call in active {
-            call.fail(Fault::Gone);
-            self.queue.state().finish(self.id);
-        }
-    }
-
-    fn active(&self) -> MutexGuard<'_, Vec<Arc<Call>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut state = self.queue.state();
-        state.close(self.id);
-        state.seats.remove(&self.id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::{BodyExt as _, Empty};
     use tokio::sync::oneshot;
 
-    use super::*;
+    use super::{
+        super::call::{Call, Fault},
+        *,
+    };
     use crate::units::{Generation, Replica};
 
     const TIMEOUT: Duration = Duration::from_secs(3600);
