@@ -9,37 +9,12 @@ use serde::Serialize;
 
 use crate::{
     restart::Outcome,
-    rule::{budget::Limit, verdict::Verdict},
+    rule::{
+        budget::Limit,
+        verdict::{Judgement, Verdict},
+    },
     units::{Generation, Millis, SlotId},
 };
-
-/// Everything a verdict on one instance rests on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Judgement {
-    /// Where the instance lives.
-    #[serde(flatten)]
-    pub slot: SlotId,
-    /// Which start of it.
-    pub generation: Generation,
-    /// Milliseconds since its start.
-    pub age_millis: i64,
-    /// Its linear memory, in bytes.
-    pub memory_bytes: u64,
-    /// What a restart would give back, in bytes.
-    pub reclaimable_bytes: u64,
-    /// The threshold that it was compared with, in bytes.
-    pub threshold_bytes: Option<f64>,
-    /// Lifetimes in the sample.
-    pub sample_size: u64,
-    /// Mean of their medians, in bytes.
-    pub mean_bytes: Option<f64>,
-    /// Their unbiased standard deviation, in bytes.
-    pub stddev_bytes: Option<f64>,
-    /// The policy's confidence level.
-    pub confidence_level: Option<f64>,
-    /// What is said of it.
-    pub verdict: Verdict,
-}
 
 /// What was done about an instance that asked for a restart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -259,7 +234,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Population;
+    use crate::{rule::policy::Bound, units::Population};
 
     fn judgement(replica: u32, generation: u64) -> Judgement {
         let population = Population { module: "leaky".into(), digest: "d".into() };
@@ -269,11 +244,10 @@ mod tests {
             age_millis: 0,
             memory_bytes: 1,
             reclaimable_bytes: 1,
-            threshold_bytes: None,
+            bound: Bound::default(),
             sample_size: 0,
             mean_bytes: None,
             stddev_bytes: None,
-            confidence_level: None,
             verdict: Verdict::AboveThreshold,
         }
     }

@@ -13,16 +13,17 @@ use tracing::{debug, info, warn};
 use self::orders::Orders;
 use crate::{
     config::{Config, StoreConfig},
-    decisions::{Journal, Judgement},
-    history::{History, Slot, Window},
+    decisions::Journal,
+    history::{History, Window},
     metrics::Metrics,
     rule::{
+        assessment::{Assessed, Assessment},
         hold::{Hold, Limits, Seen, Watch},
-        policy::{Learned, Rule, Threshold},
-        verdict::{self, Verdict, judge},
+        policy::Hosts,
+        verdict::Judgement,
     },
     store::{Fetched, Scrape, Store, StoreError, prometheus::Prometheus},
-    units::{Millis, Population, SlotId},
+    units::{Millis, SlotId},
     view::{Board, PopulationView, View},
 };
 
@@ -32,6 +33,7 @@ pub struct Evaluator {
     config: Arc<Config>,
     store: Store,
     history: History,
+    hosts: Hosts,
     watch: Watch,
     orders: Orders,
     /// Up to when samples were fetched; none before the bootstrap.
@@ -65,6 +67,7 @@ impl Evaluator {
             orders: Orders::new(&config.runners),
             config,
             history: History::default(),
+            hosts: Hosts::default(),
             watch: Watch::default(),
             fetched_until: None,
             outputs,
@@ -80,6 +83,7 @@ impl Evaluator {
         if config.store != self.config.store || config.lookback != self.config.lookback {
             self.store = store(&config)?;
             self.history = History::default();
+            self.hosts = Hosts::default();
             self.watch = Watch::default();
             self.fetched_until = None;
         }
@@ -95,11 +99,16 @@ impl Evaluator {
         let answer = self.fetch(window, now).await;
         timer.step("fetch");
         self.history.forget_before(window);
-        let (populations, instances) = self.assess(now);
+        let rule_of = |module: &str| self.config.rules.of(module);
+        let stale_after = self.config.stale_after_millis();
+        let assessment = Assessment::new(&self.history, rule_of, &self.hosts, now, stale_after);
         timer.step("judge");
+        let wishes: Vec<Judgement> = assessment.wishes().into_iter().cloned().collect();
+        let Assessment { populations, instances } = assessment;
         let hold = self.hold(answer, instances.len(), now);
         self.orders.verify(&self.config, &self.history, &self.outputs, now);
-        let wishes = wishes(&instances);
+        let view = |assessed| self.population_view(assessed, &instances, now);
+        let populations: Vec<_> = populations.into_iter().map(view).collect();
         self.orders.decide(&self.config, &populations, wishes, hold.as_ref(), &self.outputs, now).await;
         timer.step("restart");
         self.publish(populations, instances, hold, now);
@@ -120,7 +129,8 @@ impl Evaluator {
         } else {
             self.store.recent(from, now, &mut sink).await
         };
-        let fetched = answer?;
+        let mut fetched = answer?;
+        self.take_hosts(std::mem::take(&mut fetched.hosts), now);
         if catch_up {
             info!(series = fetched.series, samples = samples_new, from_ms = from.0, "bootstrapped");
         }
@@ -131,45 +141,30 @@ impl Evaluator {
         Ok(fetched)
     }
 
-    /// Learns from each population's lifetimes and judges its living instances.
-    fn assess(&self, now: Millis) -> (Vec<PopulationView>, Vec<Judgement>) {
-        let mut populations = Vec::new();
-        let mut instances = Vec::new();
-        for (population, slots) in self.history.populations() {
-            let rule = self.config.rules.of(&population.module);
-            let learned = rule.learn(slots.values().flat_map(Slot::lifetimes));
-            let first = instances.len();
-            for (slot, seen) in slots {
-                if let Some(lifetime) = seen.live(now, self.config.stale_after_millis()) {
-                    let verdict = judge(rule, &learned, lifetime, now);
-                    instances.push(judgement(rule, &learned, slot, lifetime, verdict, now));
-                }
+    /// Keeps the newest reading of each host, and none that is too old to tell anything.
+    fn take_hosts(&mut self, readings: Hosts, now: Millis) {
+        for (runner, memory) in readings {
+            let newest = self.hosts.entry(runner).or_insert(memory);
+            if memory.at >= newest.at {
+                *newest = memory;
             }
-            instances[first..].sort_unstable_by(|a: &Judgement, b| {
-                (&a.slot.runner, a.slot.replica).cmp(&(&b.slot.runner, b.slot.replica))
-            });
-            populations.push(self.population_view(population, rule, learned, &instances[first..], now));
         }
-        (populations, instances)
+        let stale_after = self.config.stale_after_millis();
+        self.hosts.retain(|_, memory| now.since(memory.at) <= stale_after);
     }
 
-    fn population_view(
-        &self,
-        population: &Population,
-        rule: &Rule,
-        learned: Learned,
-        instances: &[Judgement],
-        now: Millis,
-    ) -> PopulationView {
+    /// One population as the API shows it.
+    fn population_view(&self, assessed: Assessed, instances: &[Judgement], now: Millis) -> PopulationView {
+        let instances = &instances[assessed.instances];
         let above = instances.iter().filter(|instance| instance.verdict.asks_for_restart());
         PopulationView {
-            population: population.clone(),
-            rule: *rule,
-            learned,
+            rule: assessed.rule,
+            learned: assessed.learned,
             instances: instances.len(),
             memory_bytes: instances.iter().map(|instance| instance.memory_bytes).sum(),
             reclaimable_bytes: above.map(|instance| instance.reclaimable_bytes).sum(),
-            suspended_until: self.orders.suspended_until(&population.module, now),
+            suspended_until: self.orders.suspended_until(&assessed.population.module, now),
+            population: assessed.population,
         }
     }
 
@@ -226,38 +221,4 @@ fn store(config: &Config) -> Result<Store, StoreError> {
         StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store)?)),
         StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
     })
-}
-
-fn judgement(
-    rule: &Rule,
-    learned: &Learned,
-    slot: &SlotId,
-    lifetime: &crate::history::Lifetime,
-    verdict: Verdict,
-    now: Millis,
-) -> Judgement {
-    Judgement {
-        slot: slot.clone(),
-        generation: lifetime.generation(),
-        age_millis: now.since(lifetime.generation().started_at()),
-        memory_bytes: lifetime.bytes(),
-        reclaimable_bytes: verdict::reclaimable_bytes(lifetime.bytes(), learned),
-        threshold_bytes: match learned.threshold {
-            Threshold::Bytes(threshold) => Some(threshold),
-            Threshold::Unavailable(_) | Threshold::NotSought => None,
-        },
-        sample_size: learned.sample_size,
-        mean_bytes: learned.estimate.map(|estimate| estimate.mean_bytes),
-        stddev_bytes: learned.estimate.map(|estimate| estimate.stddev_bytes),
-        confidence_level: rule.confidence_level(),
-        verdict,
-    }
-}
-
-/// The instances that ask for a restart, those that would give back most first.
-fn wishes(instances: &[Judgement]) -> Vec<Judgement> {
-    let mut wishes: Vec<_> =
-        instances.iter().filter(|instance| instance.verdict.asks_for_restart()).cloned().collect();
-    wishes.sort_by_key(|wish| std::cmp::Reverse(wish.reclaimable_bytes));
-    wishes
 }

@@ -3,63 +3,103 @@
 use ebb_service::units::{ByteCount, Span};
 
 use crate::rule::{
-    policy::{Learned, Rule, Threshold},
-    verdict::{Verdict, reclaimable_bytes},
+    policy::{CostBasis, Learned, Rule, Threshold},
+    verdict::{Judgement, Verdict},
 };
 
-/// The reason of `verdict`, with the figures it rests on: `9.4 MiB > 8.1 MiB, the upper end of the
+/// The reason of a judgement's verdict, with the figures it rests on: `9.4 MiB > 8.1 MiB, the upper end of the
 /// prediction interval at level 0.95 of 37 lifetimes (mean 6.0 MiB, deviation 1.0 MiB)`.
 #[must_use]
-pub fn explain(rule: &Rule, learned: &Learned, memory_bytes: u64, verdict: Verdict) -> String {
-    let size = ByteCount(memory_bytes);
+pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String {
+    let size = ByteCount(judgement.memory_bytes);
+    let age = Span::secs(u64::try_from(judgement.age_millis / 1000).unwrap_or(0));
     let rails = &rule.guard_rails;
-    match verdict {
+    match judgement.verdict {
         Verdict::AboveThreshold => {
-            format!("{} > {}", exact_if_close(size, learned), threshold(rule, learned))
+            format!("{} > {}", exact_if_close(size, judgement), threshold(rule, learned, judgement))
         }
-        Verdict::Within => format!("{size} ≤ {}", threshold(rule, learned)),
+        Verdict::Within if judgement.bound.threshold_bytes.is_some() => {
+            format!("{size} ≤ {}", threshold(rule, learned, judgement))
+        }
+        Verdict::Within => format!("{size}, {age} old: {} does not ask for a restart", rule.describe(None)),
         Verdict::AboveMaxBytes => {
             format!("{size} > {}, the module's max_bytes", rails.max_bytes.unwrap_or_default())
         }
-        Verdict::TooYoung => format!("younger than min_age {}", Span(rails.min_age.0)),
+        Verdict::AboveMaxAge => format!("{age} old: {}", rule.describe(None)),
+        Verdict::HostShortOfMemory => {
+            format!("{size}, {age} old: the host is short of memory, {}", rule.describe(None))
+        }
+        Verdict::TooYoung => format!("younger than min_age {}", rails.min_age),
         Verdict::TooFewLifetimes => match learned.threshold {
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),
             Threshold::Bytes(_) | Threshold::NotSought => "no threshold".to_owned(),
         },
+        Verdict::NotObserved => "no threshold: seen once only".to_owned(),
         Verdict::TooLittleToReclaim => format!(
             "{size} is too much, but a restart would give back only {}, less than min_reclaim {}",
-            ByteCount(reclaimable_bytes(size.0, learned)),
+            ByteCount(judgement.reclaimable_bytes),
             rails.min_reclaim
         ),
-        Verdict::NoThreshold => format!("{} has no threshold", rule.describe()),
+        Verdict::NoThreshold => format!("{} has no threshold", rule.describe(None)),
     }
 }
 
 /// The size; with the difference in bytes where its rounded form looks like the threshold's.
-fn exact_if_close(size: ByteCount, learned: &Learned) -> String {
-    match learned.threshold {
-        Threshold::Bytes(threshold) if rounded(threshold).to_string() == size.to_string() => {
+fn exact_if_close(size: ByteCount, judgement: &Judgement) -> String {
+    match judgement.bound.threshold_bytes {
+        Some(threshold) if rounded(threshold).to_string() == size.to_string() => {
             format!("{size} (and {:.0} B)", size.as_f64() - threshold)
         }
         _ => size.to_string(),
     }
 }
 
-fn threshold(rule: &Rule, learned: &Learned) -> String {
-    let (Threshold::Bytes(threshold), Some(estimate)) = (learned.threshold, learned.estimate) else {
-        return rule.describe();
-    };
+fn threshold(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String {
+    let bound = &judgement.bound;
+    let policy = rule.describe(bound.confidence_level);
+    let Some(threshold) = bound.threshold_bytes.map(rounded) else { return policy };
+    if let Some(cost) = &bound.cost {
+        return format!("{threshold}, the {policy} ({})", costs(cost));
+    }
+    let Some(estimate) = learned.estimate else { return policy };
+    let slope = bound.slope.map_or_else(String::new, |slope| {
+        format!(", growing {}/h where its module grows {}/h", hourly(slope), hourly(learned.mean_slope))
+    });
     format!(
-        "{}, the {} of {} lifetimes (mean {}, deviation {})",
-        rounded(threshold),
-        rule.describe(),
+        "{threshold}, the {policy} of {} lifetimes (mean {}, deviation {}{slope})",
         estimate.lifetimes,
         rounded(estimate.mean_bytes),
         rounded(estimate.stddev_bytes)
     )
 }
 
+fn costs(cost: &CostBasis) -> String {
+    let own = format!(
+        "mean {} and {} restarts in {}",
+        rounded(cost.average_memory_bytes),
+        cost.restarts,
+        whole_seconds(cost.observed_seconds)
+    );
+    match cost.module_average_bytes {
+        Some(average) => format!(
+            "{own}; its module's average {} weighs like {}",
+            rounded(average),
+            whole_seconds(cost.module_weight_seconds)
+        ),
+        None => own,
+    }
+}
+
+fn hourly(bytes_per_second: f64) -> ByteCount {
+    rounded(bytes_per_second * 3600.0)
+}
+
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn rounded(bytes: f64) -> ByteCount {
     ByteCount(bytes.max(0.0).round() as u64)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole_seconds(seconds: f64) -> Span {
+    Span::secs(seconds.max(0.0) as u64)
 }

@@ -112,6 +112,13 @@ impl Slot {
         self.finished.iter().chain(&self.newest)
     }
 
+    /// The least size that a start was seen with here: what a restart goes back to. None while no lifetime
+    /// was seen from its start.
+    #[must_use]
+    pub fn fresh_bytes(&self) -> Option<u64> {
+        self.lifetimes().filter(|lifetime| lifetime.seen_from_start()).map(Lifetime::first_bytes).min()
+    }
+
     /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.
     /// A dead series looks alive for minutes to a query with lookback, so the sample's own age decides.
     #[must_use]

@@ -17,9 +17,12 @@ use prometheus_client::{
 
 use self::view_collector::ViewCollector;
 use crate::{
-    decisions::{Action, Effect, Judgement},
+    decisions::{Action, Effect},
     restart::Outcome,
-    rule::{hold::Hold, verdict::Verdict},
+    rule::{
+        hold::Hold,
+        verdict::{Judgement, Verdict},
+    },
     store::Fetched,
     units::Millis,
     view::Board,

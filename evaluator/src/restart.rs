@@ -112,6 +112,24 @@ impl Outcome {
     }
 }
 
+/// Why a restart is ordered, as the runner counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The instance holds too much, or has run for too long.
+    Threshold,
+    /// Its host is short of memory.
+    Pressure,
+}
+
+impl Reason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Threshold => "threshold",
+            Self::Pressure => "pressure",
+        }
+    }
+}
+
 /// Gives orders to runners.
 #[derive(Debug)]
 pub struct Restarter {
@@ -145,7 +163,7 @@ impl Restarter {
     }
 
     /// Orders the restart of what lives in `slot`, if that is still `generation`.
-    pub async fn restart(&self, slot: &SlotId, generation: Generation) -> Outcome {
+    pub async fn restart(&self, slot: &SlotId, generation: Generation, reason: Reason) -> Outcome {
         if !self.may_order(slot) {
             return Outcome::NotAllowed;
         }
@@ -159,7 +177,7 @@ impl Restarter {
             .timeout(self.timeout)
             .header(header::IF_MATCH, format!("\"{generation}\""))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(r#"{"reason":"threshold"}"#);
+            .body(format!(r#"{{"reason":"{}"}}"#, reason.name()));
         if let Some(path) = &self.token_file {
             match BearerToken::from_file(path) {
                 Ok(token) => request = request.bearer_auth(token.reveal()),
@@ -236,7 +254,10 @@ mod tests {
         };
         let population = crate::units::Population { module: "leaky".into(), digest: "d".into() };
         let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
-        assert_eq!(Restarter::new(&config).restart(&slot, Generation(1)).await, Outcome::NotAllowed);
+        assert_eq!(
+            Restarter::new(&config).restart(&slot, Generation(1), Reason::Threshold).await,
+            Outcome::NotAllowed
+        );
         tokio::select! {
             biased;
             _ = listener.accept() => panic!("the runner was asked"),

@@ -2,15 +2,17 @@
 //!
 //! | step | module | question |
 //! | --- | --- | --- |
-//! | estimate | [`estimate`], [`student_t`] | how much memory do instances of this population need? |
+//! | estimate | [`estimate`], [`quantile`], [`cost`] | how much memory do instances of this population need, and what do they cost? |
 //! | policy | [`policy`] | above which size is an instance restarted? |
-//! | judge | [`verdict`] | what is said of each instance, and why? |
+//! | judge | [`verdict`], [`assessment`] | what is said of each instance, and why? |
 //! | hold | [`hold`] | can what was fetched be relied on at all? |
 //! | admit | [`budget`] | which of the restarts wished for are done now? |
 
+pub mod assessment;
 pub mod budget;
+pub mod cost;
 pub mod estimate;
 pub mod hold;
 pub mod policy;
-pub mod student_t;
+pub mod quantile;
 pub mod verdict;

@@ -13,6 +13,7 @@ use self::prometheus::Prometheus;
 pub use self::scrape::{Scrape, ScrapeConfig};
 use crate::{
     history::Sample,
+    rule::policy::Hosts,
     units::{Millis, SlotId},
 };
 
@@ -20,6 +21,10 @@ use crate::{
 pub const MEMORY_METRIC: &str = "wasm_linear_memory_bytes";
 /// Name of the gauge that tells when an instance was started.
 pub const START_TIME_METRIC: &str = "wasm_instance_start_time_seconds";
+/// Name of the gauge that tells the memory of a runner's host.
+pub const HOST_TOTAL_METRIC: &str = "ebb_runner_host_memory_total_bytes";
+/// Name of the gauge that tells what of it is available.
+pub const HOST_AVAILABLE_METRIC: &str = "ebb_runner_host_memory_available_bytes";
 
 /// Takes samples of one slot, oldest first.
 pub type Sink<'a> = dyn FnMut(&SlotId, &[Sample]) + Send + 'a;
@@ -33,6 +38,8 @@ pub struct Fetched {
     pub series: usize,
     /// Samples refused: values that are no sizes or no times, by the reason.
     pub refused_samples: BTreeMap<&'static str, u64>,
+    /// Memory of the runners' hosts; a bootstrap, which looks at the past, tells none.
+    pub hosts: Hosts,
 }
 
 /// Why a store has no answer that can be relied on.

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
+use ebb_service::units::{ByteCount, Span};
 use serde::{Deserialize, Serialize};
 
 /// A moment: milliseconds since the Unix epoch, the resolution of Prometheus.
@@ -140,6 +141,15 @@ impl ConfidenceLevel {
         (1.0 - self.0) / 2.0
     }
 
+    /// The level 1 − α^`exponent`: wider for an exponent above 1, narrower below. Between 1e-9 and 1 − 1e-9, so
+    /// that it stays a level.
+    #[must_use]
+    pub fn with_alpha_to_the(self, exponent: f64) -> Self {
+        const NEAR: f64 = 1e-9;
+        let level = 1.0 - (1.0 - self.0).powf(exponent);
+        Self(level.clamp(NEAR.min(self.0), (1.0 - NEAR).max(self.0)))
+    }
+
     /// The level as a number.
     #[must_use]
     pub const fn get(self) -> f64 {
@@ -164,6 +174,112 @@ impl From<ConfidenceLevel> for f64 {
 impl fmt::Display for ConfidenceLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A share of a population, strictly between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Coverage(f64);
+
+/// A number that is no share of a population.
+#[derive(Debug, thiserror::Error)]
+#[error("coverage {0}: expected a number strictly between 0 and 1, such as 0.99")]
+pub struct CoverageError(f64);
+
+impl Coverage {
+    /// The share as a number.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Coverage {
+    type Error = CoverageError;
+
+    fn try_from(share: f64) -> Result<Self, Self::Error> {
+        if share > 0.0 && share < 1.0 { Ok(Self(share)) } else { Err(CoverageError(share)) }
+    }
+}
+
+impl From<Coverage> for f64 {
+    fn from(coverage: Coverage) -> Self {
+        coverage.0
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a restart is worth: an amount of memory, held for a span of time. Written `1GiB*10m`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RestartPrice {
+    memory: ByteCount,
+    time: Span,
+}
+
+/// Text that is no price of a restart.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is no price of a restart: expected an amount of memory times a span of time, such as 1GiB*10m"
+)]
+pub struct RestartPriceError(String);
+
+impl RestartPrice {
+    /// The price of `memory` held for `time`; both must be more than nothing.
+    ///
+    /// # Errors
+    /// [`RestartPriceError`] when one of them is nothing: every instance would be restarted all the time.
+    pub fn new(memory: ByteCount, time: Span) -> Result<Self, RestartPriceError> {
+        let price = Self { memory, time };
+        if memory.0 > 0 && time.as_millis() > 0 {
+            Ok(price)
+        } else {
+            Err(RestartPriceError(price.to_string()))
+        }
+    }
+
+    /// The price in byte-seconds.
+    #[must_use]
+    pub fn byte_seconds(self) -> f64 {
+        self.memory.as_f64() * self.time.0.as_secs_f64()
+    }
+}
+
+impl fmt::Display for RestartPrice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}B*{}", self.memory.0, self.time)
+    }
+}
+
+impl FromStr for RestartPrice {
+    type Err = RestartPriceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || RestartPriceError(text.to_owned());
+        let (memory, time) = text.split_once('*').ok_or_else(refused)?;
+        let memory = memory.trim().parse().map_err(|_| refused())?;
+        let time = time.trim().parse().map_err(|_| refused())?;
+        Self::new(memory, time).map_err(|_| refused())
+    }
+}
+
+impl TryFrom<String> for RestartPrice {
+    type Error = RestartPriceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<RestartPrice> for String {
+    fn from(price: RestartPrice) -> Self {
+        price.to_string()
     }
 }
 
@@ -241,6 +357,18 @@ mod tests {
             assert!(ConfidenceLevel::try_from(level).is_err(), "{level}");
         }
         assert_eq!(ConfidenceLevel::try_from(0.95).unwrap().get(), 0.95);
+    }
+
+    #[test]
+    fn a_restart_is_worth_memory_times_time() {
+        let price: RestartPrice = "1GiB*10m".parse().unwrap();
+        assert_eq!(price.byte_seconds(), 600.0 * 1024.0 * 1024.0 * 1024.0);
+        assert_eq!(price.to_string().parse::<RestartPrice>().unwrap(), price);
+        assert_eq!("64MiB * 1h".parse::<RestartPrice>().unwrap().byte_seconds(), 3600.0 * 64.0 * 1_048_576.0);
+        for text in ["", "1GiB", "10m*1GiB", "0B*10m", "1GiB*0s", "1GiB*10m*2"] {
+            let error = text.parse::<RestartPrice>().unwrap_err().to_string();
+            assert!(error.contains("such as 1GiB*10m"), "{error}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::Serialize;
 
 use crate::{
-    decisions::Judgement,
     rule::{
         hold::Hold,
         policy::{Learned, Rule},
+        verdict::Judgement,
     },
     units::{Millis, Population},
 };

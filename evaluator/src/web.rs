@@ -25,10 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    decisions::{Decision, Judgement},
-    evaluation::Outputs,
-    explain::explain,
-    view::View,
+    decisions::Decision, evaluation::Outputs, explain::explain, rule::verdict::Judgement, view::View,
 };
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
@@ -208,7 +205,7 @@ fn explained<'a>(view: &'a View, judgement: &'a Judgement) -> Explained<'a> {
         |_| String::new(),
         |at| {
             let population = &view.populations[at];
-            explain(&population.rule, &population.learned, judgement.memory_bytes, judgement.verdict)
+            explain(&population.rule, &population.learned, judgement)
         },
     );
     Explained { judgement, explanation }

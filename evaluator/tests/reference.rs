@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use ebb_evaluator::{
-    rule::{estimate::MedianSample, student_t},
+    rule::{estimate::MedianSample, quantile},
     units::ConfidenceLevel,
 };
 use serde::Deserialize;
@@ -64,7 +64,7 @@ fn quantiles_of_students_t_agree_with_scipy() {
     let quantiles = reference().quantiles;
     assert!(quantiles.len() >= 60, "{} quantiles", quantiles.len());
     for Quantile { m, level: l, t } in quantiles {
-        agree(student_t::upper_quantile(level(l), m - 1), t, &format!("t of m = {m} at level {l}"));
+        agree(quantile::student_t_upper(level(l), m - 1), t, &format!("t of m = {m} at level {l}"));
     }
 }
 

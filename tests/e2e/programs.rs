@@ -35,7 +35,11 @@ fn refused((code, said): (Option<i32>, String), expected: &[&str]) {
 
 #[test]
 fn the_shipped_configs_are_valid() {
-    for (program, file) in [("ebb-runner", "config/runner.yml"), ("ebb-evaluator", "config/evaluator.yml")] {
+    for (program, file) in [
+        ("ebb-runner", "config/runner.yml"),
+        ("ebb-evaluator", "config/evaluator.yml"),
+        ("ebb-evaluator", "config/evaluator.paper.yml"),
+    ] {
         let (code, said) =
             run(program, &["--config", &paths::root().join(file).display().to_string(), "check"]);
         assert_eq!(code, Some(0), "{file}: {said}");

@@ -9,8 +9,8 @@ use ebb_service::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    rule::policy::{GuardRails, IntervalKind, Policy, Rule, TInterval},
-    units::ConfidenceLevel,
+    rule::policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
+    units::{ConfidenceLevel, Coverage, RestartPrice},
 };
 
 /// Settings of a rule; what is not set is taken from `defaults:`, and there from the built-in ones.
@@ -20,9 +20,29 @@ pub struct RuleConfig {
     /// Above which size an instance is restarted.
     pub policy: Option<PolicyName>,
     /// `t_interval`: what the interval is an interval of.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<IntervalKind>,
     /// `t_interval`: level of the interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence_level: Option<ConfidenceLevel>,
+    /// `t_interval` with `interval: tolerance`: the share of lifetimes that the interval contains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// `t_interval`: how the level follows an instance's growth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<Adapt>,
+    /// `renewal`: what a restart is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_price: Option<RestartPrice>,
+    /// `renewal`: how far a slot's average is drawn towards its module's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// `largest_first`, `oldest_first`: the host is short of memory when less than this is available.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_below: Option<ByteCount>,
+    /// `max_age`: the age at which an instance is restarted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Span>,
     /// Younger instances are neither restarted nor counted.
     pub min_age: Option<Span>,
     /// With fewer lifetimes nothing is restarted.
@@ -40,8 +60,34 @@ pub struct RuleConfig {
 pub enum PolicyName {
     /// [`Policy::TInterval`].
     TInterval,
+    /// [`Policy::Renewal`].
+    Renewal,
+    /// [`Policy::LargestFirst`].
+    LargestFirst,
+    /// [`Policy::OldestFirst`].
+    OldestFirst,
+    /// [`Policy::Static`].
+    Static,
+    /// [`Policy::MaxAge`].
+    MaxAge,
     /// [`Policy::None`].
     None,
+}
+
+impl PolicyName {
+    /// The policy's name, as YAML tells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TInterval => "t_interval",
+            Self::Renewal => "renewal",
+            Self::LargestFirst => "largest_first",
+            Self::OldestFirst => "oldest_first",
+            Self::Static => "static",
+            Self::MaxAge => "max_age",
+            Self::None => "none",
+        }
+    }
 }
 
 /// The rule of each module. Serialized as the complete settings that make it.
@@ -58,14 +104,29 @@ pub struct Rules {
 impl Rules {
     pub(super) fn new(defaults: RuleConfig, modules: BTreeMap<String, RuleConfig>) -> Result<Self, Refusal> {
         let built_in = RuleConfig {
-            policy: Some(PolicyName::TInterval),
+            policy: Some(PolicyName::Renewal),
             interval: Some(IntervalKind::Prediction),
             confidence_level: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
+            coverage: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
+            adapt: Some(Adapt::Off),
+            restart_price: Some(
+                RestartPrice::new(ByteCount::mib(1024), Span::secs(600)).expect("it is more than nothing"),
+            ),
+            pooling: Some(Pooling::Adaptive),
+            available_below: None,
+            max_age: None,
             min_age: Some(Span::secs(300)),
             min_lifetimes: Some(5),
             max_bytes: None,
             min_reclaim: Some(ByteCount::mib(1)),
         };
+        let policy_of = |config: &RuleConfig| config.policy.or(defaults.policy).or(built_in.policy);
+        let in_use: Vec<_> =
+            std::iter::once(&defaults).chain(modules.values()).filter_map(policy_of).collect();
+        defaults.refuse_useless_keys("defaults", &in_use)?;
+        for (module, config) in &modules {
+            config.refuse_useless_keys(&format!("modules.{module}"), policy_of(config).as_slice())?;
+        }
         let defaults = defaults.or(&built_in);
         let modules: BTreeMap<_, _> =
             modules.into_iter().map(|(module, config)| (module, config.or(&defaults))).collect();
@@ -73,7 +134,17 @@ impl Rules {
             Ok((module.clone(), config.rule(&format!("modules.{module}"))?))
         };
         let module_rules = modules.iter().map(rule).collect::<Result<_, Refusal>>()?;
-        Ok(Self { default_rule: defaults.rule("defaults")?, module_rules, defaults, modules })
+        let default_rule = defaults.rule("defaults")?;
+        let of_its_policy = |config: RuleConfig| {
+            let policy = config.policy;
+            config.without_useless_keys(policy.as_slice())
+        };
+        Ok(Self {
+            default_rule,
+            module_rules,
+            defaults: defaults.without_useless_keys(&in_use),
+            modules: modules.into_iter().map(|(module, config)| (module, of_its_policy(config))).collect(),
+        })
     }
 
     /// The rule of `module`.
@@ -90,11 +161,73 @@ impl RuleConfig {
             policy: self.policy.or(others.policy),
             interval: self.interval.or(others.interval),
             confidence_level: self.confidence_level.or(others.confidence_level),
+            coverage: self.coverage.or(others.coverage),
+            adapt: self.adapt.or(others.adapt),
+            restart_price: self.restart_price.or(others.restart_price),
+            pooling: self.pooling.or(others.pooling),
+            available_below: self.available_below.or(others.available_below),
+            max_age: self.max_age.or(others.max_age),
             min_age: self.min_age.or(others.min_age),
             min_lifetimes: self.min_lifetimes.or(others.min_lifetimes),
             max_bytes: self.max_bytes.or(others.max_bytes),
             min_reclaim: self.min_reclaim.or(others.min_reclaim),
         }
+    }
+
+    /// The settings that are set and concern none of `policies`, each with the policies that it concerns.
+    fn useless_keys(&self, policies: &[PolicyName]) -> Vec<(&'static str, &'static [PolicyName])> {
+        const T_INTERVAL: &[PolicyName] = &[PolicyName::TInterval];
+        const RENEWAL: &[PolicyName] = &[PolicyName::Renewal];
+        let keys = [
+            ("interval", self.interval.is_some(), T_INTERVAL),
+            ("confidence_level", self.confidence_level.is_some(), T_INTERVAL),
+            ("coverage", self.coverage.is_some(), T_INTERVAL),
+            ("adapt", self.adapt.is_some(), T_INTERVAL),
+            ("restart_price", self.restart_price.is_some(), RENEWAL),
+            ("pooling", self.pooling.is_some(), RENEWAL),
+            (
+                "available_below",
+                self.available_below.is_some(),
+                &[PolicyName::LargestFirst, PolicyName::OldestFirst],
+            ),
+            ("max_age", self.max_age.is_some(), &[PolicyName::MaxAge]),
+        ];
+        let useless = |owners: &[PolicyName]| !owners.iter().any(|owner| policies.contains(owner));
+        keys.into_iter()
+            .filter(|(_, is_set, owners)| *is_set && useless(owners))
+            .map(|(key, _, owners)| (key, owners))
+            .collect()
+    }
+
+    /// A setting that changes nothing is a mistake: the one who wrote it believes that it does.
+    fn refuse_useless_keys(&self, section: &str, policies: &[PolicyName]) -> Result<(), Refusal> {
+        let Some((key, owners)) = self.useless_keys(policies).into_iter().next() else { return Ok(()) };
+        let names = |policies: &[PolicyName]| {
+            policies.iter().map(|policy| policy.name()).collect::<Vec<_>>().join(" or ")
+        };
+        let message = format!(
+            "has no effect with policy {}: expected it with `policy: {}`",
+            names(policies),
+            names(owners)
+        );
+        Err(Refusal::new(format!("{section}.{key}"), message))
+    }
+
+    fn without_useless_keys(mut self, policies: &[PolicyName]) -> Self {
+        for (key, _) in self.useless_keys(policies) {
+            match key {
+                "interval" => self.interval = None,
+                "confidence_level" => self.confidence_level = None,
+                "coverage" => self.coverage = None,
+                "adapt" => self.adapt = None,
+                "restart_price" => self.restart_price = None,
+                "pooling" => self.pooling = None,
+                "available_below" => self.available_below = None,
+                "max_age" => self.max_age = None,
+                _ => unreachable!("every key that concerns some policies is listed"),
+            }
+        }
+        self
     }
 
     /// The rule that complete settings make.
@@ -103,13 +236,40 @@ impl RuleConfig {
             let message = format!("expected at least 2, got {too_few}: one value has no spread");
             return Err(Refusal::new(format!("{section}.min_lifetimes"), message));
         }
-        let complete = "built-in settings leave out nothing but max_bytes";
+        let complete = "built-in settings leave out nothing but max_bytes, max_age and available_below";
+        let policy = self.policy.expect(complete);
+        let missing = |field: &str, what: &str| {
+            Refusal::new(format!("{section}.{field}"), format!("the policy needs {what}"))
+        };
+        let pressure = || -> Result<Pressure, Refusal> {
+            let what = "the available memory below which a host is short of it, such as 512MiB";
+            let available_below = self.available_below.ok_or_else(|| missing("available_below", what))?;
+            Ok(Pressure { available_below })
+        };
         Ok(Rule {
-            policy: match self.policy.expect(complete) {
+            policy: match policy {
                 PolicyName::TInterval => Policy::TInterval(TInterval {
                     interval: self.interval.expect(complete),
                     confidence_level: self.confidence_level.expect(complete),
+                    coverage: self.coverage.expect(complete),
+                    adapt: self.adapt.expect(complete),
                 }),
+                PolicyName::Renewal => Policy::Renewal(Renewal {
+                    restart_price: self.restart_price.expect(complete),
+                    pooling: self.pooling.expect(complete),
+                }),
+                PolicyName::LargestFirst => Policy::LargestFirst(pressure()?),
+                PolicyName::OldestFirst => Policy::OldestFirst(pressure()?),
+                PolicyName::Static => {
+                    self.max_bytes.ok_or_else(|| {
+                        missing("max_bytes", "the size above which to restart, such as 64MiB")
+                    })?;
+                    Policy::Static
+                }
+                PolicyName::MaxAge => Policy::MaxAge(
+                    self.max_age
+                        .ok_or_else(|| missing("max_age", "the age at which to restart, such as 1d"))?,
+                ),
                 PolicyName::None => Policy::None,
             },
             guard_rails: GuardRails {

@@ -1,7 +1,7 @@
 use ebb_service::units::ByteCount;
 
 use super::*;
-use crate::rule::policy::{IntervalKind, Policy};
+use crate::rule::policy::{Policy, Pooling};
 
 fn read(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("evaluator.yml"), text, false).map_err(|error| error.to_string())
@@ -23,19 +23,68 @@ fn the_smallest_config_has_safe_defaults() {
     assert_eq!(config.stale_after_millis(), 30_000);
     assert!(config.runners.allow.allows("127.0.0.1:9742"));
     let rule = config.rules.of("any");
-    assert!(matches!(rule.policy, Policy::TInterval(t) if t.interval == IntervalKind::Prediction));
+    assert!(matches!(rule.policy, Policy::Renewal(renewal) if renewal.pooling == Pooling::Adaptive));
     assert_eq!(rule.guard_rails.min_age, Span::secs(300));
 }
 
 #[test]
 fn a_module_takes_what_it_does_not_set_from_the_defaults() {
     let config = read(&format!(
-        "{SMALLEST}defaults: {{confidence_level: 0.9, max_bytes: 64MiB}}\nmodules: {{leaky: {{confidence_level: 0.999}}}}\n"
+        "{SMALLEST}defaults: {{policy: t_interval, confidence_level: 0.9, max_bytes: 64MiB}}\nmodules: {{leaky: {{confidence_level: 0.999}}}}\n"
     ))
     .unwrap();
     assert_eq!(config.rules.of("leaky").confidence_level(), Some(0.999));
     assert_eq!(config.rules.of("other").confidence_level(), Some(0.9));
     assert_eq!(config.rules.of("leaky").guard_rails.max_bytes, Some(ByteCount::mib(64)));
+}
+
+#[test]
+fn a_setting_that_changes_nothing_is_refused() {
+    let beside =
+        |text: &str, place: &str, expected: &str| refused(&format!("{SMALLEST}{text}\n"), place, expected);
+    beside(
+        "defaults: {confidence_level: 0.9}",
+        "evaluator.yml:2:",
+        "defaults.confidence_level: has no effect with policy renewal: expected it with `policy: t_interval`",
+    );
+    beside(
+        "modules: {a: {policy: none, available_below: 1GiB}}",
+        "evaluator.yml:2:",
+        "has no effect with policy none: expected it with `policy: largest_first or oldest_first`",
+    );
+    // One module uses it.
+    let text = "defaults: {confidence_level: 0.9}\nmodules: {a: {policy: t_interval}}";
+    assert!(read(&format!("{SMALLEST}{text}\n")).is_ok());
+}
+
+#[test]
+fn every_policy_can_be_chosen_and_asks_for_what_it_needs() {
+    for settings in [
+        "policy: t_interval, interval: tolerance, coverage: 0.9, confidence_level: 0.95, adapt: intent",
+        "policy: t_interval, interval: confidence, adapt: literal",
+        "policy: renewal, restart_price: 64MiB*1h, pooling: off",
+        "policy: largest_first, available_below: 1GiB",
+        "policy: oldest_first, available_below: 1GiB",
+        "policy: static, max_bytes: 64MiB",
+        "policy: max_age, max_age: 1d",
+        "policy: none",
+    ] {
+        let text = format!("{SMALLEST}defaults: {{{settings}}}\n");
+        let config = read(&text).unwrap_or_else(|error| panic!("{settings}: {error}"));
+        // What `check` prints means the same.
+        let printed = serde_yaml::to_string(&config).unwrap();
+        let again = read(&printed).unwrap_or_else(|error| panic!("{printed}\n{error}"));
+        assert_eq!(again.rules.of("any"), config.rules.of("any"), "{printed}");
+    }
+    for (policy, field) in [
+        ("largest_first", "available_below"),
+        ("oldest_first", "available_below"),
+        ("static", "max_bytes"),
+        ("max_age", "max_age"),
+    ] {
+        let text = format!("{SMALLEST}defaults: {{policy: {policy}}}\n");
+        refused(&text, "evaluator.yml:2:", &format!("defaults.{field}: the policy needs"));
+    }
 }
 
 #[test]

@@ -11,13 +11,14 @@ use tracing::{info, warn};
 use super::Outputs;
 use crate::{
     config::{Config, RunnersConfig},
-    decisions::{Action, Effect, Judgement, Recorded},
+    decisions::{Action, Effect, Recorded},
     explain::explain,
     history::{History, Lifetime},
-    restart::{Outcome, Restarter},
+    restart::{Outcome, Reason, Restarter},
     rule::{
         budget::{Admission, Budget, Limit},
         hold::Hold,
+        verdict::{Judgement, Verdict},
     },
     units::{Generation, Millis, SlotId},
     view::PopulationView,
@@ -144,7 +145,7 @@ impl Orders {
                     if silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&wish.slot.runner) {
                         return (wish, Action::Postponed { limit: Limit::RunnerSilent });
                     }
-                    let outcome = restarter.restart(&wish.slot, wish.generation).await;
+                    let outcome = restarter.restart(&wish.slot, wish.generation, reason(wish.verdict)).await;
                     if matches!(outcome, Outcome::NoAnswer { .. }) {
                         let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
                         silent.insert(Arc::clone(&wish.slot.runner));
@@ -167,9 +168,8 @@ impl Orders {
     ) {
         let module = Arc::clone(&wish.slot.population.module);
         let population = populations.iter().find(|view| view.population == wish.slot.population);
-        let explanation = population.map_or_else(String::new, |view| {
-            explain(&view.rule, &view.learned, wish.memory_bytes, wish.verdict)
-        });
+        let explanation =
+            population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, &wish));
         outputs.metrics.acted(&module, action);
         let recorded = outputs.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
         if let Recorded::New(id) = recorded {
@@ -178,11 +178,11 @@ impl Orders {
                 instance = %wish.slot,
                 generation = %wish.generation,
                 memory_bytes = wish.memory_bytes,
-                threshold_bytes = wish.threshold_bytes,
+                threshold_bytes = wish.bound.threshold_bytes,
                 sample_size = wish.sample_size,
                 mean_bytes = wish.mean_bytes,
                 stddev_bytes = wish.stddev_bytes,
-                level = wish.confidence_level,
+                level = wish.bound.confidence_level,
                 verdict = wish.verdict.name(),
                 action = action.name(),
                 "{explanation}"
@@ -211,5 +211,13 @@ impl Orders {
             }
             _ => {}
         }
+    }
+}
+
+/// What the runner is told, and counts in `wasm_instance_restarts_total`.
+const fn reason(verdict: Verdict) -> Reason {
+    match verdict {
+        Verdict::HostShortOfMemory => Reason::Pressure,
+        _ => Reason::Threshold,
     }
 }

@@ -37,6 +37,8 @@ pub struct Lifetime {
     samples: u32,
     last_at: Millis,
     end: Option<End>,
+    /// Memory × time from the first sample inside the window to the last step, in byte-milliseconds.
+    area_before_last_step: u128,
     /// Of a lifetime that is over: its [`Lifetime::doubled_median`]. Most lifetimes are over, and every tick
     /// asks all of them.
     settled_median: u64,
@@ -50,6 +52,7 @@ impl Lifetime {
             samples: 1,
             last_at: sample.at,
             end: None,
+            area_before_last_step: 0,
             settled_median: 0,
         }
     }
@@ -60,6 +63,7 @@ impl Lifetime {
 
     pub(super) fn push(&mut self, window: Window, sample: &Sample) {
         if sample.bytes > self.bytes() || window.block(sample.at) != window.block(self.last_step().at) {
+            self.area_before_last_step += area(self.bytes(), self.last_step().at, sample.at);
             self.steps.push(Step { bytes: sample.bytes, at: sample.at, index: self.samples });
         }
         self.samples += 1;
@@ -82,6 +86,8 @@ impl Lifetime {
         if self.steps.is_empty() {
             return false;
         }
+        self.area_before_last_step =
+            self.steps.windows(2).map(|pair| area(pair[0].bytes, pair[0].at, pair[1].at)).sum();
         if self.end.is_some() {
             self.settled_median = self.sought_median();
         }
@@ -139,6 +145,24 @@ impl Lifetime {
         self.last_at.since(self.generation.started_at())
     }
 
+    /// Bytes by which it grew inside the window, and the milliseconds in which it did.
+    #[must_use]
+    pub fn growth(&self) -> (u64, i64) {
+        (self.bytes() - self.first_bytes(), self.last_at.since(self.steps[0].at))
+    }
+
+    /// What it has held inside the window: memory × time in byte-milliseconds, and the milliseconds. Where it
+    /// was seen from its start, the time before the first sample counts with the size of the first sample.
+    #[must_use]
+    pub fn area(&self) -> (u128, i64) {
+        let first = self.steps[0];
+        let from = if self.seen_from_start() { self.generation.started_at().min(first.at) } else { first.at };
+        let area = area(first.bytes, from, first.at)
+            + self.area_before_last_step
+            + area(self.bytes(), self.last_step().at, self.last_at);
+        (area, self.last_at.since(from))
+    }
+
     /// **Twice** the median of its samples inside the window, in bytes: an integer even where the
     /// median of an even number of samples lies between two of them.
     #[must_use]
@@ -160,4 +184,9 @@ impl Lifetime {
     fn last_step(&self) -> &Step {
         self.steps.last().expect("a lifetime has a step from its first sample on")
     }
+}
+
+/// `bytes` held from one moment to another, in byte-milliseconds.
+fn area(bytes: u64, from: Millis, to: Millis) -> u128 {
+    u128::from(bytes) * u128::try_from(to.since(from)).unwrap_or(0)
 }

@@ -9,10 +9,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use crate::{
-    rule::policy::Threshold,
-    view::{Board, PopulationView},
-};
+use crate::view::{Board, PopulationView};
 
 #[derive(Debug)]
 pub(super) struct ViewCollector {
@@ -31,10 +28,7 @@ type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&Population
 #[allow(clippy::cast_precision_loss)]
 const POPULATION_GAUGES: [PopulationGauge; 9] = [
     ("ebb_evaluator_threshold", "Size above which an instance is restarted", Some(Unit::Bytes), |view| {
-        match view.learned.threshold {
-            Threshold::Bytes(threshold) => Some(threshold),
-            Threshold::Unavailable(_) | Threshold::NotSought => None,
-        }
+        view.learned.threshold.bytes()
     }),
     ("ebb_evaluator_sample_mean", "Mean of the medians of all lifetimes", Some(Unit::Bytes), |view| {
         view.learned.estimate.map(|estimate| estimate.mean_bytes)

@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
-use super::student_t;
-use crate::units::ConfidenceLevel;
+use super::quantile;
+use crate::units::{ConfidenceLevel, Coverage};
 
 /// The medians of all lifetimes of a population, as their count and exact sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,8 +115,23 @@ impl Estimate {
         self.mean_bytes + self.quantile(level) * self.stddev_bytes * (1.0 + 1.0 / m).sqrt()
     }
 
+    /// Upper end of the interval that contains the share `coverage` of all lifetimes, with confidence `level`:
+    /// x̄ + z·u·sqrt((m − 1)·(1 + 1/m)/χ²), in bytes, where z leaves (1 − coverage)/2 above it in the standard
+    /// normal distribution, and χ² leaves 1 − α above it in the chi-squared distribution with m − 1 degrees of
+    /// freedom.
+    ///
+    /// Source: Howe, *Two-Sided Tolerance Limits for Normal Populations* (1969).
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn tolerance_upper_bytes(&self, level: ConfidenceLevel, coverage: Coverage) -> f64 {
+        let m = self.lifetimes as f64;
+        let chi_squared = quantile::chi_squared_lower(level, self.lifetimes - 1);
+        let factor = quantile::normal_central(coverage) * ((m - 1.0) * (1.0 + 1.0 / m) / chi_squared).sqrt();
+        self.mean_bytes + factor * self.stddev_bytes
+    }
+
     fn quantile(&self, level: ConfidenceLevel) -> f64 {
-        student_t::upper_quantile(level, self.lifetimes - 1)
+        quantile::student_t_upper(level, self.lifetimes - 1)
     }
 }
 
@@ -161,6 +176,14 @@ mod tests {
     }
 
     #[test]
+    fn the_tolerance_factor_is_that_of_the_nist_handbook() {
+        // NIST/SEMATECH e-Handbook of Statistical Methods, 7.2.6.3: N = 43, coverage 0.90, confidence 0.99: 2.217.
+        let estimate = Estimate { lifetimes: 43, mean_bytes: 0.0, stddev_bytes: 1.0 };
+        let factor = estimate.tolerance_upper_bytes(level(0.99), 0.9.try_into().unwrap());
+        assert!((factor - 2.217).abs() < 5e-4, "{factor}");
+    }
+
+    #[test]
     fn sums_beyond_any_address_space_are_refused_by_name() {
         let mut sample = MedianSample::default();
         sample.extend([u64::MAX; 4]);
@@ -189,6 +212,28 @@ mod tests {
             let (low, high) = (level(low), level(low + more));
             prop_assert!(estimate.confidence_upper_bytes(high) >= estimate.confidence_upper_bytes(low));
             prop_assert!(estimate.prediction_upper_bytes(high) >= estimate.prediction_upper_bytes(low));
+            let tolerance = |level| estimate.tolerance_upper_bytes(level, 0.9.try_into().unwrap());
+            prop_assert!(tolerance(high) >= tolerance(low));
+        }
+
+        #[test]
+        fn scaling_all_memory_scales_every_bound(
+            medians in prop::collection::vec(0..1_u64 << 40, 2..50),
+            scale in 1..1000_u64,
+            confidence in 0.01..0.999_f64,
+        ) {
+            let plain = sample_of(&medians).estimate(2).unwrap();
+            let scaled = sample_of(&medians.iter().map(|median| median * scale).collect::<Vec<_>>()).estimate(2).unwrap();
+            let (level, coverage) = (level(confidence), 0.9.try_into().unwrap());
+            let bounds = |estimate: &Estimate| [
+                estimate.confidence_upper_bytes(level),
+                estimate.prediction_upper_bytes(level),
+                estimate.tolerance_upper_bytes(level, coverage),
+            ];
+            for (plain, scaled) in bounds(&plain).into_iter().zip(bounds(&scaled)) {
+                let expected = plain * scale as f64;
+                prop_assert!((scaled - expected).abs() <= 1e-9 * expected.abs() + 1.0, "{scaled} {expected}");
+            }
         }
 
         #[test]

@@ -1,20 +1,52 @@
-//! PURE: the policies, one file each, and the guard rails that hold for all of them.
+//! PURE: the policies, one file each where there is anything to compute, and the guard rails that hold for all.
+//!
+//! | policy | file | an instance is restarted when |
+//! | --- | --- | --- |
+//! | `t_interval` | `t_interval.rs` | it holds more than the upper end of an interval of the medians of all lifetimes |
+//! | `renewal` | `renewal.rs` | it holds more than its slot costs on average, restarts included |
+//! | `largest_first`, `oldest_first` | `pressure.rs` | its host is short of memory and it comes first |
+//! | `static` | | it holds more than the guard rail `max_bytes`, and the policy adds nothing to that |
+//! | `max_age` | | it has run that long |
+//! | `none` | | never, but for the guard rail `max_bytes` |
 
+mod pressure;
+mod renewal;
 mod t_interval;
 
 use ebb_service::units::{ByteCount, Span};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-pub use self::t_interval::{IntervalKind, TInterval};
-use super::estimate::{Estimate, MedianSample, NoEstimate};
-use crate::history::Lifetime;
+pub(crate) use self::pressure::{Candidate, choose_victims};
+pub use self::{
+    pressure::{HostMemory, Hosts, Pressure, VictimOrder},
+    renewal::{CostBasis, Pooling, Renewal},
+    t_interval::{Adapt, IntervalKind, TInterval},
+};
+use super::{
+    cost::ModuleCost,
+    estimate::{Estimate, MedianSample, NoEstimate},
+};
+use crate::{
+    history::{Lifetime, Slot},
+    units::ConfidenceLevel,
+};
 
-/// Above which size an instance is restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// When an instance is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// Above the upper end of a Student-t interval of the medians of all lifetimes.
     TInterval(TInterval),
+    /// Above the average cost of its slot.
+    Renewal(Renewal),
+    /// When the host is short of memory: the largest first.
+    LargestFirst(Pressure),
+    /// When the host is short of memory: the oldest first.
+    OldestFirst(Pressure),
+    /// Above the guard rail `max_bytes`, which is then needed.
+    Static,
+    /// At this age.
+    MaxAge(Span),
     /// Never, but for the guard rail `max_bytes`.
     None,
 }
@@ -24,18 +56,18 @@ pub enum Policy {
 pub struct GuardRails {
     /// Younger instances are neither restarted nor counted in the sample.
     pub min_age: Span,
-    /// With fewer lifetimes in the sample nothing is restarted.
+    /// With fewer lifetimes in the sample it gives no threshold.
     pub min_lifetimes: u64,
     /// Above this an instance is restarted whatever the policy says.
     pub max_bytes: Option<ByteCount>,
-    /// Where a restart would give back less, nothing is restarted.
+    /// Where a restart would give back less, nothing is restarted, but for `max_age`.
     pub min_reclaim: ByteCount,
 }
 
 /// All that decides about the instances of one module.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rule {
-    /// Above which size.
+    /// When.
     pub policy: Policy,
     /// And what holds in any case.
     #[serde(flatten)]
@@ -50,11 +82,17 @@ pub struct Learned {
     /// Mean and deviation of their medians.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Estimate>,
-    /// The size above which instances are restarted, or why there is none.
+    /// Their growth: all of it over all of their time, in bytes per second.
+    pub mean_slope: f64,
+    /// The size above which instances are restarted, or why there is none. With `renewal`, where each slot has its
+    /// own, the module's average cost; with `adapt`, that of an instance that grows as its population does.
     pub threshold: Threshold,
     /// The least size that a start of this population was seen with: what a restart goes back to. None while
     /// no lifetime was seen from its start.
     pub fresh_bytes: Option<u64>,
+    /// What the slots cost, where the policy asks for it.
+    #[serde(skip)]
+    pub cost: ModuleCost,
 }
 
 /// The size above which instances are restarted, or why there is none.
@@ -69,35 +107,120 @@ pub enum Threshold {
     NotSought,
 }
 
+impl Threshold {
+    /// The size, if there is one.
+    #[must_use]
+    pub const fn bytes(self) -> Option<f64> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Unavailable(_) | Self::NotSought => None,
+        }
+    }
+}
+
+/// What one instance is compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Bound {
+    /// The size above which it is restarted, in bytes.
+    pub threshold_bytes: Option<f64>,
+    /// The confidence level, where the policy has one.
+    pub confidence_level: Option<f64>,
+    /// Its growth in bytes per second, where the policy looks at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
+    /// The costs that the threshold rests on, where it rests on costs.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostBasis>,
+}
+
 impl Rule {
-    /// Learns from `lifetimes` of one population, over and living alike.
-    pub fn learn<'a>(&self, lifetimes: impl Iterator<Item = &'a Lifetime>) -> Learned {
+    /// Learns from the slots of one population, from lifetimes that are over and living alike.
+    pub fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot> + Clone) -> Learned {
         let min_age = self.guard_rails.min_age.as_millis();
         let mut sample = MedianSample::default();
         let mut fresh_bytes: Option<u64> = None;
-        for lifetime in lifetimes {
+        let (mut grown, mut grown_millis) = (0_u128, 0_i128);
+        for lifetime in slots.clone().flat_map(Slot::lifetimes) {
             if lifetime.seen_from_start() {
                 let first = lifetime.first_bytes();
                 fresh_bytes = Some(fresh_bytes.map_or(first, |least| least.min(first)));
             }
             if lifetime.age_millis() >= min_age {
                 sample.push(lifetime.doubled_median());
+                let (bytes, millis) = lifetime.growth();
+                grown += u128::from(bytes);
+                grown_millis += i128::from(millis);
             }
         }
         let estimate = sample.estimate(self.guard_rails.min_lifetimes);
-        let threshold = match (self.policy, estimate) {
-            (Policy::None, _) => Threshold::NotSought,
-            (Policy::TInterval(policy), Ok(estimate)) => Threshold::Bytes(policy.upper_bytes(&estimate)),
-            (Policy::TInterval(_), Err(reason)) => Threshold::Unavailable(reason),
+        let cost = match self.policy {
+            Policy::Renewal(policy) => policy.learn(slots),
+            _ => ModuleCost::default(),
         };
-        Learned { sample_size: sample.lifetimes(), estimate: estimate.ok(), threshold, fresh_bytes }
+        let threshold = match (self.policy, estimate) {
+            (Policy::TInterval(policy), Ok(estimate)) => {
+                Threshold::Bytes(policy.upper_bytes(&estimate, policy.confidence_level))
+            }
+            (Policy::TInterval(_), Err(reason)) => Threshold::Unavailable(reason),
+            (Policy::Renewal(_), _) => cost.average_bytes().map_or(Threshold::NotSought, Threshold::Bytes),
+            _ => Threshold::NotSought,
+        };
+        Learned {
+            sample_size: sample.lifetimes(),
+            estimate: estimate.ok(),
+            mean_slope: slope(grown, grown_millis),
+            threshold,
+            fresh_bytes,
+            cost,
+        }
     }
 
-    /// The policy in words, for explanations: `upper end of the prediction interval at level 0.99`.
+    /// What the instance `lifetime` that lives in `slot` is compared with.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub fn bound(&self, learned: &Learned, slot: &Slot, lifetime: &Lifetime) -> Bound {
         match self.policy {
-            Policy::TInterval(policy) => policy.describe(),
+            Policy::TInterval(policy) if policy.adapt == Adapt::Off => Bound {
+                threshold_bytes: learned.threshold.bytes(),
+                confidence_level: Some(policy.confidence_level.get()),
+                ..Bound::default()
+            },
+            Policy::TInterval(policy) => {
+                let (bytes, millis) = lifetime.growth();
+                let own_slope = slope(u128::from(bytes), i128::from(millis));
+                let level = policy.level(own_slope, learned.mean_slope);
+                Bound {
+                    threshold_bytes: learned.estimate.map(|estimate| policy.upper_bytes(&estimate, level)),
+                    confidence_level: Some(level.get()),
+                    slope: Some(own_slope),
+                    cost: None,
+                }
+            }
+            Policy::Renewal(policy) => {
+                let (threshold_bytes, cost) = policy.threshold(&learned.cost, slot).unzip();
+                Bound { threshold_bytes, cost, ..Bound::default() }
+            }
+            _ => Bound::default(),
+        }
+    }
+
+    /// The policy in words, for explanations: `upper end of the prediction interval at level 0.99`. `level` is that
+    /// of the instance, where it has its own.
+    #[must_use]
+    pub fn describe(&self, level: Option<f64>) -> String {
+        match self.policy {
+            Policy::TInterval(policy) => {
+                let level = level.and_then(|level| ConfidenceLevel::try_from(level).ok());
+                policy.describe(level.unwrap_or(policy.confidence_level))
+            }
+            Policy::Renewal(policy) => policy.describe(),
+            Policy::LargestFirst(pressure) => {
+                format!("policy largest_first below {} available", pressure.available_below)
+            }
+            Policy::OldestFirst(pressure) => {
+                format!("policy oldest_first below {} available", pressure.available_below)
+            }
+            Policy::Static => "policy static".to_owned(),
+            Policy::MaxAge(age) => format!("policy max_age {age}"),
             Policy::None => "policy none".to_owned(),
         }
     }
@@ -107,7 +230,13 @@ impl Rule {
     pub const fn confidence_level(&self) -> Option<f64> {
         match self.policy {
             Policy::TInterval(policy) => Some(policy.confidence_level.get()),
-            Policy::None => None,
+            _ => None,
         }
     }
+}
+
+/// Growth in bytes per second.
+#[allow(clippy::cast_precision_loss)]
+fn slope(bytes: u128, millis: i128) -> f64 {
+    if millis > 0 { bytes as f64 * 1000.0 / millis as f64 } else { 0.0 }
 }

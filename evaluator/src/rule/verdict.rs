@@ -3,10 +3,13 @@
 use ebb_service::units::ByteCount;
 use serde::Serialize;
 
-use super::policy::{Learned, Rule, Threshold};
-use crate::{history::Lifetime, units::Millis};
+use super::policy::{Bound, Learned, Policy, Rule, Threshold};
+use crate::{
+    history::{Lifetime, Slot},
+    units::{Generation, Millis, SlotId},
+};
 
-/// What is said of a living instance. Only the first two ask for a restart.
+/// What is said of a living instance. Only the first four ask for a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -14,12 +17,18 @@ pub enum Verdict {
     AboveThreshold,
     /// It holds more than `max_bytes`.
     AboveMaxBytes,
-    /// It holds no more than the threshold.
+    /// It has run longer than `max_age`.
+    AboveMaxAge,
+    /// Its host is short of memory, and its turn has come.
+    HostShortOfMemory,
+    /// Nothing speaks against it.
     Within,
     /// It is younger than `min_age`.
     TooYoung,
     /// Its population has too few lifetimes for a threshold.
     TooFewLifetimes,
+    /// It was not observed for long enough for a threshold.
+    NotObserved,
     /// It holds more than allowed, but a restart would give back less than `min_reclaim`.
     TooLittleToReclaim,
     /// The policy has no threshold.
@@ -28,12 +37,15 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, for metrics that exist from the start.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::AboveThreshold,
         Self::AboveMaxBytes,
+        Self::AboveMaxAge,
+        Self::HostShortOfMemory,
         Self::Within,
         Self::TooYoung,
         Self::TooFewLifetimes,
+        Self::NotObserved,
         Self::TooLittleToReclaim,
         Self::NoThreshold,
     ];
@@ -41,7 +53,10 @@ impl Verdict {
     /// Whether the instance should be restarted.
     #[must_use]
     pub const fn asks_for_restart(self) -> bool {
-        matches!(self, Self::AboveThreshold | Self::AboveMaxBytes)
+        matches!(
+            self,
+            Self::AboveThreshold | Self::AboveMaxBytes | Self::AboveMaxAge | Self::HostShortOfMemory
+        )
     }
 
     /// The verdict's name, as metrics and the API tell it.
@@ -50,47 +65,100 @@ impl Verdict {
         match self {
             Self::AboveThreshold => "above_threshold",
             Self::AboveMaxBytes => "above_max_bytes",
+            Self::AboveMaxAge => "above_max_age",
+            Self::HostShortOfMemory => "host_short_of_memory",
             Self::Within => "within",
             Self::TooYoung => "too_young",
             Self::TooFewLifetimes => "too_few_lifetimes",
+            Self::NotObserved => "not_observed",
             Self::TooLittleToReclaim => "too_little_to_reclaim",
             Self::NoThreshold => "no_threshold",
         }
     }
 }
 
-/// Bytes that a restart of an instance of this size would give back; all of them, at most, while nobody knows
-/// what a new one starts with.
-#[must_use]
-pub const fn reclaimable_bytes(bytes: u64, learned: &Learned) -> u64 {
-    match learned.fresh_bytes {
-        Some(fresh) => bytes.saturating_sub(fresh),
-        None => bytes,
-    }
+/// Everything a verdict on one instance rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judgement {
+    /// Where the instance lives.
+    #[serde(flatten)]
+    pub slot: SlotId,
+    /// Which start of it.
+    pub generation: Generation,
+    /// Milliseconds since its start.
+    pub age_millis: i64,
+    /// Its linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// What a restart would give back, in bytes; all of it, at most, while nobody knows what a new instance starts
+    /// with.
+    pub reclaimable_bytes: u64,
+    /// What it was compared with.
+    #[serde(flatten)]
+    pub bound: Bound,
+    /// Lifetimes in the sample.
+    pub sample_size: u64,
+    /// Mean of their medians, in bytes.
+    pub mean_bytes: Option<f64>,
+    /// Their unbiased standard deviation, in bytes.
+    pub stddev_bytes: Option<f64>,
+    /// What is said of it.
+    pub verdict: Verdict,
 }
 
-/// Judges the living instance `lifetime` by what was `learned` of its population.
+/// Judges the living instance `lifetime` of the slot `seen` by what was `learned` of its population. The host's memory
+/// is not looked at: it concerns more than one instance.
 #[must_use]
-pub fn judge(rule: &Rule, learned: &Learned, lifetime: &Lifetime, now: Millis) -> Verdict {
+pub fn judge(
+    rule: &Rule,
+    learned: &Learned,
+    slot: &SlotId,
+    seen: &Slot,
+    lifetime: &Lifetime,
+    now: Millis,
+) -> Judgement {
+    let bound = rule.bound(learned, seen, lifetime);
+    let fresh_bytes = seen.fresh_bytes().or(learned.fresh_bytes).unwrap_or(0);
+    let mut judgement = Judgement {
+        slot: slot.clone(),
+        generation: lifetime.generation(),
+        age_millis: now.since(lifetime.generation().started_at()),
+        memory_bytes: lifetime.bytes(),
+        reclaimable_bytes: lifetime.bytes().saturating_sub(fresh_bytes),
+        bound,
+        sample_size: learned.sample_size,
+        mean_bytes: learned.estimate.map(|estimate| estimate.mean_bytes),
+        stddev_bytes: learned.estimate.map(|estimate| estimate.stddev_bytes),
+        verdict: Verdict::Within,
+    };
+    judgement.verdict = verdict(rule, learned, &judgement);
+    judgement
+}
+
+fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement) -> Verdict {
     let rails = &rule.guard_rails;
-    let size = ByteCount(lifetime.bytes());
-    if now.since(lifetime.generation().started_at()) < rails.min_age.as_millis() {
+    let size = ByteCount(judgement.memory_bytes);
+    if judgement.age_millis < rails.min_age.as_millis() {
         return Verdict::TooYoung;
     }
-    let wish = if rails.max_bytes.is_some_and(|max| size > max) {
-        Verdict::AboveMaxBytes
-    } else {
-        match learned.threshold {
-            Threshold::Bytes(threshold) if size.as_f64() > threshold => Verdict::AboveThreshold,
-            Threshold::Bytes(_) => return Verdict::Within,
-            Threshold::Unavailable(_) => return Verdict::TooFewLifetimes,
-            Threshold::NotSought => return Verdict::NoThreshold,
+    let wish = match (rule.policy, judgement.bound.threshold_bytes) {
+        _ if rails.max_bytes.is_some_and(|max| size > max) => Verdict::AboveMaxBytes,
+        (_, Some(threshold)) if size.as_f64() > threshold => Verdict::AboveThreshold,
+        (_, Some(_)) | (Policy::Static | Policy::LargestFirst(_) | Policy::OldestFirst(_), None) => {
+            return Verdict::Within;
+        }
+        (Policy::MaxAge(max_age), None) if judgement.age_millis >= max_age.as_millis() => {
+            return Verdict::AboveMaxAge;
+        }
+        (Policy::MaxAge(_), None) => return Verdict::Within,
+        (Policy::None, None) => return Verdict::NoThreshold,
+        (Policy::TInterval(_) | Policy::Renewal(_), None) => {
+            return match learned.threshold {
+                Threshold::Unavailable(_) => Verdict::TooFewLifetimes,
+                Threshold::Bytes(_) | Threshold::NotSought => Verdict::NotObserved,
+            };
         }
     };
-    if reclaimable_bytes(size.0, learned) < rails.min_reclaim.0.max(1) {
-        return Verdict::TooLittleToReclaim;
-    }
-    wish
+    if judgement.reclaimable_bytes < rails.min_reclaim.0.max(1) { Verdict::TooLittleToReclaim } else { wish }
 }
 
 #[cfg(test)]
@@ -102,14 +170,22 @@ mod tests {
     use super::*;
     use crate::{
         history::{History, Sample, Window},
-        rule::policy::{GuardRails, IntervalKind, Policy, TInterval},
-        units::{Generation, Population, SlotId},
+        rule::policy::{Adapt, GuardRails, IntervalKind, Pooling, Renewal, TInterval},
+        units::Population,
     };
 
+    fn confidence_interval(level: f64) -> Policy {
+        Policy::TInterval(TInterval {
+            interval: IntervalKind::Confidence,
+            confidence_level: level.try_into().unwrap(),
+            coverage: 0.99.try_into().unwrap(),
+            adapt: Adapt::Off,
+        })
+    }
+
     fn rule() -> Rule {
-        let confidence_level = 0.95.try_into().unwrap();
         Rule {
-            policy: Policy::TInterval(TInterval { interval: IntervalKind::Confidence, confidence_level }),
+            policy: confidence_interval(0.95),
             guard_rails: GuardRails {
                 min_age: Span::secs(60),
                 min_lifetimes: 2,
@@ -119,34 +195,43 @@ mod tests {
         }
     }
 
-    /// Instances that started at 0 with 1000 bytes, grew to `bytes` after a second and are 100 s old.
-    fn lifetimes(bytes: &[u64]) -> Vec<Lifetime> {
-        let window = Window::ending_at(Millis(100_000), 1_000_000_000);
+    fn slot(replica: u32) -> SlotId {
         let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-        bytes
+        SlotId { population, runner: Arc::from("r"), replica }
+    }
+
+    /// Instances that started at 0 with 1000 bytes, grew to `bytes` after a second and are 100 s old.
+    fn history(bytes: &[u64]) -> History {
+        let window = Window::ending_at(Millis(100_000), 1_000_000_000);
+        let mut history = History::default();
+        for (replica, bytes) in (0..).zip(bytes) {
+            let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
+            let samples = [sample(1, 1000), sample(1000, *bytes), sample(100_000, *bytes)];
+            history.observe(&slot(replica), window, samples);
+        }
+        history
+    }
+
+    fn judgements(rule: &Rule, history: &History, now_seconds: i64) -> Vec<Judgement> {
+        let (_, slots) = history.populations().next().unwrap();
+        let learned = rule.learn(slots.values());
+        let mut judgements: Vec<_> = slots
             .iter()
-            .map(|bytes| {
-                let slot = SlotId { population: population.clone(), runner: Arc::from("r"), replica: 0 };
-                let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
-                let mut history = History::default();
-                history.observe(
-                    &slot,
-                    window,
-                    [sample(1, 1000), sample(1000, *bytes), sample(100_000, *bytes)],
-                );
-                history.slot(&slot).unwrap().newest().unwrap().clone()
+            .map(|(id, slot)| {
+                judge(rule, &learned, id, slot, slot.newest().unwrap(), Millis(now_seconds * 1000))
             })
-            .collect()
+            .collect();
+        judgements.sort_by_key(|judgement| judgement.slot.replica);
+        judgements
     }
 
     fn verdicts(rule: &Rule, bytes: &[u64], now_seconds: i64) -> Vec<Verdict> {
-        let lifetimes = lifetimes(bytes);
-        let learned = rule.learn(lifetimes.iter());
-        lifetimes.iter().map(|lifetime| judge(rule, &learned, lifetime, Millis(now_seconds * 1000))).collect()
+        judgements(rule, &history(bytes), now_seconds).iter().map(|judgement| judgement.verdict).collect()
     }
 
     use Verdict::{
-        AboveMaxBytes, AboveThreshold, NoThreshold, TooFewLifetimes, TooLittleToReclaim, TooYoung, Within,
+        AboveMaxAge, AboveMaxBytes, AboveThreshold, NoThreshold, TooFewLifetimes, TooLittleToReclaim,
+        TooYoung, Within,
     };
 
     #[test]
@@ -155,8 +240,7 @@ mod tests {
         // upper end 20,000 + 3.1824 · 20,000 / 2 = 51,824: nobody. At level 0.5, t = 0.7649: 27,649.
         assert_eq!(verdicts(&rule(), &[10_000, 10_000, 10_000, 50_000], 100), [Within; 4]);
         let mut lower = rule();
-        let confidence_level = 0.5.try_into().unwrap();
-        lower.policy = Policy::TInterval(TInterval { interval: IntervalKind::Confidence, confidence_level });
+        lower.policy = confidence_interval(0.5);
         let expected = [Within, Within, Within, AboveThreshold];
         assert_eq!(verdicts(&lower, &[10_000, 10_000, 10_000, 50_000], 100), expected);
     }
@@ -176,7 +260,7 @@ mod tests {
         let mut rule = rule();
         assert_eq!(verdicts(&rule, &[10_000, 90_000], 59), [TooYoung; 2]);
         rule.guard_rails.min_age = Span::secs(1000);
-        assert_eq!(rule.learn(lifetimes(&[10_000, 90_000]).iter()).sample_size, 0);
+        assert_eq!(judgements(&rule, &history(&[10_000, 90_000]), 100)[0].sample_size, 0);
     }
 
     #[test]
@@ -193,18 +277,79 @@ mod tests {
     fn instances_that_were_large_when_first_seen_can_be_restarted() {
         // Started an hour before the first sample, and never smaller since.
         let window = Window::ending_at(Millis(7_200_000), 1_000_000_000);
-        let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-        let slot = SlotId { population, runner: Arc::from("r"), replica: 0 };
         let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
         let mut history = History::default();
-        history.observe(&slot, window, [sample(3_600_000), sample(7_200_000)]);
-        let lifetime = history.slot(&slot).unwrap().newest().unwrap();
+        history.observe(&slot(0), window, [sample(3_600_000), sample(7_200_000)]);
         let mut rule = rule();
         rule.guard_rails.max_bytes = Some(ByteCount(80_000));
         rule.guard_rails.min_reclaim = ByteCount(50_000);
-        let learned = rule.learn([lifetime].into_iter());
-        assert_eq!(learned.fresh_bytes, None);
-        assert_eq!(judge(&rule, &learned, lifetime, Millis(7_200_000)), AboveMaxBytes);
+        assert_eq!(judgements(&rule, &history, 7200)[0].verdict, AboveMaxBytes);
+    }
+
+    #[test]
+    fn what_a_restart_gives_back_is_told_by_the_slots_own_starts() {
+        // One slot starts with 90,000 bytes and stays there, the other grows to that.
+        let window = Window::ending_at(Millis(100_000), 1_000_000_000);
+        let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
+        let mut history = history(&[90_000]);
+        history.observe(&slot(1), window, [sample(1, 90_000), sample(100_000, 90_000)]);
+        let mut rule = rule();
+        rule.guard_rails.max_bytes = Some(ByteCount(80_000));
+        let found: Vec<_> = judgements(&rule, &history, 100)
+            .iter()
+            .map(|found| (found.verdict, found.reclaimable_bytes))
+            .collect();
+        assert_eq!(found, [(AboveMaxBytes, 89_000), (TooLittleToReclaim, 0)]);
+    }
+
+    #[test]
+    fn max_age_restarts_even_what_gives_nothing_back() {
+        let mut rule = rule();
+        rule.policy = Policy::MaxAge(Span::secs(100));
+        assert_eq!(verdicts(&rule, &[1000], 99), [Within]);
+        assert_eq!(verdicts(&rule, &[1000], 101), [AboveMaxAge]);
+    }
+
+    #[test]
+    fn static_is_max_bytes_alone() {
+        let mut rule = rule();
+        rule.policy = Policy::Static;
+        rule.guard_rails.max_bytes = Some(ByteCount(80_000));
+        assert_eq!(verdicts(&rule, &[80_000, 80_001], 100), [Within, AboveMaxBytes]);
+    }
+
+    #[test]
+    fn renewal_restarts_what_costs_more_than_its_average() {
+        // 1000 bytes for 1 s, 100,000 since: at 100 s, 1000 + 99 · 100,000 = 9,901,000 byte-seconds. The next
+        // restart pays once the average falls to the size: 9,901,000 + price = 100 · 100,000, price = 99,000.
+        let policy = |bytes: u64| {
+            let restart_price = format!("{bytes}B*1s").parse().unwrap();
+            Policy::Renewal(Renewal { restart_price, pooling: Pooling::Off })
+        };
+        let mut rule = rule();
+        rule.policy = policy(98_900);
+        let found = judgements(&rule, &history(&[100_000]), 100).remove(0);
+        let cost = found.bound.cost.unwrap();
+        assert_eq!(found.verdict, AboveThreshold, "{found:?}");
+        assert_eq!((cost.restarts, cost.observed_seconds), (0, 99.999));
+        rule.policy = policy(99_200);
+        assert_eq!(verdicts(&rule, &[100_000], 100), [Within]);
+    }
+
+    #[test]
+    fn renewal_with_pooling_takes_slots_for_equal_while_little_was_seen() {
+        let policy =
+            |pooling| Policy::Renewal(Renewal { restart_price: "1MiB*1s".parse().unwrap(), pooling });
+        let thresholds = |pooling| -> Vec<f64> {
+            let rule = Rule { policy: policy(pooling), ..rule() };
+            let found = judgements(&rule, &history(&[10_000, 10_000, 10_000, 90_000]), 100);
+            found.iter().map(|found| found.bound.threshold_bytes.unwrap()).collect()
+        };
+        let (alone, pooled) = (thresholds(Pooling::Off), thresholds(Pooling::Adaptive));
+        assert!(alone[0] < alone[3], "{alone:?}");
+        for threshold in &pooled {
+            assert!((threshold - pooled[0]).abs() < 1e-6 && alone[0] < *threshold && *threshold < alone[3]);
+        }
     }
 
     #[test]

@@ -20,7 +20,9 @@ use tracing::{info, warn};
 
 pub use self::client::{Authorization, BasicAuth, TlsConfig};
 use self::{client::Client, query::Query};
-use super::{Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError};
+use super::{
+    Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
+};
 use crate::units::Millis;
 
 /// The `store.prometheus:` section of the config.
@@ -153,8 +155,10 @@ impl Prometheus {
         to: Millis,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
-        let both = format!("__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}\"");
-        let selector = self.selector(&both);
+        let all = format!(
+            "__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}|{HOST_TOTAL_METRIC}|{HOST_AVAILABLE_METRIC}\""
+        );
+        let selector = self.selector(&all);
         self.query.samples(&self.client, &selector, from, to, sink).await
     }
 

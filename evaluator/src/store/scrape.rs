@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{
-    Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
-    series::{Gauge, Labels, Readings, Slots},
+    Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
+    series::{HostReadings, Labels, Named, Readings, Slots},
 };
 use crate::{
     http::{client_builder, server_time},
@@ -63,7 +63,7 @@ impl Scrape {
     pub(super) async fn fetch(&mut self, now: Millis, sink: &mut Sink<'_>) -> Result<Fetched, StoreError> {
         let answers = join_all(self.targets.iter().map(|target| scrape(&self.http, target))).await;
         let mut fetched = Fetched::default();
-        let mut readings = Readings::default();
+        let mut readings = (Readings::default(), HostReadings::default());
         let mut failures = Vec::new();
         for (target, answer) in self.targets.iter().zip(answers) {
             let taken = answer.and_then(|(text, server_time)| {
@@ -79,7 +79,8 @@ impl Scrape {
             let first = failures.into_iter().next().unwrap_or_else(|| "no targets are configured".to_owned());
             return Err(StoreError::NoTarget { targets: self.targets.len(), first });
         }
-        readings.join(&self.slots, sink);
+        readings.0.join(&self.slots, sink);
+        fetched.hosts = readings.1.hosts();
         // Slots that come and go must not fill the memory.
         if self.slots.len() > SLOTS_OVER_SERIES * fetched.series.max(256) {
             self.slots = Slots::default();
@@ -111,13 +112,13 @@ fn describe(error: &reqwest::Error) -> String {
     ebb_service::logging::Chain(error).to_string()
 }
 
-/// Takes both gauges out of an exposition in text format 0.0.4.
+/// Takes the gauges of slots and host out of an exposition in text format 0.0.4.
 fn take(
     text: &str,
     target: &str,
     now: Millis,
     slots: &mut Slots,
-    readings: &mut Readings,
+    readings: &mut (Readings, HostReadings),
     fetched: &mut Fetched,
 ) -> Result<(), String> {
     if let Some(line) = text.lines().find(|line| !line.is_empty()).filter(|line| !line.starts_with('#')) {
@@ -125,12 +126,17 @@ fn take(
         return Err(format!("expected metrics in text format 0.0.4, got {line:?}"));
     }
     for line in text.lines() {
-        if !line.starts_with(MEMORY_METRIC) && !line.starts_with(START_TIME_METRIC) {
+        const WANTED: [&str; 4] =
+            [MEMORY_METRIC, START_TIME_METRIC, HOST_TOTAL_METRIC, HOST_AVAILABLE_METRIC];
+        if !WANTED.iter().any(|metric| line.starts_with(metric)) {
             continue;
         }
         let malformed = || format!("expected NAME{{LABEL=\"VALUE\",…}} NUMBER, got {line:?}");
-        let Some((name, rest)) = line.split_once('{') else { continue };
-        let (pairs, value) = label_pairs(rest).ok_or_else(malformed)?;
+        let name = &line[..line.find(['{', ' ']).unwrap_or(line.len())];
+        let (pairs, value) = match line[name.len()..].strip_prefix('{') {
+            Some(rest) => label_pairs(rest).ok_or_else(malformed)?,
+            None => (Vec::new(), &line[name.len()..]),
+        };
         let value = value
             .split_ascii_whitespace()
             .next()
@@ -142,10 +148,15 @@ fn take(
                 labels.set(label, value);
             }
         }
-        let Some((gauge, slot)): Option<(Gauge, _)> = labels.parse() else { continue };
-        let slot = slots.number(slot);
-        fetched.series += 1;
-        readings.push(gauge, slot, now, value, fetched);
+        match labels.parse() {
+            Some(Named::Slot(gauge, slot)) => {
+                let slot = slots.number(slot);
+                fetched.series += 1;
+                readings.0.push(gauge, slot, now, value, fetched);
+            }
+            Some(Named::Host(gauge, runner)) => readings.1.push(gauge, &runner, now, value),
+            None => {}
+        }
     }
     Ok(())
 }
@@ -188,10 +199,10 @@ mod tests {
 
     fn taken(text: &str) -> Result<Vec<(String, u32, u64, u64)>, String> {
         let (mut slots, mut readings, mut fetched) =
-            (Slots::default(), Readings::default(), Fetched::default());
+            (Slots::default(), <(Readings, HostReadings)>::default(), Fetched::default());
         take(text, "127.0.0.1:9742", Millis(7), &mut slots, &mut readings, &mut fetched)?;
         let mut samples = Vec::new();
-        readings.join(&slots, &mut |slot, found| {
+        readings.0.join(&slots, &mut |slot, found| {
             for sample in found {
                 let module = slot.population.module.to_string();
                 samples.push((module, slot.replica, sample.generation.0, sample.bytes));
@@ -208,6 +219,15 @@ mod tests {
             wasm_linear_memory_bytes_other{module=\"x\",digest=\"d\",replica=\"0\"} 1\n\
             up 1\n";
         assert_eq!(taken(text), Ok(vec![("m".to_owned(), 3, 1500, 131_072)]));
+    }
+
+    #[test]
+    fn the_hosts_memory_is_found_in_an_exposition() {
+        let text = "# TYPE x gauge\nebb_runner_host_memory_total_bytes 200\nebb_runner_host_memory_available_bytes 50\n";
+        let mut readings = <(Readings, HostReadings)>::default();
+        take(text, "r:1", Millis(7), &mut Slots::default(), &mut readings, &mut Fetched::default()).unwrap();
+        let host = crate::rule::policy::HostMemory { at: Millis(7), total_bytes: 200, available_bytes: 50 };
+        assert_eq!(readings.1.hosts(), [("r:1".into(), host)].into());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Series as they are labelled → slots, and two gauges of a slot → its samples.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use super::{Fetched, MEMORY_METRIC, START_TIME_METRIC};
+use super::{Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC};
 use crate::{
     history::Sample,
+    rule::policy::{HostMemory, Hosts},
     units::{Generation, Millis, Population, SlotId},
 };
 
@@ -13,6 +14,22 @@ use crate::{
 pub(super) enum Gauge {
     Memory,
     StartTime,
+}
+
+/// Which of the two gauges of a runner's host a series is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostGauge {
+    Total,
+    Available,
+}
+
+/// What a series tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// A gauge of a slot.
+    Slot(Gauge, SlotId),
+    /// A gauge of the host of the runner at this address.
+    Host(HostGauge, Arc<str>),
 }
 
 /// The labels that name a slot, as they are found in a series.
@@ -37,16 +54,18 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// The gauge and the slot that these labels name; `None` when they name none.
-    pub(super) fn parse(&self) -> Option<(Gauge, SlotId)> {
+    /// What these labels name; `None` when they name nothing.
+    pub(super) fn parse(&self) -> Option<Named> {
         let gauge = match self.name? {
             MEMORY_METRIC => Gauge::Memory,
             START_TIME_METRIC => Gauge::StartTime,
+            HOST_TOTAL_METRIC => return Some(Named::Host(HostGauge::Total, self.instance?.into())),
+            HOST_AVAILABLE_METRIC => return Some(Named::Host(HostGauge::Available, self.instance?.into())),
             _ => return None,
         };
         let population = Population::from_labels(self.module?, self.digest?)?;
         let replica = self.replica?.parse().ok()?;
-        Some((gauge, SlotId { population, runner: self.instance?.into(), replica }))
+        Some(Named::Slot(gauge, SlotId { population, runner: self.instance?.into(), replica }))
     }
 }
 
@@ -154,6 +173,29 @@ impl Readings {
     }
 }
 
+/// The newest values of the hosts' gauges in one answer.
+#[derive(Debug, Default)]
+pub(super) struct HostReadings(HashMap<Arc<str>, [Option<(Millis, u64)>; 2]>);
+
+impl HostReadings {
+    /// Takes in one value. What is no size is as good as not told.
+    pub(super) fn push(&mut self, gauge: HostGauge, runner: &Arc<str>, at: Millis, value: f64) {
+        let newest = &mut self.0.entry(Arc::clone(runner)).or_default()[gauge as usize];
+        if let Some(bytes) = bytes(value).filter(|_| newest.is_none_or(|(known, _)| known <= at)) {
+            *newest = Some((at, bytes));
+        }
+    }
+
+    /// The hosts of which both gauges were read.
+    pub(super) fn hosts(self) -> Hosts {
+        let host = |(runner, [total, available]): (_, [Option<(Millis, u64)>; 2])| {
+            let ((_, total_bytes), (at, available_bytes)) = total.zip(available)?;
+            Some((runner, HostMemory { at, total_bytes, available_bytes }))
+        };
+        self.0.into_iter().filter_map(host).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,8 +210,7 @@ mod tests {
             replica: Some("7"),
             instance: Some("127.0.0.1:9742"),
         };
-        let (gauge, slot) = labels.parse().unwrap();
-        assert_eq!(gauge, Gauge::Memory);
+        let Some(Named::Slot(Gauge::Memory, slot)) = labels.parse() else { panic!("{labels:?}") };
         let number = slots.number(slot);
         let (mut readings, mut fetched) = (Readings::default(), Fetched::default());
         for (at, value) in [(10, 65_536.0), (20, f64::NAN), (30, -1.0), (40, 131_072.0), (50, 131_072.0)] {
@@ -203,5 +244,22 @@ mod tests {
         assert!(labels(MEMORY_METRIC, "first").parse().is_none());
         assert!(Labels { instance: None, ..labels(MEMORY_METRIC, "0") }.parse().is_none());
         assert!(labels(START_TIME_METRIC, "0").parse().is_some());
+    }
+
+    #[test]
+    fn a_host_is_told_by_the_newest_value_of_both_gauges() {
+        let labels = |name| Labels { name: Some(name), instance: Some("r:1"), ..Labels::default() };
+        let (mut hosts, runner) = (HostReadings::default(), Arc::from("r:1"));
+        assert_eq!(
+            labels(HOST_TOTAL_METRIC).parse(),
+            Some(Named::Host(HostGauge::Total, Arc::clone(&runner)))
+        );
+        for (at, value) in [(20, 7.0), (10, 5.0), (30, f64::NAN)] {
+            hosts.push(HostGauge::Available, &runner, Millis(at), value);
+        }
+        hosts.push(HostGauge::Total, &runner, Millis(10), 9.0);
+        hosts.push(HostGauge::Total, &Arc::from("r:2"), Millis(10), 9.0);
+        let host = HostMemory { at: Millis(20), total_bytes: 9, available_bytes: 7 };
+        assert_eq!(hosts.hosts(), [(runner, host)].into());
     }
 }

@@ -12,14 +12,11 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    super::series::{Gauge, Labels, Readings, Slots},
+    super::series::{Gauge, HostGauge, HostReadings, Labels, Named, Readings, Slots},
     Fetched, Sink, StoreError,
     client::Client,
 };
-use crate::{
-    http::server_time,
-    units::{Millis, SlotId},
-};
+use crate::{http::server_time, units::Millis};
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]
@@ -33,11 +30,18 @@ pub(super) struct Query {
     readings: Readings,
 }
 
-/// A label set, and what it names: a gauge of a slot, or nothing.
+/// A label set, and what it names, if it names anything.
 #[derive(Debug)]
 struct Known {
     labels: Arc<str>,
-    series: Option<(Gauge, usize)>,
+    series: Option<Series>,
+}
+
+/// A gauge of a slot, by the slot's number, or of a runner's host.
+#[derive(Debug)]
+enum Series {
+    Slot(Gauge, usize),
+    Host(HostGauge, Arc<str>),
 }
 
 /// Label sets are remembered up to this many times those of the newest answer; then all are forgotten,
@@ -76,18 +80,26 @@ impl Query {
             *self = Self::default();
         }
         let mut fetched = Fetched { server_time, ..Fetched::default() };
+        let mut hosts = HostReadings::default();
         let mut expected = 0;
         for series in result {
             let place = self.place(series.metric.get(), expected);
             expected = place + 1;
-            let Some((gauge, slot)) = self.known[place].series else { continue };
-            fetched.series += 1;
-            for (at, value) in series.values.0 {
-                if at > from {
-                    self.readings.push(gauge, slot, at, value, &mut fetched);
+            let values = series.values.0.into_iter().filter(|(at, _)| *at > from);
+            match &self.known[place].series {
+                Some(Series::Slot(gauge, slot)) => {
+                    fetched.series += 1;
+                    for (at, value) in values {
+                        self.readings.push(*gauge, *slot, at, value, &mut fetched);
+                    }
                 }
+                Some(Series::Host(gauge, runner)) => {
+                    values.for_each(|(at, value)| hosts.push(*gauge, runner, at, value));
+                }
+                None => {}
             }
         }
+        fetched.hosts = hosts.hosts();
         self.readings.join(&self.slots, sink);
         self.readings.clear();
         Ok(fetched)
@@ -132,7 +144,10 @@ impl Query {
             return *place;
         }
         let place = self.known.len();
-        let series = parse_labels(labels).map(|(gauge, slot)| (gauge, self.slots.number(slot)));
+        let series = parse_labels(labels).map(|named| match named {
+            Named::Slot(gauge, slot) => Series::Slot(gauge, self.slots.number(slot)),
+            Named::Host(gauge, runner) => Series::Host(gauge, runner),
+        });
         let labels: Arc<str> = labels.into();
         self.known.push(Known { labels: Arc::clone(&labels), series });
         self.places.insert(labels, place);
@@ -140,7 +155,7 @@ impl Query {
     }
 }
 
-fn parse_labels(labels: &str) -> Option<(Gauge, SlotId)> {
+fn parse_labels(labels: &str) -> Option<Named> {
     let parsed: HashMap<String, String> = serde_json::from_str(labels).ok()?;
     let mut found = Labels::default();
     for (label, value) in &parsed {
@@ -181,11 +196,11 @@ struct Data<'a> {
     #[serde(rename = "resultType")]
     result_type: &'a str,
     #[serde(borrow, default)]
-    result: Vec<Series<'a>>,
+    result: Vec<AnsweredSeries<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Series<'a> {
+struct AnsweredSeries<'a> {
     #[serde(borrow)]
     metric: &'a RawValue,
     #[serde(default)]
@@ -268,7 +283,10 @@ mod tests {
             let place_of = |replica: &&str| {
                 let place = query.place(&labels(replica), expected);
                 expected = place + 1;
-                query.known[place].series.map(|(_, slot)| query.slots.id(slot).replica)
+                match &query.known[place].series {
+                    Some(Series::Slot(_, slot)) => Some(query.slots.id(*slot).replica),
+                    Some(Series::Host(..)) | None => None,
+                }
             };
             replicas.iter().map(place_of).collect::<Vec<_>>()
         };

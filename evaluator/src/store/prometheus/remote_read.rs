@@ -13,7 +13,7 @@ use prost::Message;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    super::series::{Gauge, Labels, Slots, bytes as size_in_bytes},
+    super::series::{Gauge, Labels, Named, Slots, bytes as size_in_bytes},
     Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
     client::{self, Client},
     xor_chunk,
@@ -145,7 +145,7 @@ impl Answer {
             for label in &series.labels {
                 labels.set(&label.name, &label.value);
             }
-            let Some((gauge, slot)) = labels.parse() else { continue };
+            let Some(Named::Slot(gauge, slot)) = labels.parse() else { continue };
             let slot = self.slots.number(slot);
             self.fetched.series += 1;
             match gauge {

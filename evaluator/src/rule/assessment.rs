@@ -1,0 +1,96 @@
+//! PURE: the whole fleet at one moment: what was learned of each population, and a judgement on each living instance.
+
+use std::{cmp::Reverse, ops::Range};
+
+use super::{
+    policy::{Candidate, Hosts, Learned, Policy, Rule, VictimOrder, choose_victims},
+    verdict::{Judgement, Verdict, judge},
+};
+use crate::{
+    history::History,
+    units::{Millis, Population},
+};
+
+/// The fleet at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assessment {
+    /// Each population, in order of module and digest.
+    pub populations: Vec<Assessed>,
+    /// Each living instance, in order of module, digest, runner and replica.
+    pub instances: Vec<Judgement>,
+}
+
+/// One population at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessed {
+    /// Which.
+    pub population: Population,
+    /// How it is judged.
+    pub rule: Rule,
+    /// What was learned of it.
+    pub learned: Learned,
+    /// Where its living instances stand in [`Assessment::instances`].
+    pub instances: Range<usize>,
+}
+
+impl Assessment {
+    /// Learns from each population of `history` and judges its living instances by the rule of their module. An
+    /// instance lives if its newest sample is at most `stale_after_millis` old; what `hosts` tell counts as long.
+    pub fn new<'a>(
+        history: &History,
+        rule_of: impl Fn(&str) -> &'a Rule,
+        hosts: &Hosts,
+        now: Millis,
+        stale_after_millis: i64,
+    ) -> Self {
+        let mut assessment = Self::default();
+        let mut candidates = Vec::new();
+        for (population, slots) in history.populations() {
+            let rule = rule_of(&population.module);
+            let learned = rule.learn(slots.values());
+            let first = assessment.instances.len();
+            for (slot, seen) in slots {
+                if let Some(lifetime) = seen.live(now, stale_after_millis) {
+                    assessment.instances.push(judge(rule, &learned, slot, seen, lifetime, now));
+                }
+            }
+            assessment.instances[first..].sort_unstable_by(|a, b| {
+                (&a.slot.runner, a.slot.replica).cmp(&(&b.slot.runner, b.slot.replica))
+            });
+            let instances = first..assessment.instances.len();
+            candidates.extend(
+                instances.clone().filter_map(|index| candidate(rule, index, &assessment.instances[index])),
+            );
+            let population = population.clone();
+            assessment.populations.push(Assessed { population, rule: *rule, learned, instances });
+        }
+        choose_victims(&mut assessment.instances, candidates, hosts, now, stale_after_millis);
+        assessment
+    }
+
+    /// The instances that ask for a restart, those that would give back most first.
+    #[must_use]
+    pub fn wishes(&self) -> Vec<&Judgement> {
+        let mut wishes: Vec<_> =
+            self.instances.iter().filter(|instance| instance.verdict.asks_for_restart()).collect();
+        wishes.sort_by_key(|wish| Reverse(wish.reclaimable_bytes));
+        wishes
+    }
+}
+
+fn candidate(rule: &Rule, index: usize, judgement: &Judgement) -> Option<Candidate> {
+    let (order, pressure) = match rule.policy {
+        Policy::LargestFirst(pressure) => (VictimOrder::Largest, pressure),
+        Policy::OldestFirst(pressure) => (VictimOrder::Oldest, pressure),
+        _ => return None,
+    };
+    let gives_back = judgement.reclaimable_bytes >= rule.guard_rails.min_reclaim.0.max(1);
+    (judgement.verdict == Verdict::Within && gives_back).then_some(Candidate {
+        index,
+        order,
+        available_below: pressure.available_below,
+    })
+}
+
+#[cfg(test)]
+mod tests;

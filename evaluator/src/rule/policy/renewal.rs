@@ -1,0 +1,97 @@
+//! PURE: restart when the instance now costs more than its slot does on average, restart included.
+//!
+//! The memory of an instance never falls. So once it holds more than the long-run average cost of keeping the slot
+//! running, going on can only raise that average, and restarting lowers it. For lifetimes that resemble each other
+//! this is the best rule there is without knowing the future.
+//!
+//! Source: renewal reward; Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7: the
+//! one-step-look-ahead rule is optimal in the monotone case.
+
+use ebb_service::units::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    history::Slot,
+    rule::cost::{ModuleCost, SlotCost},
+    units::RestartPrice,
+};
+
+/// Restart above the average cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Renewal {
+    /// What a restart is worth.
+    pub restart_price: RestartPrice,
+    /// How far a slot's average is drawn towards its module's.
+    pub pooling: Pooling,
+}
+
+/// How far a slot's average is drawn towards the average of the other slots of its module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// Not at all: each slot learns alone.
+    Off,
+    /// As far as the slots resemble each other: the more they differ beyond chance, the more each learns alone.
+    Adaptive,
+}
+
+/// With [`Pooling::Adaptive`] the others' average stands at least for this much of a slot's own time: what the
+/// variances say is known badly while little was seen.
+const WEIGHT_MIN: Span = Span::secs(7200);
+
+/// What the threshold of one slot rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CostBasis {
+    /// Time for which the slot was observed, in seconds.
+    pub observed_seconds: f64,
+    /// Its average memory, in bytes.
+    pub average_memory_bytes: f64,
+    /// Its restarts in that time.
+    pub restarts: u64,
+    /// Average cost of the module's other slots, in bytes.
+    pub module_average_bytes: Option<f64>,
+    /// For how many seconds of the slot's own time the module's average counts.
+    pub module_weight_seconds: f64,
+}
+
+impl Renewal {
+    /// What the population's slots cost.
+    pub(super) fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> ModuleCost {
+        let mut module = ModuleCost::default();
+        slots.for_each(|slot| module.push(slot, self.restart_price));
+        module
+    }
+
+    /// The size from which the instance in `slot` costs more than the average, in bytes; and what it rests on.
+    pub(super) fn threshold(&self, module: &ModuleCost, slot: &Slot) -> Option<(f64, CostBasis)> {
+        let own = SlotCost::of(slot);
+        if own.seconds <= 0.0 {
+            return None;
+        }
+        let others = match self.pooling {
+            Pooling::Off => None,
+            Pooling::Adaptive => module.without(&own, self.restart_price),
+        };
+        let (average, weight) = others.map_or((0.0, 0.0), |others| {
+            let weight = module.weight_seconds().unwrap_or(others.seconds);
+            (others.average_bytes, weight.max(WEIGHT_MIN.0.as_secs_f64()).min(others.seconds))
+        });
+        let cost = own.with_next_restart(self.restart_price) + weight * average;
+        let basis = CostBasis {
+            observed_seconds: own.seconds,
+            average_memory_bytes: own.byte_seconds / own.seconds,
+            restarts: own.restarts,
+            module_average_bytes: others.map(|others| others.average_bytes),
+            module_weight_seconds: weight,
+        };
+        Some((cost / (own.seconds + weight), basis))
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let pooling = match self.pooling {
+            Pooling::Off => "",
+            Pooling::Adaptive => ", pooled with its module's",
+        };
+        format!("average cost at a restart price of {}{pooling}", self.restart_price)
+    }
+}
