@@ -11,6 +11,7 @@ use crate::{
     restart::Outcome,
     rule::{
         budget::Limit,
+        ledger::Effect,
         verdict::{Judgement, Verdict},
     },
     units::{Generation, Millis, SlotId},
@@ -60,39 +61,6 @@ impl Action {
             Self::Held { .. } => "held",
             Self::Postponed { limit } => limit.name(),
             Self::AwaitingEffect => "awaiting_effect",
-        }
-    }
-}
-
-/// What was seen of a restart's effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "effect", rename_all = "snake_case")]
-pub enum Effect {
-    /// The new instance holds less than the old one did.
-    MemoryFell {
-        /// What it holds, in bytes.
-        memory_bytes_after: u64,
-    },
-    /// It does not.
-    MemoryDidNotFall {
-        /// What it holds, in bytes.
-        memory_bytes_after: u64,
-    },
-    /// No sample of a newer instance came in time.
-    NotSeen,
-}
-
-impl Effect {
-    /// Every effect's name, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 3] = ["memory_fell", "memory_did_not_fall", "not_seen"];
-
-    /// The effect's name, as metrics tell it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::MemoryFell { .. } => "memory_fell",
-            Self::MemoryDidNotFall { .. } => "memory_did_not_fall",
-            Self::NotSeen => "not_seen",
         }
     }
 }

@@ -17,10 +17,11 @@ use prometheus_client::{
 
 use self::view_collector::ViewCollector;
 use crate::{
-    decisions::{Action, Effect},
+    decisions::Action,
     restart::Outcome,
     rule::{
         hold::Hold,
+        ledger::Effect,
         verdict::{Judgement, Verdict},
     },
     store::Fetched,

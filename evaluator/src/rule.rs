@@ -6,13 +6,14 @@
 //! | policy | [`policy`] | above which size is an instance restarted? |
 //! | judge | [`verdict`], [`assessment`] | what is said of each instance, and why? |
 //! | hold | [`hold`] | can what was fetched be relied on at all? |
-//! | admit | [`budget`] | which of the restarts wished for are done now? |
+//! | admit | [`budget`], [`ledger`] | which of the restarts wished for are done now, and what came of those before? |
 
 pub mod assessment;
 pub mod budget;
 pub mod cost;
 pub mod estimate;
 pub mod hold;
+pub mod ledger;
 pub mod policy;
 pub mod quantile;
 pub mod verdict;

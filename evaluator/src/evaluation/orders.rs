@@ -11,16 +11,17 @@ use tracing::{info, warn};
 use super::Outputs;
 use crate::{
     config::{Config, RunnersConfig},
-    decisions::{Action, Effect, Recorded},
+    decisions::{Action, Recorded},
     explain::explain,
-    history::{History, Lifetime},
+    history::History,
     restart::{Outcome, Reason, Restarter},
     rule::{
-        budget::{Admission, Budget, Limit},
+        budget::{Admission, Limit},
         hold::Hold,
+        ledger::{Effect, Ledger, Restart},
         verdict::{Judgement, Verdict},
     },
-    units::{Generation, Millis, SlotId},
+    units::Millis,
     view::PopulationView,
 };
 
@@ -28,24 +29,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Orders {
     restarter: Restarter,
-    budget: Budget,
-    /// Restarts done whose effect is not seen yet.
-    unverified: Vec<Unverified>,
-}
-
-#[derive(Debug)]
-struct Unverified {
-    decision: u64,
-    slot: SlotId,
-    old_generation: Generation,
-    new_generation: Generation,
-    bytes_before: u64,
-    ordered_at: Millis,
+    ledger: Ledger,
 }
 
 impl Orders {
     pub(super) fn new(config: &RunnersConfig) -> Self {
-        Self { restarter: Restarter::new(config), budget: Budget::default(), unverified: Vec::new() }
+        Self { restarter: Restarter::new(config), ledger: Ledger::default() }
     }
 
     pub(super) fn reconfigure(&mut self, config: &RunnersConfig) {
@@ -53,39 +42,25 @@ impl Orders {
     }
 
     pub(super) fn suspended_until(&self, module: &str, now: Millis) -> Option<Millis> {
-        self.budget.suspended_until(module, now)
+        self.ledger.budget.suspended_until(module, now)
     }
 
     pub(super) const fn available(&self) -> i64 {
-        self.budget.available()
+        self.ledger.budget.available()
     }
 
     /// Looks whether memory fell where restarts were done.
     pub(super) fn verify(&mut self, config: &Config, history: &History, outputs: &Outputs, now: Millis) {
         let verify_within = config.runners.verify_within.as_millis();
-        self.unverified.retain(|order| {
-            let newer = history
-                .slot(&order.slot)
-                .and_then(|slot| slot.newest())
-                .filter(|lifetime| lifetime.generation() >= order.new_generation);
-            let effect = match newer.map(Lifetime::bytes) {
-                Some(bytes) if bytes < order.bytes_before => Effect::MemoryFell { memory_bytes_after: bytes },
-                Some(bytes) => Effect::MemoryDidNotFall { memory_bytes_after: bytes },
-                None if now.since(order.ordered_at) > verify_within => Effect::NotSeen,
-                None => return true,
-            };
-            let module = &order.slot.population.module;
-            outputs.journal.observe_effect(order.decision, effect);
-            outputs.metrics.verified(module, effect, order.bytes_before);
+        for (restart, effect) in self.ledger.verify(&config.budget, verify_within, history, now) {
+            outputs.journal.observe_effect(restart.decision, effect);
+            outputs.metrics.verified(&restart.slot.population.module, effect, restart.bytes_before);
             if effect == Effect::NotSeen {
-                warn!(instance = %order.slot, generation = %order.new_generation, "no sample of the restarted instance came");
+                warn!(instance = %restart.slot, generation = %restart.new_generation, "no sample of the restarted instance came");
             } else {
-                let memory_fell = matches!(effect, Effect::MemoryFell { .. });
-                self.budget.verified(&config.budget, module, memory_fell, now);
-                info!(instance = %order.slot, effect = effect.name(), bytes_before = order.bytes_before, "restart verified");
+                info!(instance = %restart.slot, effect = effect.name(), bytes_before = restart.bytes_before, "restart verified");
             }
-            false
-        });
+        }
     }
 
     /// Decides about `wishes`, worst first, and gives the orders that are admitted.
@@ -98,9 +73,9 @@ impl Orders {
         outputs: &Outputs,
         now: Millis,
     ) {
-        self.budget.refill(&config.budget, now);
+        self.ledger.budget.refill(&config.budget, now);
         let (waiting, wishes): (Vec<_>, Vec<_>) =
-            wishes.into_iter().partition(|wish| self.is_unverified(wish));
+            wishes.into_iter().partition(|wish| self.ledger.awaits(&wish.slot, wish.generation));
         let mut decided: Vec<(Judgement, Action)> =
             waiting.into_iter().map(|wish| (wish, Action::AwaitingEffect)).collect();
         // Series of others must not use up the budget of those that orders may go to.
@@ -110,7 +85,8 @@ impl Orders {
         if let Some(hold) = hold {
             decided.extend(wishes.into_iter().map(|wish| (wish, Action::Held { hold: hold.name() })));
         } else {
-            let admissions = self.budget.admit(&config.budget, wishes.iter().map(|wish| &wish.slot), now);
+            let admissions =
+                self.ledger.budget.admit(&config.budget, wishes.iter().map(|wish| &wish.slot), now);
             let mut admitted = Vec::new();
             for (wish, admission) in wishes.into_iter().zip(admissions) {
                 match admission {
@@ -124,10 +100,6 @@ impl Orders {
         for (wish, action) in decided {
             self.record(populations, wish, &action, outputs, now);
         }
-    }
-
-    fn is_unverified(&self, wish: &Judgement) -> bool {
-        self.unverified.iter().any(|order| order.slot == wish.slot && order.old_generation == wish.generation)
     }
 
     /// Gives orders: the modules side by side, `max_unavailable` at a time in each.
@@ -193,7 +165,7 @@ impl Orders {
                 Action::Ordered(Outcome::Restarted(restarted)),
                 Recorded::New(decision) | Recorded::Again(decision),
             ) => {
-                self.unverified.push(Unverified {
+                self.ledger.enter(Restart {
                     decision,
                     slot: wish.slot,
                     old_generation: wish.generation,
@@ -204,10 +176,10 @@ impl Orders {
             }
             // A time-out may have restarted something; an address that is not allowed took nothing.
             (Action::Ordered(Outcome::NoAnswer { .. } | Outcome::NotAllowed), _) => {}
-            (Action::Ordered(outcome), _) if outcome.is_postponed() => self.budget.forget(&wish.slot),
-            (Action::Ordered(_), _) => self.budget.refund(),
+            (Action::Ordered(outcome), _) if outcome.is_postponed() => self.ledger.budget.forget(&wish.slot),
+            (Action::Ordered(_), _) => self.ledger.budget.refund(),
             (Action::DryRun | Action::Postponed { limit: Limit::RunnerSilent }, _) => {
-                self.budget.forget(&wish.slot);
+                self.ledger.budget.forget(&wish.slot);
             }
             _ => {}
         }

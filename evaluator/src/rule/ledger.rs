@@ -1,0 +1,165 @@
+//! PURE: the restarts done whose effect is not seen yet, and the budget for further ones.
+
+use serde::Serialize;
+
+use super::budget::{Budget, BudgetConfig};
+use crate::{
+    history::{History, Lifetime},
+    units::{Generation, Millis, SlotId},
+};
+
+/// What was seen of a restart's effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// The new instance holds less than the old one did.
+    MemoryFell {
+        /// What it holds, in bytes.
+        memory_bytes_after: u64,
+    },
+    /// It does not.
+    MemoryDidNotFall {
+        /// What it holds, in bytes.
+        memory_bytes_after: u64,
+    },
+    /// No sample of a newer instance came in time.
+    NotSeen,
+}
+
+impl Effect {
+    /// Every effect's name, for metrics that exist from the start.
+    pub const NAMES: [&'static str; 3] = ["memory_fell", "memory_did_not_fall", "not_seen"];
+
+    /// The effect's name, as metrics tell it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::MemoryFell { .. } => "memory_fell",
+            Self::MemoryDidNotFall { .. } => "memory_did_not_fall",
+            Self::NotSeen => "not_seen",
+        }
+    }
+}
+
+/// A restart that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The decision that led to it.
+    pub decision: u64,
+    /// Where.
+    pub slot: SlotId,
+    /// What was dropped.
+    pub old_generation: Generation,
+    /// What was started.
+    pub new_generation: Generation,
+    /// What the old one held, in bytes.
+    pub bytes_before: u64,
+    /// When it was ordered.
+    pub ordered_at: Millis,
+}
+
+/// What was ordered, and what may still be.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// What may still be ordered.
+    pub budget: Budget,
+    awaiting: Vec<Restart>,
+}
+
+impl Ledger {
+    /// Remembers a restart until its effect is seen.
+    pub fn enter(&mut self, restart: Restart) {
+        self.awaiting.push(restart);
+    }
+
+    /// Whether a restart of this instance was done whose effect is not seen yet: it need not be ordered again.
+    #[must_use]
+    pub fn awaits(&self, slot: &SlotId, generation: Generation) -> bool {
+        self.awaiting.iter().any(|restart| restart.old_generation == generation && restart.slot == *slot)
+    }
+
+    /// Takes out the restarts whose effect is seen by now, or was not within `verify_within_millis`. Whether they
+    /// brought memory down decides whether their module may be restarted further.
+    pub fn verify(
+        &mut self,
+        config: &BudgetConfig,
+        verify_within_millis: i64,
+        history: &History,
+        now: Millis,
+    ) -> Vec<(Restart, Effect)> {
+        let mut seen = Vec::new();
+        for restart in std::mem::take(&mut self.awaiting) {
+            let newer = history
+                .slot(&restart.slot)
+                .and_then(|slot| slot.newest())
+                .filter(|lifetime| lifetime.generation() >= restart.new_generation);
+            let effect = match newer.map(Lifetime::bytes) {
+                Some(bytes) if bytes < restart.bytes_before => {
+                    Effect::MemoryFell { memory_bytes_after: bytes }
+                }
+                Some(bytes) => Effect::MemoryDidNotFall { memory_bytes_after: bytes },
+                None if now.since(restart.ordered_at) > verify_within_millis => Effect::NotSeen,
+                None => {
+                    self.awaiting.push(restart);
+                    continue;
+                }
+            };
+            if effect != Effect::NotSeen {
+                let memory_fell = matches!(effect, Effect::MemoryFell { .. });
+                self.budget.verified(config, &restart.slot.population.module, memory_fell, now);
+            }
+            seen.push((restart, effect));
+        }
+        seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        history::{Sample, Window},
+        units::Population,
+    };
+
+    fn slot() -> SlotId {
+        let population = Population { module: Arc::from("leaky"), digest: Arc::from("d") };
+        SlotId { population, runner: Arc::from("r:1"), replica: 0 }
+    }
+
+    fn restart() -> Restart {
+        Restart {
+            decision: 1,
+            slot: slot(),
+            old_generation: Generation(1000),
+            new_generation: Generation(5000),
+            bytes_before: 300,
+            ordered_at: Millis(5000),
+        }
+    }
+
+    #[test]
+    fn a_restarts_effect_is_the_first_that_is_seen_of_the_new_instance() {
+        let check = |samples: &[(i64, u64, u64)], now, expected: Option<Effect>| {
+            let mut history = History::default();
+            let samples = samples.iter().map(|(at, generation, bytes)| Sample {
+                at: Millis(*at),
+                generation: Generation(*generation),
+                bytes: *bytes,
+            });
+            history.observe(&slot(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+            let mut ledger = Ledger::default();
+            ledger.enter(restart());
+            let seen = ledger.verify(&BudgetConfig::default(), 60_000, &history, Millis(now));
+            assert_eq!(seen, expected.map(|effect| (restart(), effect)).into_iter().collect::<Vec<_>>());
+            assert_eq!(ledger.awaits(&slot(), Generation(1000)), expected.is_none());
+        };
+        let old = (4000, 1000, 300);
+        check(&[old], 10_000, None);
+        check(&[old], 65_001, Some(Effect::NotSeen));
+        check(&[old, (6000, 5000, 100)], 7000, Some(Effect::MemoryFell { memory_bytes_after: 100 }));
+        check(&[old, (6000, 5000, 300)], 7000, Some(Effect::MemoryDidNotFall { memory_bytes_after: 300 }));
+    }
+}

@@ -1,0 +1,140 @@
+//! The policies that are compared, each as a sweep of its one knob, all with the shipped guard rails.
+
+use ebb_evaluator::rule::policy::{
+    Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval,
+};
+use ebb_evaluator::units::RestartPrice;
+use ebb_service::units::{ByteCount, Span};
+
+/// A policy and the settings of its knob.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// The name in tables and in `scores.json`.
+    pub name: &'static str,
+    /// What the knob is, for tables.
+    pub knob: &'static str,
+    /// The rule at each setting.
+    pub rules: Vec<Rule>,
+}
+
+/// The guard rails of every contender: those that are shipped.
+#[must_use]
+pub const fn guard_rails() -> GuardRails {
+    GuardRails { min_age: Span::secs(300), min_lifetimes: 5, max_bytes: None, min_reclaim: ByteCount::mib(1) }
+}
+
+/// A policy with the shipped guard rails.
+#[must_use]
+pub const fn rule(policy: Policy) -> Rule {
+    Rule { policy, guard_rails: guard_rails() }
+}
+
+/// `renewal` at a price of so many MiB held for a minute.
+///
+/// # Panics
+/// When the price is nothing.
+#[must_use]
+pub fn renewal(pooling: Pooling, mib_minutes: u64) -> Rule {
+    let restart_price =
+        RestartPrice::new(ByteCount::mib(mib_minutes), Span::secs(60)).expect("a price above nothing");
+    rule(Policy::Renewal(Renewal { restart_price, pooling }))
+}
+
+/// `t_interval`.
+///
+/// # Panics
+/// When `level` is no confidence level.
+#[must_use]
+pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
+    rule(Policy::TInterval(TInterval {
+        interval,
+        confidence_level: level.try_into().expect("a level between 0 and 1"),
+        coverage: 0.9.try_into().expect("a share between 0 and 1"),
+        adapt,
+    }))
+}
+
+/// All contenders, for a fleet of `replicas` on a host with `host_bytes` of memory.
+#[must_use]
+pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
+    let prices = || geometric(100.0, 1.5, 15).map(whole);
+    let sizes = || geometric(2.4, 1.25, 20);
+    let levels = [
+        0.05,
+        0.2,
+        0.4,
+        0.6,
+        0.8,
+        0.9,
+        0.95,
+        0.98,
+        0.99,
+        0.995,
+        0.999,
+        0.9999,
+        0.999_99,
+        0.999_999,
+        0.999_999_9,
+    ];
+    let by_level = |interval, adapt| levels.map(|level| t_interval(interval, adapt, level)).to_vec();
+    let static_at = |mib| {
+        let mut rule = rule(Policy::Static);
+        rule.guard_rails.max_bytes = Some(mebibytes(mib));
+        rule
+    };
+    let pressure_at = |mib: f64| {
+        let fleet = mebibytes(mib * f64::from(replicas));
+        Pressure { available_below: ByteCount(host_bytes.unsigned_abs()).saturating_sub(fleet) }
+    };
+    let contender = |name, knob, rules| Contender { name, knob, rules };
+    let level = "confidence_level";
+    vec![
+        contender(
+            "renewal",
+            "restart_price",
+            prices().map(|price| renewal(Pooling::Adaptive, price)).collect(),
+        ),
+        contender(
+            "renewal_alone",
+            "restart_price",
+            prices().map(|price| renewal(Pooling::Off, price)).collect(),
+        ),
+        contender("t_prediction", level, by_level(IntervalKind::Prediction, Adapt::Off)),
+        contender("t_tolerance", level, by_level(IntervalKind::Tolerance, Adapt::Off)),
+        contender("t_confidence", level, by_level(IntervalKind::Confidence, Adapt::Off)),
+        contender("t_adapt_intent", level, by_level(IntervalKind::Prediction, Adapt::Intent)),
+        contender("t_adapt_literal", level, by_level(IntervalKind::Prediction, Adapt::Literal)),
+        contender("static", "max_bytes", sizes().map(static_at).collect()),
+        contender(
+            "largest_first",
+            "available_below",
+            sizes().map(|mib| rule(Policy::LargestFirst(pressure_at(mib)))).collect(),
+        ),
+        contender(
+            "oldest_first",
+            "available_below",
+            sizes().map(|mib| rule(Policy::OldestFirst(pressure_at(mib)))).collect(),
+        ),
+        contender(
+            "max_age",
+            "max_age",
+            geometric(0.75, 1.4, 13)
+                .map(|hours| rule(Policy::MaxAge(Span::secs(whole(hours * 3600.0)))))
+                .collect(),
+        ),
+        contender("none", "", vec![rule(Policy::None)]),
+    ]
+}
+
+fn geometric(first: f64, factor: f64, count: usize) -> impl Iterator<Item = f64> {
+    std::iter::successors(Some(first), move |value| Some(value * factor)).take(count)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+const fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+fn mebibytes(mib: f64) -> ByteCount {
+    ByteCount(whole(mib * 1_048_576.0))
+}

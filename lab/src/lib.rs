@@ -1,0 +1,19 @@
+//! Which policy is best? A simulator on the evaluator's own rules, an optimum that knows the future, and an experiment
+//! on real instances.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`trace`], [`workload`] | PURE: a seed → what each replica is asked for, whatever a policy does |
+//! | [`optimum`] | PURE: the fewest restarts and the least memory that anyone could do with |
+//! | [`simulate`] | a fleet in virtual time, evaluated by the evaluator's own code |
+//! | [`contender`] | the policies that are compared, each as a sweep of its knob |
+//! | [`score`] | PURE: sweeps → restarts over the optimum's at equal memory |
+//! | [`study`] | all of it: workloads × seeds × contenders |
+
+pub mod contender;
+pub mod optimum;
+pub mod score;
+pub mod simulate;
+pub mod study;
+pub mod trace;
+pub mod workload;

@@ -1,0 +1,344 @@
+//! A fleet in virtual time, evaluated by the evaluator's own code: its history, its rules, its budget, its ledger of
+//! orders. Only what is outside of the evaluator is simulated: the instances, the scrapes and the runners' answers.
+//!
+//! Each tick asserts what must hold whatever happens: the budget is never exceeded, no generation is restarted twice,
+//! and nobody is restarted of whom there is no young sample.
+
+use std::sync::Arc;
+
+use ebb_evaluator::{
+    history::{History, Sample, Window},
+    rule::{
+        assessment::Assessment,
+        budget::{Admission, BudgetConfig},
+        hold::{Limits, Seen, Watch},
+        ledger::{Ledger, Restart},
+        policy::{HostMemory, Hosts, Rule},
+        verdict::Judgement,
+    },
+    units::{Generation, Millis, Population, SlotId},
+};
+use ebb_service::units::Span;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    optimum::Outcome,
+    trace::{Demand, Instance, Tick, Trace},
+};
+
+/// How a fleet is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// The rule of its module.
+    pub rule: Rule,
+    /// The budget of restarts.
+    pub budget: BudgetConfig,
+    /// Time between two scrapes and between two evaluations.
+    pub interval: Span,
+    /// How far back lifetimes count.
+    pub lookback: Span,
+    /// Memory of the one host that all runners share, in bytes.
+    pub host_bytes: i64,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// What goes wrong, and how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Seed of what is drawn.
+    pub seed: u64,
+    /// Share of scrapes of a runner that are missed.
+    pub missed_scrapes: f64,
+    /// Share of samples that come one tick late.
+    pub late_samples: f64,
+    /// Share of restarts that fail: the old instance stays.
+    pub failed_restarts: f64,
+    /// The evaluator is killed and started anew after so many ticks, again and again.
+    pub evaluator_restarts_every: Option<Tick>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// Memory × time and restarts, of the whole fleet.
+    pub outcome: Outcome,
+    /// Restarts that were ordered and not done.
+    pub failed_orders: i64,
+    /// Ticks in which the evaluator held all restarts.
+    pub held: u32,
+    /// Ages of the instances that were restarted, in ticks.
+    pub ages: Vec<Tick>,
+}
+
+/// How many replicas a runner has.
+const REPLICAS_PER_RUNNER: usize = 10;
+
+/// Wall-clock time of tick 0; any would do.
+const EPOCH_MILLIS: i64 = 1_700_000_000_000;
+
+/// Runs the fleet for `ticks` ticks; what its replicas are asked for is `traces`.
+///
+/// # Panics
+/// When something does not hold that must.
+#[must_use]
+pub fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
+    let mut simulation = Simulation::new(setup, traces);
+    for tick in 1..ticks {
+        simulation.tick(tick);
+    }
+    simulation.run
+}
+
+struct Simulation<'a> {
+    setup: &'a Setup,
+    replicas: Vec<Replica<'a>>,
+    random: ChaCha8Rng,
+    evaluator: Evaluator,
+    run: Run,
+    /// Restarts so far, for the budget's invariant.
+    admitted: i64,
+}
+
+struct Replica<'a> {
+    slot: SlotId,
+    trace: &'a Trace,
+    /// Demands that were not met yet.
+    ahead: &'a [Demand],
+    instance: Instance,
+    generation: Generation,
+    started: Tick,
+    /// A sample that comes with the next one.
+    late: Option<Sample>,
+    /// All that the store has got; kept where the evaluator is to be started anew.
+    stored: Vec<Sample>,
+    last_scraped: Option<Tick>,
+}
+
+/// What an evaluator has in memory.
+#[derive(Default)]
+struct Evaluator {
+    history: History,
+    watch: Watch,
+    ledger: Ledger,
+    started: Tick,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(setup: &'a Setup, traces: &'a [Trace]) -> Self {
+        let population = Population { module: Arc::from("simulated"), digest: Arc::from("d1") };
+        let runners = traces.len().div_ceil(REPLICAS_PER_RUNNER);
+        let runners: Vec<Arc<str>> =
+            (0..runners).map(|runner| format!("10.0.0.1:{}", 9000 + runner).into()).collect();
+        let generation = Generation(EPOCH_MILLIS.unsigned_abs());
+        let replicas = (0..)
+            .zip(traces)
+            .map(|(replica, trace)| Replica {
+                slot: SlotId {
+                    population: population.clone(),
+                    runner: Arc::clone(&runners[replica as usize / REPLICAS_PER_RUNNER]),
+                    replica,
+                },
+                trace,
+                ahead: trace.demands(),
+                instance: Instance::new(trace),
+                generation,
+                started: 0,
+                late: None,
+                stored: Vec::new(),
+                last_scraped: None,
+            })
+            .collect();
+        Self {
+            setup,
+            replicas,
+            random: ChaCha8Rng::seed_from_u64(setup.faults.seed),
+            evaluator: Evaluator::default(),
+            run: Run::default(),
+            admitted: 0,
+        }
+    }
+
+    fn now(&self, tick: Tick) -> Millis {
+        Millis(EPOCH_MILLIS + i64::from(tick) * self.setup.interval.as_millis())
+    }
+
+    fn tick(&mut self, tick: Tick) {
+        let now = self.now(tick);
+        for replica in &mut self.replicas {
+            replica.grow(tick);
+            self.run.outcome.area += replica.instance.bytes;
+        }
+        let window = Window::ending_at(now, self.setup.lookback.as_millis());
+        self.scrape(tick, now, window);
+        self.evaluator.history.forget_before(window);
+        if self.setup.faults.evaluator_restarts_every.is_some_and(|every| tick.is_multiple_of(every)) {
+            self.restart_evaluator(tick, now, window);
+        }
+        self.evaluate(tick, now);
+    }
+
+    fn scrape(&mut self, tick: Tick, now: Millis, window: Window) {
+        let faults = self.setup.faults;
+        for replicas in self.replicas.chunks_mut(REPLICAS_PER_RUNNER) {
+            if faults.missed_scrapes > 0.0 && self.random.random::<f64>() < faults.missed_scrapes {
+                continue;
+            }
+            for replica in replicas {
+                let bytes = replica.instance.bytes.unsigned_abs();
+                let sample = Sample { at: now, generation: replica.generation, bytes };
+                replica.last_scraped = Some(tick);
+                let before = replica.late.take();
+                if faults.late_samples > 0.0 && self.random.random::<f64>() < faults.late_samples {
+                    replica.late = Some(sample);
+                }
+                let arrived = before.into_iter().chain(replica.late.is_none().then_some(sample));
+                if faults.evaluator_restarts_every.is_some() {
+                    replica.stored.extend(arrived.clone());
+                }
+                self.evaluator.history.observe(&replica.slot, window, arrived);
+            }
+        }
+    }
+
+    /// A new evaluator learns from the store what the old one knew.
+    fn restart_evaluator(&mut self, tick: Tick, now: Millis, window: Window) {
+        let mut history = History::default();
+        for replica in &self.replicas {
+            history.observe(&replica.slot, window, replica.stored.iter().copied());
+        }
+        let before = self.assess(now);
+        self.evaluator = Evaluator { history, started: tick, ..Evaluator::default() };
+        self.admitted = 0;
+        assert_eq!(
+            before,
+            self.assess(now),
+            "tick {tick}: the new evaluator decides otherwise than the old one"
+        );
+    }
+
+    fn assess(&self, now: Millis) -> Assessment {
+        Assessment::new(
+            &self.evaluator.history,
+            |_| &self.setup.rule,
+            &self.hosts(now),
+            now,
+            self.stale_after_millis(),
+        )
+    }
+
+    fn hosts(&self, now: Millis) -> Hosts {
+        let used: i64 = self.replicas.iter().map(|replica| replica.instance.bytes).sum();
+        let memory = HostMemory {
+            at: now,
+            total_bytes: self.setup.host_bytes.unsigned_abs(),
+            available_bytes: (self.setup.host_bytes - used).max(0).unsigned_abs(),
+        };
+        let runners = self.replicas.iter().step_by(REPLICAS_PER_RUNNER);
+        runners.map(|replica| (Arc::clone(&replica.slot.runner), memory)).collect()
+    }
+
+    const fn stale_after_millis(&self) -> i64 {
+        3 * self.setup.interval.as_millis()
+    }
+
+    fn evaluate(&mut self, tick: Tick, now: Millis) {
+        let assessment = self.assess(now);
+        let budget = &self.setup.budget;
+        let seen = Seen {
+            newest_sample: self.evaluator.history.newest_sample(),
+            server_time: Some(now),
+            living: assessment.instances.len(),
+        };
+        let limits = Limits {
+            stale_after_millis: self.stale_after_millis(),
+            clock_skew_millis: 5000,
+            series_drop: 0.5,
+            series_drop_window_millis: 60_000,
+        };
+        let hold = self.evaluator.watch.doubt(&limits, seen, now);
+        let ledger = &mut self.evaluator.ledger;
+        ledger.verify(budget, 60_000.max(self.setup.interval.as_millis() * 3), &self.evaluator.history, now);
+        ledger.budget.refill(budget, now);
+        if hold.is_some() {
+            self.run.held += 1;
+            return;
+        }
+        let wishes: Vec<&Judgement> = assessment
+            .wishes()
+            .into_iter()
+            .filter(|wish| !ledger.awaits(&wish.slot, wish.generation))
+            .collect();
+        let admissions = ledger.budget.admit(budget, wishes.iter().map(|wish| &wish.slot), now);
+        let mut admitted = 0;
+        for (wish, admission) in wishes.into_iter().zip(admissions) {
+            if admission == Admission::Admitted {
+                admitted += i64::from(self.order(wish, tick, now));
+            }
+        }
+        self.admitted += admitted;
+        let minutes = now.since(self.now(self.evaluator.started)) / 60_000;
+        let allowed = i64::from(budget.burst) + i64::from(budget.restarts_per_minute) * (minutes + 1);
+        assert!(admitted <= i64::from(budget.burst), "tick {tick}: {admitted} restarts at once");
+        assert!(self.admitted <= allowed, "tick {tick}: {} restarts, {allowed} allowed", self.admitted);
+    }
+
+    /// Gives an order to the simulated runner; whether it was done.
+    fn order(&mut self, wish: &Judgement, tick: Tick, now: Millis) -> bool {
+        let replica = &mut self.replicas[wish.slot.replica as usize];
+        let scraped = replica.last_scraped.expect("a judged instance was scraped");
+        assert!(
+            i64::from(tick - scraped) * self.setup.interval.as_millis()
+                <= 3 * self.setup.interval.as_millis(),
+            "tick {tick}: {} has no young sample and is restarted",
+            wish.slot
+        );
+        // What was restarted is not ordered again; only an evaluator that knows nothing of it may, and is refused.
+        assert!(
+            wish.generation == replica.generation || self.evaluator.started > replica.started,
+            "tick {tick}: generation {} of {} is restarted twice",
+            wish.generation,
+            wish.slot
+        );
+        // The order names the generation it means: the runner refuses it for any other (412).
+        let fails = self.setup.faults.failed_restarts > 0.0
+            && self.random.random::<f64>() < self.setup.faults.failed_restarts;
+        if fails || wish.generation != replica.generation {
+            self.evaluator.ledger.budget.refund();
+            self.run.failed_orders += 1;
+            return false;
+        }
+        self.run.ages.push(tick - replica.started);
+        self.run.outcome.restarts += 1;
+        replica.restart(tick, now);
+        self.evaluator.ledger.enter(Restart {
+            decision: 0,
+            slot: wish.slot.clone(),
+            old_generation: wish.generation,
+            new_generation: replica.generation,
+            bytes_before: wish.memory_bytes,
+            ordered_at: now,
+        });
+        true
+    }
+}
+
+impl Replica<'_> {
+    /// Meets what is asked for at `tick`.
+    fn grow(&mut self, tick: Tick) {
+        while let Some((demand, ahead)) = self.ahead.split_first().filter(|(demand, _)| demand.at <= tick) {
+            self.instance.meet(demand);
+            self.ahead = ahead;
+        }
+    }
+
+    fn restart(&mut self, tick: Tick, now: Millis) {
+        self.instance = Instance::new(self.trace);
+        self.generation = Generation(now.0.unsigned_abs());
+        self.started = tick;
+    }
+}
+
+#[cfg(test)]
+mod tests;

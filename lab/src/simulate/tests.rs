@@ -1,0 +1,117 @@
+use ebb_evaluator::rule::policy::{Adapt, IntervalKind, Policy, Pooling};
+
+use super::*;
+use crate::{
+    contender::{contenders, renewal, rule, t_interval},
+    optimum::optimum,
+    study::{HOST_BYTES, setup},
+    workload::Workload,
+};
+
+const DAY: Tick = 1440;
+
+fn run(rule: Rule, workload: Workload, replicas: u32, ticks: Tick, faults: Faults) -> Run {
+    let traces = workload.fleet(replicas, ticks, 1);
+    simulate(&Setup { faults, ..setup(rule) }, &traces, ticks)
+}
+
+#[test]
+fn without_restarts_memory_is_what_the_demands_make_it() {
+    let traces = Workload::Mixture.fleet(8, DAY, 5);
+    let run = simulate(&setup(rule(Policy::None)), &traces, DAY);
+    let never: i64 = traces.iter().map(|trace| optimum(trace, DAY, &[i64::MAX / 4])[0].area).sum();
+    assert_eq!(run.outcome, Outcome { area: never, restarts: 0 });
+}
+
+#[test]
+fn nobody_needs_fewer_restarts_than_the_optimum() {
+    let price_mib_minutes = 2000;
+    for workload in [Workload::Leaks, Workload::Mixture, Workload::Daily] {
+        let traces = workload.fleet(8, 3 * DAY, 2);
+        let price = price_mib_minutes << 20;
+        let best: i64 = traces.iter().map(|trace| optimum(trace, 3 * DAY, &[price])[0].cost(price)).sum();
+        let rule = renewal(Pooling::Adaptive, price_mib_minutes.unsigned_abs());
+        let found = simulate(&setup(rule), &traces, 3 * DAY).outcome.cost(price);
+        assert!(best < found && found < 2 * best, "{workload:?}: {found}, optimum {best}");
+    }
+}
+
+#[test]
+fn what_does_not_grow_is_never_restarted() {
+    const REPLICAS: u32 = 20;
+    let ticks = 30 * DAY;
+    let traces = Workload::NoGrowth.fleet(REPLICAS, ticks, 1);
+    for contender in contenders(REPLICAS, HOST_BYTES) {
+        // Every setting would take minutes here; the two ends and the middle of each sweep show as much.
+        let rules = [0, contender.rules.len() / 2, contender.rules.len() - 1].map(|at| contender.rules[at]);
+        for rule in rules {
+            let restarts = simulate(&setup(rule), &traces, ticks).outcome.restarts;
+            assert_eq!(restarts > 0, contender.name == "max_age", "{}: {restarts} {rule:?}", contender.name);
+        }
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_the_invariants_hold() {
+    let faults = Faults {
+        seed: 3,
+        missed_scrapes: 0.1,
+        late_samples: 0.1,
+        failed_restarts: 0.2,
+        evaluator_restarts_every: Some(500),
+    };
+    for policy in [
+        renewal(Pooling::Adaptive, 200),
+        t_interval(IntervalKind::Confidence, Adapt::Literal, 0.5),
+        t_interval(IntervalKind::Prediction, Adapt::Intent, 0.8),
+        rule(Policy::MaxAge(Span::secs(1200))),
+    ] {
+        let run = run(policy, Workload::Mixture, 40, 2 * DAY, faults);
+        assert!(run.outcome.restarts > 50 && run.failed_orders > 5, "{policy:?}: {run:?}");
+    }
+}
+
+#[test]
+fn an_outage_of_all_scrapes_holds_every_restart() {
+    let faults = Faults { missed_scrapes: 1.0, ..Faults::default() };
+    let run = run(rule(Policy::MaxAge(Span::secs(600))), Workload::Leaks, 10, 300, faults);
+    assert_eq!((run.outcome.restarts, run.failed_orders), (0, 0));
+    assert_eq!(run.held, 299);
+}
+
+#[test]
+fn a_higher_restart_price_means_fewer_restarts() {
+    let restarts = |price| -> i64 {
+        (0..4)
+            .map(|seed| {
+                let traces = Workload::Mixture.fleet(20, 3 * DAY, seed);
+                simulate(&setup(renewal(Pooling::Adaptive, price)), &traces, 3 * DAY).outcome.restarts
+            })
+            .sum()
+    };
+    let found = [300, 1000, 3000, 10_000].map(restarts);
+    assert!(found.windows(2).all(|pair| pair[0] > pair[1]), "{found:?}");
+}
+
+#[test]
+fn the_papers_rule_storms_and_the_guard_rails_stop_it() {
+    let traces = Workload::HighWater.fleet(32, DAY, 1);
+    let mut literal = t_interval(IntervalKind::Confidence, Adapt::Off, 0.95);
+    literal.guard_rails.min_age = Span::secs(30);
+    literal.guard_rails.min_lifetimes = 2;
+    literal.guard_rails.min_reclaim = ebb_service::units::ByteCount(65_536);
+    let without_budget = BudgetConfig {
+        restarts_per_minute: 1_000_000,
+        burst: 1_000_000,
+        cooldown: Span::secs(0),
+        max_ineffective: u32::MAX,
+        ..BudgetConfig::default()
+    };
+    let hourly = |setup: &Setup| simulate(setup, &traces, DAY).outcome.restarts / (32 * 24);
+    let storm = hourly(&Setup { budget: without_budget, ..setup(literal) });
+    assert!(storm >= 10, "{storm} restarts an hour of each instance");
+    let guarded = hourly(&setup(t_interval(IntervalKind::Confidence, Adapt::Off, 0.95)));
+    assert!(guarded * 2 <= storm, "{guarded} restarts an hour with the guard rails, {storm} without");
+    let prediction = hourly(&setup(t_interval(IntervalKind::Prediction, Adapt::Off, 0.999)));
+    assert_eq!(prediction, 0);
+}

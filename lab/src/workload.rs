@@ -1,0 +1,215 @@
+//! PURE: a seed → what a fleet is asked for. One seed reproduces everything.
+
+use std::f64::consts::TAU;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, Exp, Gamma, LogNormal, Pareto};
+use serde::Serialize;
+
+use crate::trace::{Demand, Tick, Trace};
+
+/// How the instances of a fleet grow. One tick is a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// Every replica leaks a random amount each minute, some much faster than others.
+    Leaks,
+    /// A request a minute needs a heavy-tailed amount of memory for a moment.
+    HighWater,
+    /// Three times a day, and at random, something large happens.
+    Bursts,
+    /// Nothing grows; replicas differ in what they hold from the start.
+    NoGrowth,
+    /// A quarter of the replicas each of the four above, in one module.
+    Mixture,
+    /// All replicas leak at the same slow rate.
+    SlowLeak,
+    /// Leaks; half-way all of them become four times as fast.
+    Shift,
+    /// Leaks and heavy-tailed requests that follow day and night.
+    Daily,
+}
+
+impl Workload {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Leaks,
+        Self::HighWater,
+        Self::Bursts,
+        Self::NoGrowth,
+        Self::Mixture,
+        Self::SlowLeak,
+        Self::Shift,
+        Self::Daily,
+    ];
+
+    /// The workload's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Leaks => "leaks",
+            Self::HighWater => "high_water",
+            Self::Bursts => "bursts",
+            Self::NoGrowth => "no_growth",
+            Self::Mixture => "mixture",
+            Self::SlowLeak => "slow_leak",
+            Self::Shift => "shift",
+            Self::Daily => "daily",
+        }
+    }
+
+    /// What a fleet of `replicas` is asked for in `ticks` minutes.
+    #[must_use]
+    pub fn fleet(self, replicas: u32, ticks: Tick, seed: u64) -> Vec<Trace> {
+        (0..replicas)
+            .map(|replica| {
+                let mut random = ChaCha8Rng::seed_from_u64(seed);
+                // Streams of one seed are independent of each other, and of how many replicas there are.
+                random.set_stream(u64::from(replica));
+                let parts = [Self::Leaks, Self::HighWater, Self::Bursts, Self::NoGrowth];
+                let kind = if self == Self::Mixture { parts[replica as usize % parts.len()] } else { self };
+                Replica { random, ticks }.trace(kind)
+            })
+            .collect()
+    }
+}
+
+const MIB: f64 = 1_048_576.0;
+const MINUTES_PER_DAY: f64 = 1440.0;
+const BASE_MIB: f64 = 2.0;
+
+/// A replica whose demands are drawn.
+struct Replica {
+    random: ChaCha8Rng,
+    ticks: Tick,
+}
+
+impl Replica {
+    fn trace(&mut self, workload: Workload) -> Trace {
+        let half = f64::from(self.ticks) / 2.0;
+        let day = |minute: f64| 0.5 + 0.5 * (TAU * minute / MINUTES_PER_DAY).sin();
+        let always = |_| 1.0;
+        let mut base = BASE_MIB;
+        let demands = match workload {
+            Workload::Leaks => self.leaks(4.0, 0.7, always, always),
+            Workload::HighWater => self.requests(always),
+            Workload::Bursts => self.bursts(),
+            Workload::NoGrowth => {
+                base = self.random.random_range(1.0..4.0);
+                Vec::new()
+            }
+            Workload::SlowLeak => self.leaks(1.0, 0.0, always, always),
+            Workload::Shift => self.leaks(4.0, 0.7, |minute| if minute > half { 4.0 } else { 1.0 }, always),
+            Workload::Daily => {
+                let mut demands = self.leaks(8.0, 0.7, always, day);
+                demands.extend(self.requests(day));
+                demands
+            }
+            Workload::Mixture => unreachable!("a replica of a mixture is of one of its parts"),
+        };
+        Trace::new(bytes(base), demands)
+    }
+
+    /// Once a minute on average, what ten requests leak: `mib_per_hour` on average, times a factor of the replica's
+    /// own (log-normal with deviation `spread`), times `scale` at that minute.
+    fn leaks(
+        &mut self,
+        mib_per_hour: f64,
+        spread: f64,
+        scale: impl Fn(f64) -> f64,
+        load: impl Fn(f64) -> f64,
+    ) -> Vec<Demand> {
+        const REQUESTS: f64 = 10.0;
+        let own = LogNormal::new(0.0, spread).expect("a deviation").sample(&mut self.random);
+        let mean = mib_per_hour * own / 60.0;
+        let size = Gamma::new(REQUESTS, mean / REQUESTS).expect("positive shape and scale");
+        self.arrivals(1.0, load, |random, minute| (size.sample(random) * scale(minute), 0.0))
+    }
+
+    /// Once a minute on average, a request that needs 100 KiB or more: half of all below 180 KiB, one in a thousand
+    /// above 32 MiB, none above 256 MiB.
+    fn requests(&mut self, load: impl Fn(f64) -> f64) -> Vec<Demand> {
+        let size = Pareto::new(0.1_f64, 1.2).expect("positive scale and shape");
+        self.arrivals(1.0, load, |random, _| (0.0, size.sample(random).min(256.0)))
+    }
+
+    /// Every eight hours on average, 16 to 64 MiB.
+    fn bursts(&mut self) -> Vec<Demand> {
+        self.arrivals(1.0 / 480.0, |_| 1.0, |random, _| (0.0, random.random_range(16.0..64.0)))
+    }
+
+    /// Poisson arrivals, `per_minute` times `load` at that minute (at most 1), each with (leak, need) in MiB.
+    fn arrivals(
+        &mut self,
+        per_minute: f64,
+        load: impl Fn(f64) -> f64,
+        size: impl Fn(&mut ChaCha8Rng, f64) -> (f64, f64),
+    ) -> Vec<Demand> {
+        let pause = Exp::new(per_minute).expect("a positive rate");
+        let mut demands = Vec::new();
+        let mut minute = 0.0;
+        loop {
+            minute += pause.sample(&mut self.random);
+            if minute >= f64::from(self.ticks) - 1.0 {
+                return demands;
+            }
+            if self.random.random::<f64>() < load(minute) {
+                let (leak, need) = size(&mut self.random, minute);
+                demands.push(Demand { at: tick_after(minute), leak: bytes(leak), need: bytes(need) });
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn bytes(mib: f64) -> i64 {
+    (mib * MIB).round() as i64
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn tick_after(minute: f64) -> Tick {
+    minute as Tick + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_reproduces_everything_and_another_changes_it() {
+        for workload in Workload::ALL {
+            let fleet = workload.fleet(4, 2000, 7);
+            assert_eq!(fleet, workload.fleet(4, 2000, 7));
+            assert_ne!(fleet, workload.fleet(4, 2000, 8), "{workload:?}");
+            assert_eq!(fleet[..2], workload.fleet(2, 2000, 7), "{workload:?}: replicas depend on each other");
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_for_before_the_start_or_after_the_end() {
+        for workload in Workload::ALL {
+            for trace in workload.fleet(4, 3000, 1) {
+                assert!(trace.demands().iter().all(|demand| (1..3000).contains(&demand.at)), "{workload:?}");
+                assert!(trace.demands().windows(2).all(|pair| pair[0].at < pair[1].at), "{workload:?}");
+                assert_eq!(trace.demands().is_empty(), trace.base != bytes(BASE_MIB), "{workload:?}");
+            }
+            if workload == Workload::Mixture {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn leaks_have_the_rate_that_is_documented() {
+        let leaked: i64 = Workload::SlowLeak
+            .fleet(20, 10_080, 3)
+            .iter()
+            .flat_map(|trace| trace.demands().iter())
+            .map(|demand| demand.leak)
+            .sum();
+        // 20 replicas, 168 hours, 1 MiB an hour.
+        let expected = bytes(20.0 * 168.0);
+        assert!((leaked - expected).abs() < expected / 50, "{leaked} {expected}");
+    }
+}
