@@ -94,8 +94,12 @@ const fn default_interval() -> Span {
     Span::secs(10)
 }
 
+/// How far back lifetimes count unless configured. Three days hold several lifetimes of an instance that is restarted
+/// once a day; with one day, `renewal` knows at most one of them, and restarts more often for the same memory.
+pub const DEFAULT_LOOKBACK: Span = Span::secs(3 * 24 * 3600);
+
 const fn default_lookback() -> Span {
-    Span::secs(24 * 3600)
+    DEFAULT_LOOKBACK
 }
 
 /// The `store:` section: exactly one of the two.

@@ -36,8 +36,8 @@ pub struct Sample {
 pub struct History {
     populations: BTreeMap<Population, HashMap<SlotId, Slot>>,
     newest_sample: Option<Millis>,
-    /// The window's start at the last [`History::forget_before`]; it moves once in many ticks.
-    forgotten_before: Option<Millis>,
+    /// The window at the last [`History::forget_before`]; its start moves once in many ticks.
+    window: Option<Window>,
 }
 
 /// What one slot has seen: the lifetimes that are over and the newest one.
@@ -73,7 +73,7 @@ impl History {
 
     /// Forgets every sample before the window. None comes in again: [`History::observe`] takes none from there.
     pub fn forget_before(&mut self, window: Window) {
-        if self.forgotten_before.replace(window.start()) == Some(window.start()) {
+        if self.window.replace(window).is_some_and(|before| before.start() == window.start()) {
             return;
         }
         for slots in self.populations.values_mut() {
@@ -85,6 +85,15 @@ impl History {
     /// The populations with at least one lifetime, in order of their names.
     pub fn populations(&self) -> impl Iterator<Item = (&Population, &HashMap<SlotId, Slot>)> {
         self.populations.iter()
+    }
+
+    /// Whether `slot` was there throughout the window: its first sample lies in the window's first block.
+    #[must_use]
+    pub fn spans_window(&self, slot: &Slot) -> bool {
+        let first = slot.lifetimes().next().map(Lifetime::first_at);
+        self.window
+            .zip(first)
+            .is_some_and(|(window, first)| window.block(first) == window.block(window.start()))
     }
 
     /// What the slot has seen.
@@ -117,6 +126,12 @@ impl Slot {
     #[must_use]
     pub fn fresh_bytes(&self) -> Option<u64> {
         self.lifetimes().filter(|lifetime| lifetime.seen_from_start()).map(Lifetime::first_bytes).min()
+    }
+
+    /// The least size that was seen here inside the window.
+    #[must_use]
+    pub fn least_bytes(&self) -> Option<u64> {
+        self.lifetimes().map(Lifetime::first_bytes).min()
     }
 
     /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.

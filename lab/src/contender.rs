@@ -57,25 +57,9 @@ pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
 /// All contenders, for a fleet of `replicas` on a host with `host_bytes` of memory.
 #[must_use]
 pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
-    let prices = || geometric(100.0, 1.5, 15).map(whole);
-    let sizes = || geometric(2.4, 1.25, 20);
-    let levels = [
-        0.05,
-        0.2,
-        0.4,
-        0.6,
-        0.8,
-        0.9,
-        0.95,
-        0.98,
-        0.99,
-        0.995,
-        0.999,
-        0.9999,
-        0.999_99,
-        0.999_999,
-        0.999_999_9,
-    ];
+    let prices = || geometric(60.0, 1.6, 17).map(whole);
+    let sizes = || geometric(2.4, 1.35, 12);
+    let levels = [0.01, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999, 0.9999, 0.999_999, 0.999_999_99];
     let by_level = |interval, adapt| levels.map(|level| t_interval(interval, adapt, level)).to_vec();
     let static_at = |mib| {
         let mut rule = rule(Policy::Static);
@@ -118,7 +102,7 @@ pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
         contender(
             "max_age",
             "max_age",
-            geometric(0.75, 1.4, 13)
+            geometric(0.5, 1.6, 10)
                 .map(|hours| rule(Policy::MaxAge(Span::secs(whole(hours * 3600.0)))))
                 .collect(),
         ),

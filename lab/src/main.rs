@@ -1,67 +1,185 @@
 //! `ebb-lab`: which policy is best.
 
-use std::{process::ExitCode, time::Instant};
-
-use clap::Parser;
-use ebb_lab::{
-    score::{median, ratio},
-    study::Size,
-    workload::Workload,
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
 };
 
-/// Compares restart policies with an optimum that knows the future.
+use clap::{Args, Parser, Subcommand};
+use ebb_evaluator::rule::{
+    budget::BudgetConfig,
+    policy::{Adapt, IntervalKind, Rule},
+};
+use ebb_lab::{
+    contender::{contenders, t_interval},
+    report::{ReportError, Simulation, Storm, read, write},
+    simulate::{Setup, simulate},
+    study::{HOST_BYTES, Size, setup},
+    trace::Tick,
+    workload::Workload,
+};
+use ebb_service::units::{ByteCount, Span};
+use rayon::prelude::*;
+
+/// Compares restart policies with each other and with an optimum that knows the future.
 #[derive(Debug, Parser)]
 #[command(name = "ebb-lab", version)]
 struct Cli {
-    #[arg(long, default_value_t = 20)]
-    seeds: u64,
-    #[arg(long, default_value_t = 14)]
-    days: u32,
-    #[arg(long, default_value_t = 40)]
-    replicas: u32,
-    #[arg(long)]
-    workload: Option<String>,
-    #[arg(long)]
-    only: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
 }
 
-#[allow(clippy::print_stdout)]
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Simulate all policies on all workloads; leaves what was found for `report`.
+    Simulate(SimulateArgs),
+    /// Write scores, tables and plots of what was found.
+    Report {
+        /// What `simulate` left.
+        #[arg(long, value_name = "FILE", default_value = "target/lab/simulation.json")]
+        simulation: PathBuf,
+        /// Where to write the report.
+        #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
+        folder: PathBuf,
+    },
+    /// Time how long 1,000 instances × 24 h at 10 s take, for each policy.
+    Speed,
+}
+
+#[derive(Args, Debug)]
+struct SimulateArgs {
+    /// Seeds, from 0 on.
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// Simulated days.
+    #[arg(long, default_value_t = 14)]
+    days: u32,
+    /// Replicas of the module.
+    #[arg(long, default_value_t = 20)]
+    replicas: u32,
+    /// Only these workloads.
+    #[arg(long, value_name = "NAME")]
+    workload: Vec<String>,
+    /// Only these policies.
+    #[arg(long, value_name = "NAME")]
+    policy: Vec<String>,
+    /// Where to leave what was found.
+    #[arg(long, value_name = "FILE", default_value = "target/lab/simulation.json")]
+    out: PathBuf,
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let size = Size { replicas: cli.replicas, days: cli.days, seeds: cli.seeds };
-    let started = Instant::now();
-    for workload in Workload::ALL {
-        if cli.workload.as_deref().is_some_and(|name| name != workload.name())
-            || workload == Workload::NoGrowth
-        {
-            continue;
+    let result = match Cli::parse().command {
+        Command::Simulate(args) => run_simulation(&args),
+        Command::Report { simulation, folder } => report(&simulation, &folder),
+        Command::Speed => {
+            speed();
+            Ok(())
         }
-        let sweeps = size.run(&[workload], &cli.only);
-        println!("{} ({:.0} s)", workload.name(), started.elapsed().as_secs_f64());
-        let names: Vec<_> = sweeps[0].contenders.keys().copied().collect();
-        for name in names {
-            let ratios: Vec<f64> = sweeps
-                .iter()
-                .filter_map(|sweep| ratio(&sweep.contenders[name], &sweep.optimum))
-                .map(|found| found.0)
-                .collect();
-            let levels = sweeps
-                .iter()
-                .filter_map(|sweep| ratio(&sweep.contenders[name], &sweep.optimum))
-                .map(|found| found.1)
-                .min();
-            if let Some(found) = median(&ratios) {
-                println!(
-                    "  {name:16} {:.3} [{:.3} {:.3}] {levels:?} {}",
-                    found.median,
-                    found.low,
-                    found.high,
-                    ratios.len()
-                );
-            } else {
-                println!("  {name:16} -");
-            }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ebb-lab: {}", ebb_service::logging::Chain(&error));
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn run_simulation(args: &SimulateArgs) -> Result<(), ReportError> {
+    let size = Size { replicas: args.replicas, days: args.days, seeds: args.seeds };
+    let wanted = |workload: &Workload| {
+        *workload != Workload::NoGrowth
+            && (args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name()))
+    };
+    let mut sweeps = Vec::new();
+    for workload in Workload::ALL.into_iter().filter(wanted) {
+        let started = Instant::now();
+        sweeps.extend(size.run(&[workload], &args.policy));
+        eprintln!("{}: {:.0} s", workload.name(), started.elapsed().as_secs_f64());
+    }
+    let simulation = Simulation { size, sweeps, no_growth: no_growth(), storm: storm() };
+    write(&args.out, &serde_json::to_string(&simulation).expect("a simulation is JSON"))
+}
+
+/// Restarts in 30 days without growth, the most of any setting of each policy.
+fn no_growth() -> BTreeMap<String, i64> {
+    const REPLICAS: u32 = 20;
+    const TICKS: Tick = 30 * 1440;
+    let traces = Workload::NoGrowth.fleet(REPLICAS, TICKS, 0);
+    contenders(REPLICAS, HOST_BYTES)
+        .into_par_iter()
+        .map(|contender| {
+            let restarts = |rule: &Rule| simulate(&setup(*rule), &traces, TICKS).outcome.restarts;
+            let most = contender.rules.par_iter().map(restarts).max().unwrap_or(0);
+            (contender.name.to_owned(), most)
+        })
+        .collect()
+}
+
+/// The paper's rule on 32 leaking instances for a day of 10 s ticks, without and with guard rails.
+#[allow(clippy::cast_precision_loss)]
+fn storm() -> Vec<Storm> {
+    const REPLICAS: u32 = 32;
+    const TICKS: Tick = 24 * 360;
+    let no_budget = BudgetConfig {
+        restarts_per_minute: 1_000_000,
+        burst: 1_000_000,
+        cooldown: Span::secs(0),
+        max_ineffective: u32::MAX,
+        ..BudgetConfig::default()
+    };
+    let shipped = BudgetConfig::default();
+    let literal = |level| {
+        let mut rule = t_interval(IntervalKind::Confidence, Adapt::Off, level);
+        rule.guard_rails.min_age = Span::secs(0);
+        rule.guard_rails.min_lifetimes = 2;
+        rule.guard_rails.min_reclaim = ByteCount(1);
+        rule
+    };
+    let guarded = |level| t_interval(IntervalKind::Confidence, Adapt::Off, level);
+    let prediction = |level| t_interval(IntervalKind::Prediction, Adapt::Off, level);
+    let rules = [
+        ("the paper's, level 0.95, nothing else", literal(0.95), no_budget),
+        ("the paper's, level 0.999, nothing else", literal(0.999), no_budget),
+        ("the paper's, level 0.95, shipped guard rails and budget", guarded(0.95), shipped),
+        ("the paper's, level 0.999, shipped guard rails and budget", guarded(0.999), shipped),
+        ("prediction interval, level 0.95, shipped guard rails and budget", prediction(0.95), shipped),
+    ];
+    let traces = Workload::Leaks.fleet(REPLICAS, TICKS, 0);
+    rules
+        .into_par_iter()
+        .map(|(name, rule, budget)| {
+            let setup = Setup { budget, interval: Span::secs(10), ..setup(rule) };
+            let restarts = simulate(&setup, &traces, TICKS).outcome.restarts;
+            Storm { rule: name.to_owned(), restarts_per_hour: restarts as f64 / (f64::from(REPLICAS) * 24.0) }
+        })
+        .collect()
+}
+
+fn report(simulation: &std::path::Path, folder: &std::path::Path) -> Result<(), ReportError> {
+    let simulation: Simulation = read(simulation)?;
+    let tables = simulation.write(folder)?;
+    write(&folder.join("README.md"), &tables)
+}
+
+/// The slowest setting of each policy, on one core.
+#[allow(clippy::print_stdout)]
+fn speed() {
+    const REPLICAS: u32 = 1000;
+    const TICKS: Tick = 24 * 360;
+    println!("1,000 instances x 24 h at 10 s, seconds on one core, the slowest setting of each policy:");
+    let traces = Workload::Mixture.fleet(REPLICAS, TICKS, 0);
+    for contender in contenders(REPLICAS, HOST_BYTES) {
+        let ends = [contender.rules[0], contender.rules[contender.rules.len() / 2]];
+        let time = |rule: &Rule| {
+            let started = Instant::now();
+            let run = simulate(&Setup { interval: Span::secs(10), ..setup(*rule) }, &traces, TICKS);
+            (started.elapsed(), run.outcome.restarts)
+        };
+        let (slowest, restarts): (Duration, i64) = ends.iter().map(time).max().unwrap_or_default();
+        println!("  {:16} {:6.2}  ({restarts} restarts)", contender.name, slowest.as_secs_f64());
+    }
 }

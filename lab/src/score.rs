@@ -50,8 +50,8 @@ impl Frontier {
     }
 }
 
-/// Restarts per replica and day of the optimum at which policies are compared: from one a day to one every two hours.
-pub const LEVELS: [f64; 7] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 12.0];
+/// Restarts per replica and day of the optimum at which policies are compared: from one a day to one an hour.
+pub const LEVELS: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0];
 
 /// The restarts of `policy` over those of `optimum` at equal mean memory: geometric mean over the [`LEVELS`] that both
 /// sweeps reach, and how many these are.
@@ -134,14 +134,14 @@ mod tests {
 
     #[test]
     fn a_policy_that_needs_twice_the_restarts_scores_two() {
-        let optimum = frontier(&[(10.0, 20.0), (100.0, 0.5)]);
-        let twice = frontier(&[(10.0, 40.0), (100.0, 1.0)]);
+        let optimum = frontier(&[(10.0, 30.0), (100.0, 0.5)]);
+        let twice = frontier(&[(10.0, 60.0), (100.0, 1.0)]);
         let (score, levels) = ratio(&twice, &optimum).unwrap();
         assert!((score - 2.0).abs() < 1e-12 && levels == LEVELS.len(), "{score} {levels}");
         let (score, _) = ratio(&optimum, &optimum).unwrap();
         assert!((score - 1.0).abs() < 1e-12);
         // Where a policy cannot go, it is not compared.
-        let short = frontier(&[(10.0, 20.0), (30.0, 15.0)]);
+        let short = frontier(&[(1.0, 60.0), (9.0, 35.0)]);
         assert_eq!(ratio(&short, &optimum), None);
     }
 

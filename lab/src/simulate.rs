@@ -13,7 +13,7 @@ use ebb_evaluator::{
         budget::{Admission, BudgetConfig},
         hold::{Limits, Seen, Watch},
         ledger::{Ledger, Restart},
-        policy::{HostMemory, Hosts, Rule},
+        policy::{HostMemory, Hosts, Policy, Rule},
         verdict::Judgement,
     },
     units::{Generation, Millis, Population, SlotId},
@@ -229,6 +229,9 @@ impl<'a> Simulation<'a> {
     }
 
     fn hosts(&self, now: Millis) -> Hosts {
+        if !matches!(self.setup.rule.policy, Policy::LargestFirst(_) | Policy::OldestFirst(_)) {
+            return Hosts::default();
+        }
         let used: i64 = self.replicas.iter().map(|replica| replica.instance.bytes).sum();
         let memory = HostMemory {
             at: now,

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use ebb_evaluator::rule::{budget::BudgetConfig, policy::Rule};
+use ebb_evaluator::{
+    config::DEFAULT_LOOKBACK,
+    rule::{budget::BudgetConfig, policy::Rule},
+};
 use ebb_service::units::Span;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     contender::{Contender, contenders},
     optimum::{Outcome, optimum},
+    reference::best_size,
     score::{Frontier, Point},
     simulate::{Faults, Setup, simulate},
     trace::{Tick, Trace},
@@ -16,7 +21,7 @@ use crate::{
 };
 
 /// How large the study is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Size {
     /// Replicas of the module.
     pub replicas: u32,
@@ -27,17 +32,20 @@ pub struct Size {
 }
 
 /// The sweeps of one workload and seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sweeps {
     /// Which workload.
-    pub workload: Workload,
+    pub workload: String,
     /// Which seed.
     pub seed: u64,
     /// The optimum's frontier.
     pub optimum: Frontier,
     /// Each contender's frontier, by its name.
-    pub contenders: BTreeMap<&'static str, Frontier>,
+    pub contenders: BTreeMap<String, Frontier>,
 }
+
+/// The row of what could be reached without knowing the future; see [`crate::reference`].
+pub const HINDSIGHT: &str = "(own size, in hindsight)";
 
 /// Memory of the simulated host: more than any fleet ever holds.
 pub const HOST_BYTES: i64 = 64 << 30;
@@ -51,7 +59,7 @@ pub fn setup(rule: Rule) -> Setup {
         rule,
         budget: BudgetConfig::default(),
         interval: Span::secs(60),
-        lookback: Span::secs(24 * 3600),
+        lookback: DEFAULT_LOOKBACK,
         host_bytes: HOST_BYTES,
         faults: Faults::default(),
     }
@@ -81,27 +89,26 @@ impl Size {
                         .rules
                         .iter()
                         .map(|rule| self.point(simulate(&setup(*rule), &traces, self.ticks()).outcome));
-                    (contender.name, Frontier::new(runs.collect()))
+                    (contender.name.to_owned(), Frontier::new(runs.collect()))
                 };
-                Sweeps {
-                    workload,
-                    seed,
-                    optimum: self.optimum(&traces),
-                    contenders: contenders.iter().map(sweep).collect(),
-                }
+                let mut swept: BTreeMap<String, Frontier> = contenders.iter().map(sweep).collect();
+                swept.insert(HINDSIGHT.to_owned(), self.frontier(&traces, best_size));
+                let optimum = self.frontier(&traces, optimum);
+                Sweeps { workload: workload.name().to_owned(), seed, optimum, contenders: swept }
             })
             .collect()
     }
 
-    /// The optimum's frontier: the same price for all replicas, as each restart counts the same.
+    /// The frontier of a way to run replicas that is the cheapest at a price: the same price for all of them, as each
+    /// restart counts the same.
     #[must_use]
-    pub fn optimum(&self, traces: &[Trace]) -> Frontier {
+    pub fn frontier(&self, traces: &[Trace], cheapest: fn(&Trace, Tick, &[i64]) -> Vec<Outcome>) -> Frontier {
         // 10 MiB·minutes to 2 TiB·minutes.
         let prices: Vec<i64> =
             std::iter::successors(Some(10_i64 << 20), |price| Some(price * 5 / 4)).take(55).collect();
         let mut totals = vec![Outcome::default(); prices.len()];
         for trace in traces {
-            for (total, outcome) in totals.iter_mut().zip(optimum(trace, self.ticks(), &prices)) {
+            for (total, outcome) in totals.iter_mut().zip(cheapest(trace, self.ticks(), &prices)) {
                 total.area += outcome.area;
                 total.restarts += outcome.restarts;
             }

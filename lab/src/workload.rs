@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution as _, Exp, Gamma, LogNormal, Pareto};
+use rand_distr::{Distribution as _, Exp, Gamma, LogNormal, Pareto, Poisson};
 use serde::Serialize;
 
 use crate::trace::{Demand, Tick, Trace};
@@ -111,8 +111,8 @@ impl Replica {
         Trace::new(bytes(base), demands)
     }
 
-    /// Once a minute on average, what ten requests leak: `mib_per_hour` on average, times a factor of the replica's
-    /// own (log-normal with deviation `spread`), times `scale` at that minute.
+    /// Ten requests a minute on average, each of which leaks (exponentially distributed): `mib_per_hour` together on
+    /// average, times a factor of the replica's own (log-normal with deviation `spread`), times `scale` at that minute.
     fn leaks(
         &mut self,
         mib_per_hour: f64,
@@ -122,9 +122,23 @@ impl Replica {
     ) -> Vec<Demand> {
         const REQUESTS: f64 = 10.0;
         let own = LogNormal::new(0.0, spread).expect("a deviation").sample(&mut self.random);
-        let mean = mib_per_hour * own / 60.0;
-        let size = Gamma::new(REQUESTS, mean / REQUESTS).expect("positive shape and scale");
-        self.arrivals(1.0, load, |random, minute| (size.sample(random) * scale(minute), 0.0))
+        let mean = mib_per_hour * own / 60.0 / REQUESTS;
+        let mut demands = Vec::new();
+        for at in 1..self.ticks {
+            let minute = f64::from(at);
+            let rate = REQUESTS * load(minute);
+            let requests = if rate > 0.0 {
+                Poisson::new(rate).expect("a positive rate").sample(&mut self.random)
+            } else {
+                0.0
+            };
+            if requests > 0.0 {
+                // The sum of so many exponentially distributed amounts.
+                let sum = Gamma::new(requests, mean * scale(minute)).expect("positive shape and scale");
+                demands.push(Demand { at, leak: bytes(sum.sample(&mut self.random)), need: 0 });
+            }
+        }
+        demands
     }
 
     /// Once a minute on average, a request that needs 100 KiB or more: half of all below 180 KiB, one in a thousand

@@ -39,9 +39,20 @@ pub struct Lifetime {
     end: Option<End>,
     /// Memory × time from the first sample inside the window to the last step, in byte-milliseconds.
     area_before_last_step: u128,
-    /// Of a lifetime that is over: its [`Lifetime::doubled_median`]. Most lifetimes are over, and every tick
-    /// asks all of them.
-    settled_median: u64,
+    /// Of a lifetime that is over: what every tick asks of it. Most lifetimes are over.
+    settled: Settled,
+}
+
+/// What is asked of a lifetime at every tick, and changes no more once it is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Settled {
+    doubled_median: u64,
+    first_bytes: u64,
+    seen_from_start: bool,
+    area: u128,
+    area_millis: i64,
+    grown_bytes: u64,
+    grown_millis: i64,
 }
 
 impl Lifetime {
@@ -53,7 +64,7 @@ impl Lifetime {
             last_at: sample.at,
             end: None,
             area_before_last_step: 0,
-            settled_median: 0,
+            settled: Settled::default(),
         }
     }
 
@@ -73,7 +84,7 @@ impl Lifetime {
     pub(super) fn finish(&mut self, end: End) {
         self.end = Some(end);
         self.steps.shrink_to_fit();
-        self.settled_median = self.sought_median();
+        self.settled = self.sought();
     }
 
     /// Cuts off the samples before the window; `false` when none is left.
@@ -89,7 +100,7 @@ impl Lifetime {
         self.area_before_last_step =
             self.steps.windows(2).map(|pair| area(pair[0].bytes, pair[0].at, pair[1].at)).sum();
         if self.end.is_some() {
-            self.settled_median = self.sought_median();
+            self.settled = self.sought();
         }
         true
     }
@@ -115,16 +126,20 @@ impl Lifetime {
     /// First size inside the window, in bytes.
     #[must_use]
     pub fn first_bytes(&self) -> u64 {
-        self.steps[0].bytes
+        if self.end.is_some() { self.settled.first_bytes } else { self.steps[0].bytes }
+    }
+
+    /// Time of its first sample inside the window.
+    #[must_use]
+    pub fn first_at(&self) -> Millis {
+        self.steps[0].at
     }
 
     /// Whether its first sample tells what it started with: it came within a minute of the start, the longest
     /// usual time between two scrapes. An instance that was old when it was first seen tells nothing of that.
     #[must_use]
     pub fn seen_from_start(&self) -> bool {
-        const FIRST_SAMPLE_WITHIN_MILLIS: i64 = 60_000;
-        let first = self.steps[0];
-        first.at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
+        if self.end.is_some() { self.settled.seen_from_start } else { self.sought_seen_from_start() }
     }
 
     /// Why it is over, if a newer one took its place.
@@ -148,15 +163,47 @@ impl Lifetime {
     /// Bytes by which it grew inside the window, and the milliseconds in which it did.
     #[must_use]
     pub fn growth(&self) -> (u64, i64) {
-        (self.bytes() - self.first_bytes(), self.last_at.since(self.steps[0].at))
+        if self.end.is_some() {
+            (self.settled.grown_bytes, self.settled.grown_millis)
+        } else {
+            self.sought_growth()
+        }
     }
 
     /// What it has held inside the window: memory × time in byte-milliseconds, and the milliseconds. Where it
     /// was seen from its start, the time before the first sample counts with the size of the first sample.
     #[must_use]
     pub fn area(&self) -> (u128, i64) {
+        if self.end.is_some() { (self.settled.area, self.settled.area_millis) } else { self.sought_area() }
+    }
+
+    fn sought(&self) -> Settled {
+        let (area, area_millis) = self.sought_area();
+        let (grown_bytes, grown_millis) = self.sought_growth();
+        Settled {
+            doubled_median: self.sought_median(),
+            first_bytes: self.steps[0].bytes,
+            seen_from_start: self.sought_seen_from_start(),
+            area,
+            area_millis,
+            grown_bytes,
+            grown_millis,
+        }
+    }
+
+    fn sought_seen_from_start(&self) -> bool {
+        const FIRST_SAMPLE_WITHIN_MILLIS: i64 = 60_000;
+        self.steps[0].at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
+    }
+
+    fn sought_growth(&self) -> (u64, i64) {
+        (self.bytes() - self.steps[0].bytes, self.last_at.since(self.steps[0].at))
+    }
+
+    fn sought_area(&self) -> (u128, i64) {
         let first = self.steps[0];
-        let from = if self.seen_from_start() { self.generation.started_at().min(first.at) } else { first.at };
+        let from =
+            if self.sought_seen_from_start() { self.generation.started_at().min(first.at) } else { first.at };
         let area = area(first.bytes, from, first.at)
             + self.area_before_last_step
             + area(self.bytes(), self.last_step().at, self.last_at);
@@ -167,7 +214,7 @@ impl Lifetime {
     /// median of an even number of samples lies between two of them.
     #[must_use]
     pub fn doubled_median(&self) -> u64 {
-        if self.end.is_some() { self.settled_median } else { self.sought_median() }
+        if self.end.is_some() { self.settled.doubled_median } else { self.sought_median() }
     }
 
     fn sought_median(&self) -> u64 {

@@ -51,7 +51,9 @@ impl Assessment {
             let first = assessment.instances.len();
             for (slot, seen) in slots {
                 if let Some(lifetime) = seen.live(now, stale_after_millis) {
-                    assessment.instances.push(judge(rule, &learned, slot, seen, lifetime, now));
+                    let spans_window = history.spans_window(seen);
+                    let judgement = judge(rule, &learned, slot, seen, lifetime, spans_window, now);
+                    assessment.instances.push(judgement);
                 }
             }
             assessment.instances[first..].sort_unstable_by(|a, b| {

@@ -20,7 +20,7 @@ pub(crate) use self::pressure::{Candidate, choose_victims};
 pub use self::{
     pressure::{HostMemory, Hosts, Pressure, VictimOrder},
     renewal::{CostBasis, Pooling, Renewal},
-    t_interval::{Adapt, IntervalKind, TInterval},
+    t_interval::{Adapt, IntervalKind, StepBounds, TInterval},
 };
 use super::{
     cost::ModuleCost,
@@ -90,6 +90,9 @@ pub struct Learned {
     /// The least size that a start of this population was seen with: what a restart goes back to. None while
     /// no lifetime was seen from its start.
     pub fresh_bytes: Option<u64>,
+    /// The size above which instances are restarted at each step of growth, where the policy looks at growth.
+    #[serde(skip)]
+    pub step_bounds: Option<StepBounds>,
     /// What the slots cost, where the policy asks for it.
     #[serde(skip)]
     pub cost: ModuleCost,
@@ -171,6 +174,10 @@ impl Rule {
             mean_slope: slope(grown, grown_millis),
             threshold,
             fresh_bytes,
+            step_bounds: match (self.policy, estimate) {
+                (Policy::TInterval(policy), Ok(estimate)) => policy.step_bounds(&estimate),
+                _ => None,
+            },
             cost,
         }
     }
@@ -187,10 +194,10 @@ impl Rule {
             Policy::TInterval(policy) => {
                 let (bytes, millis) = lifetime.growth();
                 let own_slope = slope(u128::from(bytes), i128::from(millis));
-                let level = policy.level(own_slope, learned.mean_slope);
+                let bound = |bounds| TInterval::bound_of(bounds, own_slope, learned.mean_slope);
                 Bound {
-                    threshold_bytes: learned.estimate.map(|estimate| policy.upper_bytes(&estimate, level)),
-                    confidence_level: Some(level.get()),
+                    threshold_bytes: learned.step_bounds.as_ref().map(bound),
+                    confidence_level: Some(policy.level(own_slope, learned.mean_slope).get()),
                     slope: Some(own_slope),
                     cost: None,
                 }

@@ -89,8 +89,8 @@ pub struct Judgement {
     pub age_millis: i64,
     /// Its linear memory, in bytes.
     pub memory_bytes: u64,
-    /// What a restart would give back, in bytes; all of it, at most, while nobody knows what a new instance starts
-    /// with.
+    /// What a restart would give back, in bytes: down to the least that a start was seen with in this slot, else in
+    /// its population. While no start was seen, down to the least that the slot was seen with at all.
     pub reclaimable_bytes: u64,
     /// What it was compared with.
     #[serde(flatten)]
@@ -105,8 +105,9 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-/// Judges the living instance `lifetime` of the slot `seen` by what was `learned` of its population. The host's memory
-/// is not looked at: it concerns more than one instance.
+/// Judges the living instance `lifetime` of the slot `seen` by what was `learned` of its population. `spans_window`
+/// tells whether the slot was there throughout the window. The host's memory is not looked at: it concerns more than
+/// one instance.
 #[must_use]
 pub fn judge(
     rule: &Rule,
@@ -114,33 +115,40 @@ pub fn judge(
     slot: &SlotId,
     seen: &Slot,
     lifetime: &Lifetime,
+    spans_window: bool,
     now: Millis,
 ) -> Judgement {
     let bound = rule.bound(learned, seen, lifetime);
-    let fresh_bytes = seen.fresh_bytes().or(learned.fresh_bytes).unwrap_or(0);
+    let fresh_bytes = seen.fresh_bytes().or(learned.fresh_bytes);
+    let goes_back_to = fresh_bytes.or_else(|| seen.least_bytes()).unwrap_or(0);
     let mut judgement = Judgement {
         slot: slot.clone(),
         generation: lifetime.generation(),
         age_millis: now.since(lifetime.generation().started_at()),
         memory_bytes: lifetime.bytes(),
-        reclaimable_bytes: lifetime.bytes().saturating_sub(fresh_bytes),
+        reclaimable_bytes: lifetime.bytes().saturating_sub(goes_back_to),
         bound,
         sample_size: learned.sample_size,
         mean_bytes: learned.estimate.map(|estimate| estimate.mean_bytes),
         stddev_bytes: learned.estimate.map(|estimate| estimate.stddev_bytes),
         verdict: Verdict::Within,
     };
-    judgement.verdict = verdict(rule, learned, &judgement);
+    judgement.verdict = verdict(rule, learned, &judgement, fresh_bytes.is_some() || spans_window);
     judgement
 }
 
-fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement) -> Verdict {
+fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement, reclaim_is_known: bool) -> Verdict {
     let rails = &rule.guard_rails;
     let size = ByteCount(judgement.memory_bytes);
     if judgement.age_millis < rails.min_age.as_millis() {
         return Verdict::TooYoung;
     }
     let wish = match (rule.policy, judgement.bound.threshold_bytes) {
+        // Who stands above the ceiling and was large when first seen gets a chance. Who never moved in all of the window
+        // does not: it would get one in every window.
+        _ if rails.max_bytes.is_some_and(|max| size > max) && !reclaim_is_known => {
+            return Verdict::AboveMaxBytes;
+        }
         _ if rails.max_bytes.is_some_and(|max| size > max) => Verdict::AboveMaxBytes,
         (_, Some(threshold)) if size.as_f64() > threshold => Verdict::AboveThreshold,
         (_, Some(_)) | (Policy::Static | Policy::LargestFirst(_) | Policy::OldestFirst(_), None) => {
@@ -218,7 +226,8 @@ mod tests {
         let mut judgements: Vec<_> = slots
             .iter()
             .map(|(id, slot)| {
-                judge(rule, &learned, id, slot, slot.newest().unwrap(), Millis(now_seconds * 1000))
+                let now = Millis(now_seconds * 1000);
+                judge(rule, &learned, id, slot, slot.newest().unwrap(), history.spans_window(slot), now)
             })
             .collect();
         judgements.sort_by_key(|judgement| judgement.slot.replica);
@@ -284,6 +293,15 @@ mod tests {
         rule.guard_rails.max_bytes = Some(ByteCount(80_000));
         rule.guard_rails.min_reclaim = ByteCount(50_000);
         assert_eq!(judgements(&rule, &history, 7200)[0].verdict, AboveMaxBytes);
+        // One that was there throughout the window and never smaller gets no chance.
+        history.forget_before(Window::ending_at(Millis(7_200_000), 3_600_000));
+        assert_eq!(judgements(&rule, &history, 7200)[0].verdict, TooLittleToReclaim);
+        // Not so by a threshold: it was never seen smaller, so nothing says that a restart would help.
+        rule.guard_rails.max_bytes = None;
+        rule.policy =
+            Policy::Renewal(Renewal { restart_price: "1B*1s".parse().unwrap(), pooling: Pooling::Off });
+        let found = &judgements(&rule, &history, 7200)[0];
+        assert_eq!((found.verdict, found.reclaimable_bytes), (Within, 0));
     }
 
     #[test]

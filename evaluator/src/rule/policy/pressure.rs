@@ -61,6 +61,9 @@ pub(crate) fn choose_victims(
     now: Millis,
     stale_after_millis: i64,
 ) {
+    if candidates.is_empty() {
+        return;
+    }
     // Runners at one address that see the same total share one host: each would else make up for all of it.
     let mut available: HashMap<(Arc<str>, u64), (Millis, u64)> = HashMap::new();
     let host_of = |runner: &Arc<str>| {

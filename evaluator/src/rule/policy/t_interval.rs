@@ -45,9 +45,14 @@ pub struct TInterval {
     pub adapt: Adapt,
 }
 
-/// An instance that grows this many times as fast as its population does is treated as one that grows faster
-/// still; likewise for slow ones. Beyond, levels would be 0 or 1 to all practical purposes.
-const RATIO_MAX: f64 = 4.0;
+/// Levels are told apart by quarters of a doubling of growth, from a quarter of the population's growth to four times
+/// it: so one quantile for each step serves all instances. Beyond, levels would be 0 or 1 to all practical purposes.
+const STEPS_PER_DOUBLING: f64 = 4.0;
+/// Steps on either side of the population's growth.
+const STEPS_PER_SIDE: usize = 8;
+
+/// The bounds of one population at each step of growth, in bytes.
+pub type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
 
 impl TInterval {
     /// The interval's upper end at `level`, in bytes.
@@ -65,12 +70,29 @@ impl TInterval {
     /// With [`Adapt::Literal`], 1 − α^(1/r).
     #[must_use]
     pub fn level(&self, slope: f64, mean_slope: f64) -> ConfidenceLevel {
-        let ratio = if mean_slope > 0.0 { slope / mean_slope } else { 1.0 };
-        let ratio = ratio.clamp(1.0 / RATIO_MAX, RATIO_MAX);
+        self.level_at(step(slope, mean_slope))
+    }
+
+    /// The interval's upper end at the level of every step, where the level follows growth.
+    #[must_use]
+    pub fn step_bounds(&self, estimate: &Estimate) -> Option<StepBounds> {
+        let bound = |step| self.upper_bytes(estimate, self.level_at(step));
+        (self.adapt != Adapt::Off).then(|| std::array::from_fn(bound))
+    }
+
+    /// Of [`TInterval::step_bounds`], the one at [`TInterval::level`].
+    #[must_use]
+    pub fn bound_of(bounds: &StepBounds, slope: f64, mean_slope: f64) -> f64 {
+        bounds[step(slope, mean_slope)]
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn level_at(&self, step: usize) -> ConfidenceLevel {
+        let doublings = (step as f64 - STEPS_PER_SIDE as f64) / STEPS_PER_DOUBLING;
         match self.adapt {
             Adapt::Off => self.confidence_level,
-            Adapt::Intent => self.confidence_level.with_alpha_to_the(ratio),
-            Adapt::Literal => self.confidence_level.with_alpha_to_the(1.0 / ratio),
+            Adapt::Intent => self.confidence_level.with_alpha_to_the(doublings.exp2()),
+            Adapt::Literal => self.confidence_level.with_alpha_to_the((-doublings).exp2()),
         }
     }
 
@@ -86,6 +108,15 @@ impl TInterval {
             }
         }
     }
+}
+
+/// Which step of growth an instance is at; the middle one grows as its population does.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn step(slope: f64, mean_slope: f64) -> usize {
+    let doublings = if mean_slope > 0.0 { (slope / mean_slope).log2() } else { 0.0 };
+    let side = STEPS_PER_SIDE as f64;
+    // Nothing at all is −∞ doublings.
+    ((doublings * STEPS_PER_DOUBLING).clamp(-side, side).round() + side) as usize
 }
 
 #[cfg(test)]

@@ -1,0 +1,267 @@
+//! Sweeps and experiments → `scores.json`, tables and plots. Every number in it can be made again by the command that
+//! stands beside it.
+
+mod plot;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    score::{Estimate, Frontier, LEVELS, median, ratio},
+    study::{Size, Sweeps},
+};
+
+/// The score of one policy on one workload.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Restarts over the optimum's at equal mean memory: median over the seeds of the geometric mean over the levels.
+    pub score: f64,
+    /// Lower end of the score's 95 % bootstrap interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Restarts per replica and day where the optimum needs [`REFERENCE_LEVEL`]: median.
+    pub restarts: Option<f64>,
+    /// Mean memory of an instance there, in bytes: median.
+    pub mean_bytes: Option<f64>,
+    /// Levels of the optimum that the policy's sweep reaches, of [`LEVELS`]: the fewest of any seed.
+    pub levels: usize,
+    /// Seeds.
+    pub seeds: usize,
+}
+
+/// Restarts of the optimum per replica and day at which `restarts` and `mean_bytes` are told.
+pub const REFERENCE_LEVEL: f64 = 3.0;
+
+/// Policy → workload → score.
+pub type Scores = BTreeMap<String, BTreeMap<String, Score>>;
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A file could not be read or written.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A plot could not be drawn.
+    #[error("drawing {}: {problem}", path.display())]
+    Plot {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        problem: String,
+    },
+    /// What an earlier command left is of another version.
+    #[error("reading {}: run `ebb-lab simulate` anew", path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// What the simulator found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Simulation {
+    /// How large it was.
+    pub size: Size,
+    /// Every sweep.
+    pub sweeps: Vec<Sweeps>,
+    /// Restarts of the whole fleet in 30 days without growth, by policy: the most of any setting.
+    pub no_growth: BTreeMap<String, i64>,
+    /// The paper's rule with and without guard rails.
+    pub storm: Vec<Storm>,
+}
+
+/// Restarts of the paper's rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Storm {
+    /// Which rule, in words.
+    pub rule: String,
+    /// Restarts per instance and hour.
+    pub restarts_per_hour: f64,
+}
+
+/// Writes text to a file.
+///
+/// # Errors
+/// [`ReportError::File`].
+pub fn write(path: &Path, text: &str) -> Result<(), ReportError> {
+    let failed = |action| move |source| ReportError::File { action, path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed("making the folder of"))?;
+    }
+    fs::write(path, text).map_err(failed("writing"))
+}
+
+/// Reads what an earlier command wrote.
+///
+/// # Errors
+/// [`ReportError::File`], [`ReportError::Format`].
+pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ReportError> {
+    let failed = |source| ReportError::File { action: "reading", path: path.to_owned(), source };
+    let text = fs::read_to_string(path).map_err(failed)?;
+    serde_json::from_str(&text).map_err(|source| ReportError::Format { path: path.to_owned(), source })
+}
+
+impl Simulation {
+    /// The scores of all policies on all workloads.
+    #[must_use]
+    pub fn scores(&self) -> Scores {
+        let mut scores = Scores::new();
+        for workload in self.workloads() {
+            let sweeps: Vec<&Sweeps> = self.of(workload).collect();
+            let policies: BTreeSet<&String> =
+                sweeps.iter().flat_map(|sweeps| sweeps.contenders.keys()).collect();
+            for policy in policies {
+                if let Some(score) = score(&sweeps, policy) {
+                    scores.entry(policy.clone()).or_default().insert(workload.to_owned(), score);
+                }
+            }
+        }
+        scores
+    }
+
+    fn workloads(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for sweeps in &self.sweeps {
+            if !names.contains(&sweeps.workload.as_str()) {
+                names.push(&sweeps.workload);
+            }
+        }
+        names
+    }
+
+    fn of<'a>(&'a self, workload: &'a str) -> impl Iterator<Item = &'a Sweeps> {
+        self.sweeps.iter().filter(move |sweeps| sweeps.workload == workload)
+    }
+
+    /// Writes `scores.json`, the plots and the tables of the simulation into `folder`; returns the tables.
+    ///
+    /// # Errors
+    /// [`ReportError`].
+    pub fn write(&self, folder: &Path) -> Result<String, ReportError> {
+        let scores = self.scores();
+        let json = serde_json::to_string_pretty(&scores).expect("scores are JSON");
+        write(&folder.join("scores.json"), &(json + "\n"))?;
+        for workload in self.workloads() {
+            let path = folder.join(format!("frontier-{workload}.svg"));
+            let Some(first) = self.of(workload).next() else { continue };
+            plot::frontiers(&path, workload, &first.optimum, &first.contenders)?;
+        }
+        Ok(self.tables(&scores))
+    }
+
+    fn tables(&self, scores: &Scores) -> String {
+        let mut text = String::new();
+        let workloads = self.workloads();
+        let line = |text: &mut String, name: &str, cells: Vec<String>| {
+            let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+        };
+        line(&mut text, "policy", workloads.iter().map(|name| format!("`{name}`")).collect());
+        line(&mut text, "---", vec!["---".to_owned(); workloads.len()]);
+        for (policy, of_workload) in ranked(scores) {
+            let cell = |workload: &&str| {
+                of_workload.get(*workload).map_or_else(
+                    || "–".to_owned(),
+                    |score| {
+                        let partly = if score.levels < self.reachable(workload) { "*" } else { "" };
+                        format!("{:.3}{partly} [{:.3}, {:.3}]", score.score, score.low, score.high)
+                    },
+                )
+            };
+            line(&mut text, &format!("`{policy}`"), workloads.iter().map(cell).collect());
+        }
+        for workload in
+            workloads.iter().filter(|workload| scores.values().any(|of| of.contains_key(**workload)))
+        {
+            let _ = writeln!(text, "\n### `{workload}`, by level\n");
+            let _ = writeln!(text, "![Restarts against mean memory](frontier-{workload}.svg)\n");
+            line(
+                &mut text,
+                "policy \\ optimum's restarts a day",
+                LEVELS.iter().map(|level| format!("{level}")).collect(),
+            );
+            line(&mut text, "---", vec!["---".to_owned(); LEVELS.len()]);
+            for (policy, _) in ranked(scores) {
+                let cell = |level: &f64| {
+                    self.ratio_at(workload, policy, *level)
+                        .map_or_else(|| "–".to_owned(), |ratio| format!("{:.2}", ratio.median))
+                };
+                line(&mut text, &format!("`{policy}`"), LEVELS.iter().map(cell).collect());
+            }
+        }
+        text
+    }
+
+    /// Levels that the optimum itself reaches on a workload, in every seed.
+    fn reachable(&self, workload: &str) -> usize {
+        let reached = |sweeps: &Sweeps| {
+            LEVELS.iter().filter(|level| sweeps.optimum.mean_bytes_at(**level).is_some()).count()
+        };
+        self.of(workload).map(reached).min().unwrap_or(0)
+    }
+
+    fn ratio_at(&self, workload: &str, policy: &str, level: f64) -> Option<Estimate> {
+        let ratios: Vec<f64> = self
+            .of(workload)
+            .filter_map(|sweeps| {
+                let restarts =
+                    sweeps.contenders.get(policy)?.restarts_at(sweeps.optimum.mean_bytes_at(level)?)?;
+                Some(restarts / level)
+            })
+            .collect();
+        median(&ratios)
+    }
+}
+
+/// Policies, the best on the mixture first.
+fn ranked(scores: &Scores) -> Vec<(&String, &BTreeMap<String, Score>)> {
+    let mut policies: Vec<_> = scores.iter().collect();
+    let on_mixture =
+        |of: &BTreeMap<String, Score>| of.get("mixture").map_or(f64::INFINITY, |score| score.score);
+    policies.sort_by(|a, b| on_mixture(a.1).total_cmp(&on_mixture(b.1)));
+    policies
+}
+
+fn score(sweeps: &[&Sweeps], policy: &str) -> Option<Score> {
+    let of = |sweeps: &Sweeps| -> Option<(Frontier, Frontier)> {
+        Some((sweeps.contenders.get(policy)?.clone(), sweeps.optimum.clone()))
+    };
+    let ratios: Vec<(f64, usize)> = sweeps
+        .iter()
+        .filter_map(|sweeps| of(sweeps))
+        .filter_map(|(frontier, optimum)| ratio(&frontier, &optimum))
+        .collect();
+    let estimate = median(&ratios.iter().map(|(ratio, _)| *ratio).collect::<Vec<_>>())?;
+    let at_reference = |sweeps: &&Sweeps| {
+        let mean_bytes = sweeps.optimum.mean_bytes_at(REFERENCE_LEVEL)?;
+        Some((sweeps.contenders.get(policy)?.restarts_at(mean_bytes)?, mean_bytes))
+    };
+    let reference: Vec<(f64, f64)> = sweeps.iter().filter_map(at_reference).collect();
+    let middle = |of: fn(&(f64, f64)) -> f64| {
+        median(&reference.iter().map(of).collect::<Vec<_>>()).map(|found| found.median)
+    };
+    Some(Score {
+        score: estimate.median,
+        low: estimate.low,
+        high: estimate.high,
+        restarts: middle(|found| found.0),
+        mean_bytes: middle(|found| found.1),
+        levels: ratios.iter().map(|(_, levels)| *levels).min().unwrap_or(0),
+        seeds: ratios.len(),
+    })
+}

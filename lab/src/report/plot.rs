@@ -1,0 +1,75 @@
+//! Frontiers and time series → SVG.
+
+use std::{collections::BTreeMap, path::Path};
+
+use plotters::prelude::*;
+
+use super::ReportError;
+use crate::score::Frontier;
+
+const SIZE: (u32, u32) = (900, 560);
+const MIB: f64 = 1_048_576.0;
+
+/// Draws restarts against mean memory, both on logarithmic axes: one line a policy, the optimum in black.
+pub(super) fn frontiers(
+    path: &Path,
+    title: &str,
+    optimum: &Frontier,
+    contenders: &BTreeMap<String, Frontier>,
+) -> Result<(), ReportError> {
+    draw_frontiers(path, title, optimum, contenders)
+        .map_err(|problem| ReportError::Plot { path: path.to_owned(), problem: problem.to_string() })
+}
+
+fn draw_frontiers(
+    path: &Path,
+    title: &str,
+    optimum: &Frontier,
+    contenders: &BTreeMap<String, Frontier>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let points = |frontier: &Frontier| -> Vec<(f64, f64)> {
+        let seen = |point: &&crate::score::Point| (0.5..=40.0).contains(&point.restarts);
+        frontier.0.iter().filter(seen).map(|point| (point.mean_bytes / MIB, point.restarts)).collect()
+    };
+    let best = points(optimum);
+    let (least, most) = match (best.first(), best.last()) {
+        (Some(first), Some(last)) => (first.0 * 0.9, last.0 * 1.5),
+        _ => (1.0, 100.0),
+    };
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(format!("{title}: restarts against memory"), ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
+        .build_cartesian_2d((least..most).log_scale(), (0.5..40.0_f64).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc("mean memory of an instance (MiB)")
+        .y_desc("restarts per replica and day")
+        .label_style(("sans-serif", 14))
+        .light_line_style(WHITE)
+        .draw()?;
+    for (place, (name, frontier)) in contenders.iter().enumerate() {
+        let color = Palette99::pick(place).to_rgba();
+        let inside = points(frontier).into_iter().filter(|(memory, _)| (least..=most).contains(memory));
+        chart
+            .draw_series(LineSeries::new(inside, color.stroke_width(2)))?
+            .label(name.as_str())
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
+    }
+    chart
+        .draw_series(LineSeries::new(best, BLACK.stroke_width(3)))?
+        .label("optimum")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], BLACK.stroke_width(3)));
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .label_font(("sans-serif", 14))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
