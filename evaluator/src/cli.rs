@@ -1,16 +1,20 @@
 //! What the evaluator can be asked on the command line.
 
+mod backtest;
+
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use self::backtest::BacktestArgs;
 use clap::{Parser, Subcommand};
 use ebb_evaluator::{
     RunError, Service,
+    backtest::report::rfc3339,
     config::Config,
     http::client_builder,
     units::{InstanceName, Millis},
 };
 use ebb_service::{
-    config_file::ConfigError,
+    config_file::{ConfigError, Refusal},
     logging::{self, LogLevelError},
     signals,
 };
@@ -36,6 +40,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Validate the config file and print it with all defaults.
     Check,
+    /// Try policies on the history in Prometheus: what would have been restarted when, and what that saved.
+    Backtest(BacktestArgs),
     /// Ask the running evaluator why an instance was restarted, or why not.
     Explain {
         /// The instance, such as leaky/3.
@@ -64,6 +70,20 @@ pub(crate) enum CliError {
     Answer { address: String, source: serde_json::Error },
     #[error("printing the config")]
     Print(#[source] serde_yaml::Error),
+    #[error(transparent)]
+    Store(#[from] ebb_evaluator::store::StoreError),
+    #[error(
+        "a backtest needs a history: expected store.prometheus in the config, the runners themselves (store.scrape) keep none"
+    )]
+    NoPast,
+    #[error("from {} to {} is no time: expected a begin before its end and before now", rfc3339(*from), rfc3339(*to))]
+    NoTime { from: Millis, to: Millis },
+    #[error("the store has no samples of any instance from {} to {}", rfc3339(*from), rfc3339(*to))]
+    NoHistory { from: Millis, to: Millis },
+    #[error("policy {policy}: {}: {}", problem.field, problem.message)]
+    Policy { policy: String, problem: Refusal },
+    #[error("drawing {}: {problem}", path.display())]
+    Plot { path: PathBuf, problem: String },
     #[error("asking the evaluator at {address}; is it running?")]
     Ask { address: String, source: reqwest::Error },
     #[error("the evaluator at {address} knows no living instance {module}/{replica}")]
@@ -74,7 +94,12 @@ impl CliError {
     /// 2 for what the operator must mend before a start, 1 for what went wrong afterwards.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::LogLevel(_) | Self::Run(RunError::Store(_) | RunError::Token(_)) => 2,
+            Self::Config(_)
+            | Self::LogLevel(_)
+            | Self::NoPast
+            | Self::NoTime { .. }
+            | Self::Policy { .. }
+            | Self::Run(RunError::Store(_) | RunError::Token(_)) => 2,
             _ => 1,
         }
     }
@@ -89,6 +114,7 @@ impl Cli {
                 runtime()?.block_on(serve(config, self.config, self.dry_run))
             }
             Some(Command::Check) => check(&config),
+            Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&config, args)),
             Some(Command::Explain { instance, evaluator }) => {
                 let address = evaluator.unwrap_or_else(|| config.listen.to_string());
                 runtime()?.block_on(explain(address, &instance))

@@ -12,10 +12,12 @@
 //! | [`explain`] | PURE: a verdict → a sentence |
 //! | [`http`] | what every HTTP client has in common |
 //! | [`restart`] | (slot, generation) → an order → its outcome |
+//! | [`backtest`] | PURE: what a policy would have done with the past |
 //! | [`evaluation`] | one tick as named steps |
 //! | [`decisions`], [`view`], [`metrics`] | what a tick leaves behind |
 //! | [`web`] | the API that shows it |
 
+pub mod backtest;
 pub mod config;
 pub mod decisions;
 pub mod evaluation;

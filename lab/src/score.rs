@@ -33,7 +33,7 @@ impl Frontier {
             let inside = below.mean_bytes <= mean_bytes && mean_bytes <= above.mean_bytes;
             let width = above.mean_bytes - below.mean_bytes;
             let share = if width > 0.0 { (mean_bytes - below.mean_bytes) / width } else { 0.0 };
-            inside.then(|| below.restarts + share * (above.restarts - below.restarts))
+            inside.then_some(below.restarts + share * (above.restarts - below.restarts))
         })
     }
 
@@ -45,7 +45,7 @@ impl Frontier {
             let inside = more.restarts >= restarts && restarts >= fewer.restarts;
             let width = more.restarts - fewer.restarts;
             let share = if width > 0.0 { (more.restarts - restarts) / width } else { 0.0 };
-            inside.then(|| more.mean_bytes + share * (fewer.mean_bytes - more.mean_bytes))
+            inside.then_some(more.mean_bytes + share * (fewer.mean_bytes - more.mean_bytes))
         })
     }
 }

@@ -147,6 +147,16 @@ impl Rules {
         })
     }
 
+    /// The same guard rails with another policy, whose settings are those of `policy`, else the built-in ones.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the policy lacks something that it needs.
+    pub fn with_policy(&self, policy: &RuleConfig) -> Result<Self, Refusal> {
+        let with = |config: &RuleConfig| policy.clone().or(&config.guard_rails());
+        let modules = self.modules.iter().map(|(module, config)| (module.clone(), with(config))).collect();
+        Self::new(with(&self.defaults), modules)
+    }
+
     /// The rule of `module`.
     #[must_use]
     pub fn of(&self, module: &str) -> &Rule {
@@ -171,6 +181,16 @@ impl RuleConfig {
             min_lifetimes: self.min_lifetimes.or(others.min_lifetimes),
             max_bytes: self.max_bytes.or(others.max_bytes),
             min_reclaim: self.min_reclaim.or(others.min_reclaim),
+        }
+    }
+
+    fn guard_rails(&self) -> Self {
+        Self {
+            min_age: self.min_age,
+            min_lifetimes: self.min_lifetimes,
+            max_bytes: self.max_bytes,
+            min_reclaim: self.min_reclaim,
+            ..Self::default()
         }
     }
 

@@ -1,0 +1,307 @@
+//! PURE: what a policy would have restarted in the past, and what that would have saved.
+//!
+//! Enters: the samples of a store, as a [`Recording`]. Leaves: an [`Outcome`] for each set of rules. The evaluator's own
+//! history, rules and budget decide, tick by tick, as they would have.
+//!
+//! **What is assumed.** After a restart that was not really done, the instance is taken to hold what a new one starts
+//! with, and to grow by what the real one grew since. That is right for leaks. For memory that one large request took
+//! and left behind it is too kind: the real instance had room for the next such request and did not grow, where a new
+//! one would have. Real restarts stay where they were, whoever ordered them.
+
+pub mod report;
+
+use std::collections::{BTreeMap, HashMap};
+
+use ebb_service::units::Span;
+use serde::Serialize;
+
+use crate::{
+    explain::explain,
+    history::{History, Sample, Window},
+    rule::{
+        assessment::Assessment,
+        budget::{Admission, BudgetConfig},
+        ledger::{Ledger, Restart},
+        policy::{Hosts, Rule},
+        verdict::Judgement,
+    },
+    units::{Generation, Millis, SlotId},
+};
+
+/// What a store knows of a time span: for each slot, the spans in which it held still.
+#[derive(Debug, Default)]
+pub struct Recording {
+    slots: BTreeMap<SlotId, Vec<Still>>,
+}
+
+/// A span in which one instance was seen with one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Still {
+    first: Millis,
+    last: Millis,
+    generation: Generation,
+    bytes: u64,
+}
+
+/// When and how rules are tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The first tick.
+    pub from: Millis,
+    /// The end.
+    pub to: Millis,
+    /// Time between two ticks.
+    pub interval: Span,
+    /// How far back lifetimes count.
+    pub lookback: Span,
+    /// Age from which a sample tells nothing about the present.
+    pub stale_after_millis: i64,
+    /// How many restarts are done.
+    pub budget: BudgetConfig,
+    /// How long after a restart its effect must be seen.
+    pub verify_within: Span,
+}
+
+/// A restart that would have been done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    /// When.
+    pub at: Millis,
+    /// Of what, and why.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+    /// The same in a sentence.
+    pub explanation: String,
+}
+
+/// Memory of all instances at one moment, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Moment {
+    /// When.
+    pub at: Millis,
+    /// As it really was.
+    pub real_bytes: u64,
+    /// As it would have been.
+    pub bytes: u64,
+}
+
+/// What would have come of a set of rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The restarts that would have been done.
+    pub restarts: Vec<Tried>,
+    /// Restarts that were asked for and that the budget put off, counted once in each tick.
+    pub postponed: u64,
+    /// Memory at each tick.
+    #[serde(skip)]
+    pub memory: Vec<Moment>,
+}
+
+impl Recording {
+    /// Takes in samples of one slot, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
+    /// which the instance was not seen.
+    pub fn observe(&mut self, slot: &SlotId, samples: &[Sample], gap_millis: i64) {
+        let spans = self.slots.entry(slot.clone()).or_default();
+        for sample in samples {
+            match spans.last_mut() {
+                Some(last) if sample.at <= last.last => {}
+                Some(last)
+                    if (last.generation, last.bytes) == (sample.generation, sample.bytes)
+                        && sample.at.since(last.last) <= gap_millis =>
+                {
+                    last.last = sample.at;
+                }
+                _ => spans.push(Still {
+                    first: sample.at,
+                    last: sample.at,
+                    generation: sample.generation,
+                    bytes: sample.bytes,
+                }),
+            }
+        }
+    }
+
+    /// Whether nothing was recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Slots of which something was recorded.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Restarts between two moments that were really done, whoever ordered them.
+    #[must_use]
+    pub fn real_restarts(&self, from: Millis, to: Millis) -> usize {
+        let began = |pair: &[Still]| pair[0].generation != pair[1].generation;
+        let inside = |pair: &[Still]| from <= pair[1].first && pair[1].first <= to;
+        self.slots
+            .values()
+            .map(|spans| spans.windows(2).filter(|pair| began(pair) && inside(pair)).count())
+            .sum()
+    }
+
+    /// Tries the rules that `rule_of` gives for each module.
+    pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
+        let mut replay = Replay {
+            plan,
+            slots: self.slots.iter().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
+            places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
+            history: History::default(),
+            ledger: Ledger::default(),
+            outcome: Outcome::default(),
+        };
+        let mut now = plan.from.minus(plan.lookback.as_millis());
+        // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
+        while now < plan.from {
+            replay.observe(now);
+            now = Millis(now.0 + plan.interval.as_millis());
+        }
+        now = plan.from;
+        while now <= plan.to {
+            replay.observe(now);
+            replay.decide(&rule_of, now);
+            now = Millis(now.0 + plan.interval.as_millis());
+        }
+        replay.outcome
+    }
+}
+
+struct Replay<'a> {
+    plan: &'a Plan,
+    slots: Vec<Replayed<'a>>,
+    places: HashMap<SlotId, usize>,
+    history: History,
+    ledger: Ledger,
+    outcome: Outcome,
+}
+
+/// A slot on its way through time.
+struct Replayed<'a> {
+    id: &'a SlotId,
+    /// Spans that are not over yet.
+    ahead: &'a [Still],
+    /// The restart that was tried in the lifetime that really lives.
+    tried: Option<TriedIn>,
+    /// The newest sample as it really was, and as it would have been.
+    newest: Option<(Sample, Sample)>,
+}
+
+/// A lifetime that would have been cut.
+#[derive(Clone, Copy)]
+struct TriedIn {
+    real_generation: Generation,
+    generation: Generation,
+    /// What the real instance held then.
+    real_bytes: u64,
+    /// What the new one would have started with.
+    fresh_bytes: u64,
+}
+
+impl<'a> Replayed<'a> {
+    const fn new(id: &'a SlotId, spans: &'a [Still]) -> Self {
+        Self { id, ahead: spans, tried: None, newest: None }
+    }
+
+    /// The newest sample at `now`, if there is one that was not told yet.
+    fn next(&mut self, now: Millis) -> Option<Sample> {
+        while let [span, next, ..] = self.ahead
+            && span.last < now
+            && next.first <= now
+        {
+            self.ahead = &self.ahead[1..];
+        }
+        let span = self.ahead.first().filter(|span| span.first <= now)?;
+        let at = span.last.min(now);
+        if self.newest.is_some_and(|(real, _)| at <= real.at) {
+            return None;
+        }
+        let real = Sample { at, generation: span.generation, bytes: span.bytes };
+        let tried = self.tried.filter(|tried| tried.real_generation == span.generation);
+        self.tried = tried;
+        let sample = tried.map_or(real, |tried| Sample {
+            at,
+            generation: tried.generation,
+            bytes: tried.fresh_bytes + span.bytes.saturating_sub(tried.real_bytes),
+        });
+        self.newest = Some((real, sample));
+        Some(sample)
+    }
+}
+
+impl Replay<'_> {
+    fn observe(&mut self, now: Millis) {
+        let window = Window::ending_at(now, self.plan.lookback.as_millis());
+        for slot in &mut self.slots {
+            if let Some(sample) = slot.next(now) {
+                self.history.observe(slot.id, window, [sample]);
+            }
+        }
+        self.history.forget_before(window);
+    }
+
+    fn decide<'r>(&mut self, rule_of: &impl Fn(&str) -> &'r Rule, now: Millis) {
+        let plan = self.plan;
+        let hosts = Hosts::default();
+        let assessment = Assessment::new(&self.history, rule_of, &hosts, now, plan.stale_after_millis);
+        self.ledger.verify(&plan.budget, plan.verify_within.as_millis(), &self.history, now);
+        let wishes: Vec<&Judgement> = assessment
+            .wishes()
+            .into_iter()
+            .filter(|wish| !self.ledger.awaits(&wish.slot, wish.generation))
+            .collect();
+        let admissions = self.ledger.budget.admit(&plan.budget, wishes.iter().map(|wish| &wish.slot), now);
+        for (wish, admission) in wishes.into_iter().zip(admissions) {
+            if admission != Admission::Admitted {
+                self.outcome.postponed += 1;
+                continue;
+            }
+            self.restart(wish, now);
+            let found = assessment.populations.iter().find(|found| found.population == wish.slot.population);
+            let explanation =
+                found.map_or_else(String::new, |found| explain(&found.rule, &found.learned, wish));
+            self.outcome.restarts.push(Tried { at: now, judgement: wish.clone(), explanation });
+        }
+        self.outcome.memory.push(self.memory(now));
+    }
+
+    fn restart(&mut self, wish: &Judgement, now: Millis) {
+        let slot = &mut self.slots[self.places[&wish.slot]];
+        let Some((real, _)) = slot.newest else { return };
+        let generation = Generation(now.0.unsigned_abs());
+        slot.tried = Some(TriedIn {
+            real_generation: real.generation,
+            generation,
+            real_bytes: real.bytes,
+            fresh_bytes: wish.memory_bytes - wish.reclaimable_bytes,
+        });
+        self.ledger.enter(Restart {
+            decision: 0,
+            slot: wish.slot.clone(),
+            old_generation: wish.generation,
+            new_generation: generation,
+            bytes_before: wish.memory_bytes,
+            ordered_at: now,
+        });
+    }
+
+    fn memory(&self, now: Millis) -> Moment {
+        let mut moment = Moment { at: now, real_bytes: 0, bytes: 0 };
+        for slot in &self.slots {
+            if let Some((real, sample)) = slot.newest
+                && now.since(real.at) <= self.plan.stale_after_millis
+            {
+                moment.real_bytes += real.bytes;
+                // What was restarted in this tick is counted as it was when the tick began.
+                moment.bytes += sample.bytes;
+            }
+        }
+        moment
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use std::sync::Arc;
+
+use ebb_service::units::ByteCount;
+
+use super::*;
+use crate::{
+    rule::policy::{GuardRails, Policy},
+    units::Population,
+};
+
+const SECOND: i64 = 1000;
+const START: i64 = 1_000_000 * SECOND;
+
+fn slot(replica: u32) -> SlotId {
+    let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
+    SlotId { population, runner: Arc::from("r:1"), replica }
+}
+
+fn rule(policy: Policy, max_bytes: Option<u64>) -> Rule {
+    let guard_rails = GuardRails {
+        min_age: Span::secs(0),
+        min_lifetimes: 2,
+        max_bytes: max_bytes.map(ByteCount),
+        min_reclaim: ByteCount(1),
+    };
+    Rule { policy, guard_rails }
+}
+
+/// A sample every 10 s from the start on; a fall is a real restart.
+fn recording(sizes: &[u64]) -> Recording {
+    let mut recording = Recording::default();
+    let mut generation = Generation(START.unsigned_abs());
+    let mut before = 0;
+    let samples: Vec<Sample> = (0..)
+        .zip(sizes)
+        .map(|(n, bytes)| {
+            let at = Millis(START + n * 10 * SECOND);
+            if *bytes < before {
+                generation = Generation(at.0.unsigned_abs());
+            }
+            before = *bytes;
+            Sample { at, generation, bytes: *bytes }
+        })
+        .collect();
+    recording.observe(&slot(0), &samples, 30 * SECOND);
+    recording
+}
+
+fn plan(ticks: i64) -> Plan {
+    Plan {
+        from: Millis(START),
+        to: Millis(START + (ticks - 1) * 10 * SECOND),
+        interval: Span::secs(10),
+        lookback: Span::secs(3600),
+        stale_after_millis: 30 * SECOND,
+        budget: BudgetConfig { cooldown: Span::secs(0), ..BudgetConfig::default() },
+        verify_within: Span::secs(60),
+    }
+}
+
+fn memory(outcome: &Outcome) -> Vec<(u64, u64)> {
+    outcome.memory.iter().map(|moment| (moment.real_bytes, moment.bytes)).collect()
+}
+
+#[test]
+fn without_restarts_everything_is_as_it_was() {
+    let sizes = [10, 20, 20, 20, 30, 10, 10, 40];
+    let none = rule(Policy::None, None);
+    let outcome = recording(&sizes).replay(&plan(8), |_| &none);
+    assert_eq!(outcome.restarts, []);
+    assert_eq!(memory(&outcome), sizes.map(|size| (size, size)));
+    assert_eq!(recording(&sizes).real_restarts(Millis(START), Millis(START + 3600 * SECOND)), 1);
+}
+
+#[test]
+fn after_a_restart_the_instance_grows_by_what_the_real_one_grew() {
+    // Above 25: at 30, seen at the third tick, back to 10. Then 10 + (35 − 30), 10 + (50 − 30) = 30: again.
+    let ceiling = rule(Policy::Static, Some(25));
+    let outcome = recording(&[10, 20, 30, 35, 50, 55]).replay(&plan(6), |_| &ceiling);
+    assert_eq!(memory(&outcome), [(10, 10), (20, 20), (30, 30), (35, 15), (50, 30), (55, 15)]);
+    let restarts: Vec<_> = outcome
+        .restarts
+        .iter()
+        .map(|tried| (tried.at.since(Millis(START)), tried.judgement.memory_bytes))
+        .collect();
+    assert_eq!(restarts, [(20 * SECOND, 30), (40 * SECOND, 30)]);
+    assert!(outcome.restarts[0].explanation.contains("max_bytes"), "{outcome:?}");
+}
+
+#[test]
+fn a_real_restart_stays_where_it_was() {
+    let ceiling = rule(Policy::Static, Some(25));
+    let outcome = recording(&[10, 30, 40, 12, 14, 16]).replay(&plan(6), |_| &ceiling);
+    assert_eq!(memory(&outcome), [(10, 10), (30, 30), (40, 20), (12, 12), (14, 14), (16, 16)]);
+    assert_eq!(outcome.restarts.len(), 1);
+}
+
+#[test]
+fn what_was_there_before_is_learned_and_not_decided() {
+    let ceiling = rule(Policy::Static, Some(25));
+    let later = Plan { from: Millis(START + 40 * SECOND), ..plan(6) };
+    let outcome = recording(&[10, 20, 30, 35, 50, 55]).replay(&later, |_| &ceiling);
+    // It started with 10: known from before.
+    assert_eq!(memory(&outcome), [(50, 50), (55, 15)]);
+    assert_eq!(outcome.restarts.len(), 1);
+}
+
+#[test]
+fn who_was_not_seen_is_neither_counted_nor_restarted() {
+    let mut recording = Recording::default();
+    let sample = |seconds, bytes| Sample {
+        at: Millis(START + seconds * SECOND),
+        generation: Generation(START.unsigned_abs()),
+        bytes,
+    };
+    recording.observe(&slot(0), &[sample(0, 10), sample(10, 30), sample(100, 30)], 30 * SECOND);
+    let ceiling = rule(Policy::Static, Some(25));
+    let outcome = recording.replay(&Plan { from: Millis(START + 50 * SECOND), ..plan(11) }, |_| &ceiling);
+    let seen: Vec<_> = outcome.memory.iter().map(|moment| moment.real_bytes).collect();
+    assert_eq!(seen, [0, 0, 0, 0, 0, 30]);
+    assert_eq!(outcome.restarts.iter().map(|tried| tried.at.0).collect::<Vec<_>>(), [START + 100 * SECOND]);
+}
+
+#[test]
+fn the_budget_holds_as_it_would_have() {
+    let ceiling = rule(Policy::Static, Some(25));
+    let tight = BudgetConfig { restarts_per_minute: 1, burst: 1, ..BudgetConfig::default() };
+    let outcome =
+        recording(&[10, 30, 60, 90, 120, 150]).replay(&Plan { budget: tight, ..plan(6) }, |_| &ceiling);
+    assert_eq!((outcome.restarts.len(), outcome.postponed), (1, 4));
+}

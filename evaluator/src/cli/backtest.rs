@@ -1,0 +1,160 @@
+//! `ebb-evaluator backtest`: what policies would have done with the history in a Prometheus.
+
+mod plot;
+
+use std::{path::PathBuf, str::FromStr, time::SystemTime};
+
+use clap::{Args, ValueEnum};
+use ebb_evaluator::{
+    backtest::{Plan, Recording, report::Report},
+    config::{Config, RuleConfig, Rules, StoreConfig},
+    store::{Store, prometheus::Prometheus},
+    units::Millis,
+};
+use ebb_service::units::Span;
+
+use super::CliError;
+
+#[derive(Args, Debug)]
+pub(super) struct BacktestArgs {
+    /// Begin of the time to look at: RFC 3339, Unix seconds, or how long ago, such as 6h.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    from: Moment,
+    /// Its end, likewise.
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    to: Moment,
+    /// A policy to try, with settings other than the built-in ones: renewal,restart_price=256MiB*10m or
+    /// t_interval,confidence_level=0.95. Guard rails that are not set are the config's. Repeat it to compare several;
+    /// without it, the config's own rules are tried.
+    #[arg(long, value_name = "NAME[,KEY=VALUE]…")]
+    policy: Vec<PolicySpec>,
+    /// How to print what was found.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Also list each restart that would have been done, with its reason.
+    #[arg(long)]
+    list: bool,
+    /// Also draw memory over time into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// A time on the command line.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    At(Millis),
+    Ago(Span),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(seconds) = text.parse::<f64>() {
+            return Millis::from_seconds(seconds).map(Self::At).ok_or_else(|| format!("{text} is no time"));
+        }
+        if let Ok(time) = humantime::parse_rfc3339_weak(text) {
+            return Ok(Self::At(Millis::from(time)));
+        }
+        text.parse().map(Self::Ago).map_err(|_| {
+            "expected RFC 3339 such as 2026-01-31T12:00:00Z, Unix seconds, or how long ago such as 6h"
+                .to_owned()
+        })
+    }
+}
+
+impl Moment {
+    const fn before(self, now: Millis) -> Millis {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(span) => now.minus(span.as_millis()),
+        }
+    }
+}
+
+/// A policy on the command line.
+#[derive(Clone, Debug)]
+struct PolicySpec {
+    text: String,
+    rule: RuleConfig,
+}
+
+impl FromStr for PolicySpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let settings =
+            text.split(',').enumerate().map(|(place, setting)| match (place, setting.split_once('=')) {
+                (0, None) => Ok(format!("policy: {setting}")),
+                (0, Some(_)) | (_, None) => Err(format!(
+                    "expected NAME,KEY=VALUE,… such as t_interval,confidence_level=0.95, got {text}"
+                )),
+                (_, Some((key, value))) => Ok(format!("{key}: {value}")),
+            });
+        let yaml = settings.collect::<Result<Vec<_>, _>>()?.join("\n");
+        let rule = serde_yaml::from_str(&yaml).map_err(|error| error.to_string())?;
+        Ok(Self { text: text.to_owned(), rule })
+    }
+}
+
+#[allow(clippy::print_stdout)]
+pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
+    let StoreConfig::Prometheus(store) = &config.store else { return Err(CliError::NoPast) };
+    let now = Millis::from(SystemTime::now());
+    let plan = Plan {
+        from: args.from.before(now),
+        to: args.to.before(now).min(now),
+        interval: config.interval,
+        lookback: config.lookback,
+        stale_after_millis: config.stale_after_millis(),
+        budget: config.budget,
+        verify_within: config.runners.verify_within,
+    };
+    if plan.from >= plan.to {
+        return Err(CliError::NoTime { from: plan.from, to: plan.to });
+    }
+    let rules = rules(config, &args.policy)?;
+    let mut store = Store::Prometheus(Box::new(Prometheus::new(store)?));
+    let mut recording = Recording::default();
+    let since = plan.from.minus(plan.lookback.as_millis());
+    let gap = plan.stale_after_millis;
+    store.bootstrap(since, plan.to, &mut |slot, samples| recording.observe(slot, samples, gap)).await?;
+    if recording.is_empty() {
+        return Err(CliError::NoHistory { from: since, to: plan.to });
+    }
+    let outcomes: Vec<_> = rules
+        .iter()
+        .map(|(name, rules)| (name.clone(), recording.replay(&plan, |module| rules.of(module))))
+        .collect();
+    let report = Report::new(&recording, &plan, &outcomes);
+    match args.format {
+        Format::Table => println!("{}", report.table()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report).expect("a report is JSON")),
+    }
+    if args.list && matches!(args.format, Format::Table) {
+        println!("\n{}", report.list());
+    }
+    if let Some(path) = args.plot {
+        plot::memory(&path, &outcomes).map_err(|problem| CliError::Plot { path, problem })?;
+    }
+    Ok(())
+}
+
+/// The rules to try, with their names.
+fn rules(config: &Config, policies: &[PolicySpec]) -> Result<Vec<(String, Rules)>, CliError> {
+    if policies.is_empty() {
+        return Ok(vec![("(config)".to_owned(), config.rules.clone())]);
+    }
+    let tried = |spec: &PolicySpec| {
+        let rules = config.rules.with_policy(&spec.rule);
+        let refused = |refusal| CliError::Policy { policy: spec.text.clone(), problem: refusal };
+        Ok((spec.text.clone(), rules.map_err(refused)?))
+    };
+    policies.iter().map(tried).collect()
+}
