@@ -57,10 +57,15 @@ pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
 /// All contenders, for a fleet of `replicas` on a host with `host_bytes` of memory.
 #[must_use]
 pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
-    let prices = || geometric(60.0, 1.6, 17).map(whole);
-    let sizes = || geometric(2.4, 1.35, 12);
-    let levels = [0.01, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999, 0.9999, 0.999_999, 0.999_999_99];
+    let prices = || geometric(60.0, 1.9, 13).map(whole);
+    let sizes = || geometric(2.4, 1.5, 9);
+    let levels = [0.05, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.999_999];
     let by_level = |interval, adapt| levels.map(|level| t_interval(interval, adapt, level)).to_vec();
+    let adaptive = |adapt| {
+        [0.2, 0.8, 0.99, 0.9999, 0.999_999]
+            .map(|level| t_interval(IntervalKind::Prediction, adapt, level))
+            .to_vec()
+    };
     let static_at = |mib| {
         let mut rule = rule(Policy::Static);
         rule.guard_rails.max_bytes = Some(mebibytes(mib));
@@ -86,8 +91,8 @@ pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
         contender("t_prediction", level, by_level(IntervalKind::Prediction, Adapt::Off)),
         contender("t_tolerance", level, by_level(IntervalKind::Tolerance, Adapt::Off)),
         contender("t_confidence", level, by_level(IntervalKind::Confidence, Adapt::Off)),
-        contender("t_adapt_intent", level, by_level(IntervalKind::Prediction, Adapt::Intent)),
-        contender("t_adapt_literal", level, by_level(IntervalKind::Prediction, Adapt::Literal)),
+        contender("t_adapt_intent", level, adaptive(Adapt::Intent)),
+        contender("t_adapt_literal", level, adaptive(Adapt::Literal)),
         contender("static", "max_bytes", sizes().map(static_at).collect()),
         contender(
             "largest_first",
@@ -102,7 +107,7 @@ pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
         contender(
             "max_age",
             "max_age",
-            geometric(0.5, 1.6, 10)
+            geometric(0.5, 1.8, 8)
                 .map(|hours| rule(Policy::MaxAge(Span::secs(whole(hours * 3600.0)))))
                 .collect(),
         ),

@@ -10,9 +10,11 @@
 //! | [`contender`] | the policies that are compared, each as a sweep of its knob |
 //! | [`score`] | PURE: sweeps → restarts over the optimum's at equal memory |
 //! | [`study`] | all of it: workloads × seeds × contenders |
+//! | [`live`] | the experiment on real instances |
 //! | [`report`] | what was found → `scores.json`, tables, plots |
 
 pub mod contender;
+pub mod live;
 pub mod optimum;
 pub mod reference;
 pub mod report;

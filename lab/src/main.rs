@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -14,6 +14,7 @@ use ebb_evaluator::rule::{
 };
 use ebb_lab::{
     contender::{contenders, t_interval},
+    live::{Live, arm::Protocol},
     report::{ReportError, Simulation, Storm, read, write},
     simulate::{Setup, simulate},
     study::{HOST_BYTES, Size, setup},
@@ -35,6 +36,15 @@ struct Cli {
 enum Command {
     /// Simulate all policies on all workloads; leaves what was found for `report`.
     Simulate(SimulateArgs),
+    /// Run the experiment on real instances; leaves what was found for `report`. Takes about a quarter of an hour.
+    Live {
+        /// How many times as long each arm runs.
+        #[arg(long, default_value_t = 1)]
+        times: u64,
+        /// Where to leave what was found.
+        #[arg(long, value_name = "FILE", default_value = "target/lab/live.json")]
+        out: PathBuf,
+    },
     /// Write scores, tables and plots of what was found.
     Report {
         /// What `simulate` left.
@@ -74,6 +84,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Simulate(args) => run_simulation(&args),
         Command::Report { simulation, folder } => report(&simulation, &folder),
+        Command::Live { times, out } => live(times, &out),
         Command::Speed => {
             speed();
             Ok(())
@@ -159,7 +170,22 @@ fn storm() -> Vec<Storm> {
         .collect()
 }
 
-fn report(simulation: &std::path::Path, folder: &std::path::Path) -> Result<(), ReportError> {
+fn live(times: u64, out: &Path) -> Result<(), ReportError> {
+    /// 9 arms of 90 s, and what starts and ends them.
+    const SECONDS: u64 = 90;
+    let runtime = tokio::runtime::Runtime::new().map_err(|source| ReportError::File {
+        action: "starting threads for",
+        path: out.to_owned(),
+        source,
+    })?;
+    let mut found = Live { protocols: Vec::new() };
+    for protocol in Protocol::all() {
+        found.protocols.push(runtime.block_on(ebb_lab::live::run(&protocol, SECONDS * times)));
+    }
+    write(out, &serde_json::to_string(&found).expect("figures are JSON"))
+}
+
+fn report(simulation: &Path, folder: &Path) -> Result<(), ReportError> {
     let simulation: Simulation = read(simulation)?;
     let tables = simulation.write(folder)?;
     write(&folder.join("README.md"), &tables)

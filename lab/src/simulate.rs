@@ -78,13 +78,36 @@ const REPLICAS_PER_RUNNER: usize = 10;
 /// Wall-clock time of tick 0; any would do.
 const EPOCH_MILLIS: i64 = 1_700_000_000_000;
 
-/// Runs the fleet for `ticks` ticks; what its replicas are asked for is `traces`.
+/// A module of a fleet.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Its name.
+    pub name: &'static str,
+    /// What each of its replicas is asked for.
+    pub traces: Vec<Trace>,
+}
+
+/// Runs a fleet of one module for `ticks` ticks; what its replicas are asked for is `traces`.
 ///
 /// # Panics
 /// When something does not hold that must.
 #[must_use]
 pub fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
-    let mut simulation = Simulation::new(setup, traces);
+    run(setup, traces.iter().map(|trace| ("simulated", trace)), ticks)
+}
+
+/// As [`simulate`], of several modules under the same rule, each a population of its own.
+///
+/// # Panics
+/// When something does not hold that must.
+#[must_use]
+pub fn simulate_modules(setup: &Setup, modules: &[Module], ticks: Tick) -> Run {
+    let replicas = modules.iter().flat_map(|module| module.traces.iter().map(|trace| (module.name, trace)));
+    run(setup, replicas, ticks)
+}
+
+fn run<'a>(setup: &'a Setup, replicas: impl Iterator<Item = (&'static str, &'a Trace)>, ticks: Tick) -> Run {
+    let mut simulation = Simulation::new(setup, replicas);
     for tick in 1..ticks {
         simulation.tick(tick);
     }
@@ -126,18 +149,14 @@ struct Evaluator {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(setup: &'a Setup, traces: &'a [Trace]) -> Self {
-        let population = Population { module: Arc::from("simulated"), digest: Arc::from("d1") };
-        let runners = traces.len().div_ceil(REPLICAS_PER_RUNNER);
-        let runners: Vec<Arc<str>> =
-            (0..runners).map(|runner| format!("10.0.0.1:{}", 9000 + runner).into()).collect();
+    fn new(setup: &'a Setup, replicas: impl Iterator<Item = (&'static str, &'a Trace)>) -> Self {
         let generation = Generation(EPOCH_MILLIS.unsigned_abs());
         let replicas = (0..)
-            .zip(traces)
-            .map(|(replica, trace)| Replica {
+            .zip(replicas)
+            .map(|(replica, (module, trace))| Replica {
                 slot: SlotId {
-                    population: population.clone(),
-                    runner: Arc::clone(&runners[replica as usize / REPLICAS_PER_RUNNER]),
+                    population: Population { module: Arc::from(module), digest: Arc::from("d1") },
+                    runner: format!("10.0.0.1:{}", 9000 + replica as usize / REPLICAS_PER_RUNNER).into(),
                     replica,
                 },
                 trace,

@@ -38,8 +38,19 @@ impl Evaluator {
     /// # Panics
     /// When it does not.
     pub async fn start_with(config: &str, flags: &[&str]) -> Self {
+        Self::spawn(free_address(), config, flags).await
+    }
+
+    /// As [`Evaluator::start`], listening on `address`.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start_at(address: &str, config: &str) -> Self {
+        Self::spawn(address.to_owned(), config, &[]).await
+    }
+
+    async fn spawn(address: String, config: &str, flags: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
-        let address = free_address();
         fs::write(dir.path().join("evaluator.yml"), format!("listen: {address}\n{config}"))
             .expect("a config can be written");
         let mut evaluator = Self { process: spawn(dir.path(), flags), address, dir };

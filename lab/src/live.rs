@@ -1,0 +1,98 @@
+//! The experiment on real instances: four runner processes, a real Prometheus, the evaluator; one arm after another,
+//! the same guests with the same seeds on an accelerated clock (scrapes and ticks once a second).
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`arm`] | the fleets and the policies that are tried on them |
+//! | [`measure`] | what Prometheus and the programs know of an arm → its figures |
+//! | [`model`] | the same arms in the simulator |
+
+pub mod arm;
+pub mod measure;
+pub mod model;
+
+use std::time::Duration;
+
+use ebb_testbed::{
+    evaluator::Evaluator,
+    prometheus::{Major, Prometheus},
+    runner::Runner,
+};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    arm::{Arm, Protocol},
+    measure::Measured,
+};
+
+/// What the experiment found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Live {
+    /// Each protocol, with its arms.
+    pub protocols: Vec<Tried>,
+}
+
+/// One protocol.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tried {
+    /// Its name.
+    pub name: String,
+    /// What it is, in a sentence.
+    pub about: String,
+    /// Length of each arm, in seconds.
+    pub seconds: u64,
+    /// Each arm, as measured.
+    pub arms: Vec<Measured>,
+    /// Cost of each arm in the simulator, by its name, in bytes; see [`Measured::cost_bytes`].
+    pub simulated_cost_bytes: Vec<(String, f64)>,
+}
+
+/// Runs all arms of `protocol`, each for `seconds`.
+///
+/// # Panics
+/// When a program cannot be started or does not answer.
+pub async fn run(protocol: &Protocol, seconds: u64) -> Tried {
+    let mut arms = Vec::new();
+    for arm in &protocol.arms {
+        eprintln!("{} / {}: {seconds} s", protocol.name, arm.name);
+        arms.push(run_arm(protocol, arm, seconds).await);
+    }
+    Tried {
+        name: protocol.name.to_owned(),
+        about: protocol.about.to_owned(),
+        seconds,
+        arms,
+        simulated_cost_bytes: model::costs(protocol, seconds),
+    }
+}
+
+async fn run_arm(protocol: &Protocol, arm: &Arm, seconds: u64) -> Measured {
+    let modules = protocol.modules();
+    let mut runners = Vec::new();
+    for _ in 0..protocol.runners {
+        runners.push(Runner::start_quiet(&modules).await);
+    }
+    let targets: Vec<&str> = runners.iter().map(|runner| runner.address.as_str()).collect();
+    let available = measure::available_bytes(&runners[0].address).await;
+    let evaluator_address = ebb_testbed::free_address();
+    let prometheus = prometheus(&targets, &evaluator_address).await;
+    let config = protocol.evaluator_config(arm, &prometheus.url, &targets, available);
+    let evaluator = Evaluator::start_at(&evaluator_address, &config).await;
+    let from = measure::now();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let to = measure::now();
+    let measured = measure::arm(protocol, arm, &prometheus.url, &runners, &evaluator, from, to).await;
+    drop((evaluator, prometheus, runners));
+    measured
+}
+
+async fn prometheus(runners: &[&str], evaluator: &str) -> Prometheus {
+    let quoted: Vec<String> = runners.iter().map(|runner| format!("\"{runner}\"")).collect();
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
+         - {{job_name: ebb-runner, static_configs: [{{targets: [{}]}}]}}\n\
+         - {{job_name: ebb-evaluator, static_configs: [{{targets: [\"{evaluator}\"]}}]}}\n",
+        quoted.join(", ")
+    );
+    Prometheus::start_with(Major::Three, &config, &[]).await
+}
