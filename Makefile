@@ -31,6 +31,13 @@ lint: tools lint-tools guests ## rustfmt, clippy, licences and sources, rustdoc:
 	target/tools/bin/cargo-deny --log-level error --manifest-path guests/Cargo.toml check licenses bans sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
+.PHONY: lab
+lab: tools guests prometheus ## compare all policies, simulated and on real instances; writes lab/report (LAB_LONG=1: hours)
+	$(CARGO) build --release --bin ebb-lab --bin ebb-runner --bin ebb-evaluator
+	target/release/ebb-lab simulate
+	target/release/ebb-lab live $(if $(LAB_LONG),--times 20)
+	target/release/ebb-lab report
+
 .PHONY: bench
 bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json
 	$(CARGO) build --release --workspace --bins
@@ -39,6 +46,7 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 	target/release/bench-scrape
 	target/release/bench-density
 	target/release/bench-evaluator
+	target/release/ebb-lab speed
 
 # --- what the commands above need ---
 

@@ -50,6 +50,9 @@ enum Command {
         /// What `simulate` left.
         #[arg(long, value_name = "FILE", default_value = "target/lab/simulation.json")]
         simulation: PathBuf,
+        /// What `live` left; without it, the report is of the simulation alone.
+        #[arg(long, value_name = "FILE", default_value = "target/lab/live.json")]
+        live: PathBuf,
         /// Where to write the report.
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
@@ -83,7 +86,7 @@ struct SimulateArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Simulate(args) => run_simulation(&args),
-        Command::Report { simulation, folder } => report(&simulation, &folder),
+        Command::Report { simulation, live, folder } => report(&simulation, &live, &folder),
         Command::Live { times, out } => live(times, &out),
         Command::Speed => {
             speed();
@@ -185,10 +188,10 @@ fn live(times: u64, out: &Path) -> Result<(), ReportError> {
     write(out, &serde_json::to_string(&found).expect("figures are JSON"))
 }
 
-fn report(simulation: &Path, folder: &Path) -> Result<(), ReportError> {
+fn report(simulation: &Path, live: &Path, folder: &Path) -> Result<(), ReportError> {
     let simulation: Simulation = read(simulation)?;
-    let tables = simulation.write(folder)?;
-    write(&folder.join("README.md"), &tables)
+    let live: Option<Live> = if live.exists() { Some(read(live)?) } else { None };
+    simulation.write(live.as_ref(), folder)
 }
 
 /// The slowest setting of each policy, on one core.

@@ -1,6 +1,7 @@
 //! Sweeps and experiments → `scores.json`, tables and plots. Every number in it can be made again by the command that
 //! stands beside it.
 
+mod live;
 mod plot;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    live::Live,
     score::{Estimate, Frontier, LEVELS, median, ratio},
     study::{Size, Sweeps},
 };
@@ -149,11 +151,12 @@ impl Simulation {
         self.sweeps.iter().filter(move |sweeps| sweeps.workload == workload)
     }
 
-    /// Writes `scores.json`, the plots and the tables of the simulation into `folder`; returns the tables.
+    /// Writes `scores.json`, the plots and `README.md` of the simulation, and of the experiment on real instances if it was
+    /// run, into `folder`.
     ///
     /// # Errors
     /// [`ReportError`].
-    pub fn write(&self, folder: &Path) -> Result<String, ReportError> {
+    pub fn write(&self, live: Option<&Live>, folder: &Path) -> Result<(), ReportError> {
         let scores = self.scores();
         let json = serde_json::to_string_pretty(&scores).expect("scores are JSON");
         write(&folder.join("scores.json"), &(json + "\n"))?;
@@ -162,7 +165,39 @@ impl Simulation {
             let Some(first) = self.of(workload).next() else { continue };
             plot::frontiers(&path, workload, &first.optimum, &first.contenders)?;
         }
-        Ok(self.tables(&scores))
+        let mut text = self.text(&scores);
+        if let Some(live) = live {
+            text += &live::write(live, folder)?;
+        }
+        write(&folder.join("README.md"), &text)
+    }
+
+    fn text(&self, scores: &Scores) -> String {
+        let Size { replicas, days, seeds } = self.size;
+        let mut text = format!(
+            "# Which policy is best?\n\nWritten by `make lab`; nothing in it is written by hand.\n\n## Simulated\n\n\
+             `ebb-lab simulate --seeds {seeds} --days {days} --replicas {replicas}`, then `ebb-lab report`.\n\n\
+             Restarts over those of an optimum that knows the future, at equal mean memory; 1 is the optimum. {replicas} \
+             replicas, {days} days, a scrape and a tick a minute, shipped guard rails, budget and lookback. Geometric mean \
+             over the rates of {levels} restarts a day and replica (the optimum's), as far as the policy's sweep reaches; \
+             median over {seeds} seeds with its 95 % bootstrap interval. `*`: the sweep does not reach every rate. `static` \
+             is the best size for the whole module, chosen in hindsight for each amount of memory; `(own size, in \
+             hindsight)` is no policy but what could be reached if all but the future were known: the best size for each \
+             replica.\n\n",
+            levels = LEVELS.map(|level| level.to_string()).join(", ")
+        );
+        text += &self.tables(scores);
+        text += "\n### Without growth\n\nRestarts of 20 replicas in 30 days, the most of any setting of the policy:\n\n\
+                 | policy | restarts |\n| --- | --- |\n";
+        for (policy, restarts) in &self.no_growth {
+            let _ = writeln!(text, "| `{policy}` | {restarts} |");
+        }
+        text += "\n### The paper's rule, taken literally\n\n32 leaking instances, a day, a scrape and a tick every 10 s:\n\n\
+                 | rule | restarts per instance and hour |\n| --- | --- |\n";
+        for storm in &self.storm {
+            let _ = writeln!(text, "| {} | {:.2} |", storm.rule, storm.restarts_per_hour);
+        }
+        text
     }
 
     fn tables(&self, scores: &Scores) -> String {

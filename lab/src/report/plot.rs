@@ -1,4 +1,4 @@
-//! Frontiers and time series → SVG.
+//! Frontiers and lines → SVG.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -66,6 +66,63 @@ fn draw_frontiers(
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .label_font(("sans-serif", 14))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
+/// Named lines, each of (x, y).
+pub(super) type Lines<'a> = Vec<(&'a str, Vec<(f64, f64)>)>;
+
+/// Draws lines on linear axes that begin at zero.
+pub(super) fn lines(
+    path: &Path,
+    title: &str,
+    (x, y): (&str, &str),
+    lines: Lines<'_>,
+) -> Result<(), ReportError> {
+    draw_lines(path, title, (x, y), lines)
+        .map_err(|problem| ReportError::Plot { path: path.to_owned(), problem: problem.to_string() })
+}
+
+fn draw_lines(
+    path: &Path,
+    title: &str,
+    (x, y): (&str, &str),
+    lines: Lines<'_>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let most = |of: fn(&(f64, f64)) -> f64| {
+        lines.iter().flat_map(|(_, points)| points).map(of).fold(f64::MIN_POSITIVE, f64::max)
+    };
+    let (width, height) = (most(|point| point.0), most(|point| point.1) * 1.05);
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(60)
+        .build_cartesian_2d(0.0..width, 0.0..height)?;
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .y_desc(y)
+        .label_style(("sans-serif", 14))
+        .light_line_style(WHITE)
+        .draw()?;
+    for (place, (name, points)) in lines.into_iter().enumerate() {
+        let color = Palette99::pick(place).to_rgba();
+        chart
+            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 14))
