@@ -81,15 +81,15 @@ fn storage() -> String {
     )
 }
 
-/// The shipped defaults on an accelerated clock: a tick a second instead of every ten. A storage instance that
-/// took in a video is above its ceiling, whatever the others took in.
+/// The shipped defaults on an accelerated clock: a tick a second instead of every ten, and a restart is worth what a leak
+/// of half a MiB a second holds in excess within half a minute. A storage instance that took in a video is above its
+/// ceiling, whatever the others took in.
 fn evaluator_config(store: &str, runners: &[&str]) -> String {
     format!(
         "interval: 1s\nlookback: 1h\n{store}\nhold: {{stale_after: 5s}}\n\
          runners: {{allow: [{}]}}\n\
          budget: {{restarts_per_minute: 60, burst: 6, cooldown: 5s}}\n\
-         defaults: {{policy: t_interval, interval: prediction, confidence_level: 0.99, min_age: 12s, \
-         min_lifetimes: 5, min_reclaim: 1MiB}}\n\
+         defaults: {{restart_price: 16MiB*15s, min_age: 12s, min_reclaim: 1MiB}}\n\
          modules: {{storage: {{max_bytes: 16MiB}}}}\n",
         quoted(runners)
     )

@@ -283,6 +283,7 @@ impl Replay<'_> {
             slot: wish.slot.clone(),
             old_generation: wish.generation,
             new_generation: generation,
+            verdict: wish.verdict,
             bytes_before: wish.memory_bytes,
             ordered_at: now,
         });

@@ -339,6 +339,7 @@ impl<'a> Simulation<'a> {
             slot: wish.slot.clone(),
             old_generation: wish.generation,
             new_generation: replica.generation,
+            verdict: wish.verdict,
             bytes_before: wish.memory_bytes,
             ordered_at: now,
         });

@@ -44,7 +44,7 @@ pub struct Sweeps {
     pub contenders: BTreeMap<String, Frontier>,
 }
 
-/// The row of what could be reached without knowing the future; see [`crate::reference`].
+/// The row of what could be reached without knowing the future; see [`mod@crate::reference`].
 pub const HINDSIGHT: &str = "(own size, in hindsight)";
 
 /// Memory of the simulated host: more than any fleet ever holds.

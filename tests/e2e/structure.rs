@@ -62,7 +62,7 @@ fn the_pure_parts_know_no_io_and_no_clock() {
 
 #[test]
 fn every_source_file_says_what_it_is_about() {
-    let crates = ["service", "runner", "evaluator", "testbed", "demo"];
+    let crates = ["service", "runner", "evaluator", "testbed", "demo", "lab"];
     for file in crates.iter().flat_map(|name| sources(&paths::root().join(name).join("src"))) {
         let text = fs::read_to_string(&file).unwrap();
         let is_tests_of_its_parent = file.file_name() == Some("tests.rs".as_ref());

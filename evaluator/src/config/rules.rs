@@ -45,7 +45,7 @@ pub struct RuleConfig {
     pub max_age: Option<Span>,
     /// Younger instances are neither restarted nor counted.
     pub min_age: Option<Span>,
-    /// With fewer lifetimes nothing is restarted.
+    /// `t_interval`: with fewer lifetimes there is no threshold.
     pub min_lifetimes: Option<u64>,
     /// Above this an instance is restarted whatever the policy says.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -170,6 +170,7 @@ impl Orders {
                     slot: wish.slot,
                     old_generation: wish.generation,
                     new_generation: restarted.new_generation,
+                    verdict: wish.verdict,
                     bytes_before: wish.memory_bytes,
                     ordered_at: now,
                 });

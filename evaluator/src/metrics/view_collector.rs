@@ -27,9 +27,12 @@ type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&Population
 
 #[allow(clippy::cast_precision_loss)]
 const POPULATION_GAUGES: [PopulationGauge; 9] = [
-    ("ebb_evaluator_threshold", "Size above which an instance is restarted", Some(Unit::Bytes), |view| {
-        view.learned.threshold.bytes()
-    }),
+    (
+        "ebb_evaluator_threshold",
+        "Size above which an instance is restarted; where each has its own, the typical one",
+        Some(Unit::Bytes),
+        |view| view.learned.threshold.bytes(),
+    ),
     ("ebb_evaluator_sample_mean", "Mean of the medians of all lifetimes", Some(Unit::Bytes), |view| {
         view.learned.estimate.map(|estimate| estimate.mean_bytes)
     }),

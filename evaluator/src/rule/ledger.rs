@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::budget::{Budget, BudgetConfig};
+use super::{
+    budget::{Budget, BudgetConfig},
+    verdict::Verdict,
+};
 use crate::{
     history::{History, Lifetime},
     units::{Generation, Millis, SlotId},
@@ -52,6 +55,8 @@ pub struct Restart {
     pub old_generation: Generation,
     /// What was started.
     pub new_generation: Generation,
+    /// Why.
+    pub verdict: Verdict,
     /// What the old one held, in bytes.
     pub bytes_before: u64,
     /// When it was ordered.
@@ -104,7 +109,8 @@ impl Ledger {
                     continue;
                 }
             };
-            if effect != Effect::NotSeen {
+            // Who is restarted for its age need not give anything back.
+            if effect != Effect::NotSeen && restart.verdict != Verdict::AboveMaxAge {
                 let memory_fell = matches!(effect, Effect::MemoryFell { .. });
                 self.budget.verified(config, &restart.slot.population.module, memory_fell, now);
             }
@@ -135,9 +141,26 @@ mod tests {
             slot: slot(),
             old_generation: Generation(1000),
             new_generation: Generation(5000),
+            verdict: Verdict::AboveThreshold,
             bytes_before: 300,
             ordered_at: Millis(5000),
         }
+    }
+
+    #[test]
+    fn restarts_for_age_suspend_nobody_though_they_give_nothing_back() {
+        let config = BudgetConfig { max_ineffective: 1, ..BudgetConfig::default() };
+        let mut history = History::default();
+        let sample = Sample { at: Millis(6000), generation: Generation(5000), bytes: 300 };
+        history.observe(&slot(), Window::ending_at(Millis(0), i64::MAX / 4), [sample]);
+        let suspended = |verdict| {
+            let mut ledger = Ledger::default();
+            ledger.enter(Restart { verdict, ..restart() });
+            ledger.verify(&config, 60_000, &history, Millis(7000));
+            ledger.budget.suspended_until("leaky", Millis(7000)).is_some()
+        };
+        assert!(!suspended(Verdict::AboveMaxAge));
+        assert!(suspended(Verdict::AboveThreshold));
     }
 
     #[test]

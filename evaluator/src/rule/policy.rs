@@ -60,7 +60,8 @@ pub struct GuardRails {
     pub min_lifetimes: u64,
     /// Above this an instance is restarted whatever the policy says.
     pub max_bytes: Option<ByteCount>,
-    /// Where a restart would give back less, nothing is restarted, but for `max_age`.
+    /// Where a restart would give back less, nothing is restarted, but for `max_age`, and for who stands above `max_bytes`
+    /// while nobody knows what it started with.
     pub min_reclaim: ByteCount,
 }
 

@@ -89,8 +89,9 @@ pub struct Judgement {
     pub age_millis: i64,
     /// Its linear memory, in bytes.
     pub memory_bytes: u64,
-    /// What a restart would give back, in bytes: down to the least that a start was seen with in this slot, else in
-    /// its population. While no start was seen, down to the least that the slot was seen with at all.
+    /// What a restart would give back, in bytes: down to the least that a start was seen with in this slot; where none was
+    /// seen throughout the window, to the least that the slot held in it. Of a slot that was seen for less, down to the
+    /// least that a start in its population was seen with, else to the least that the slot was seen with at all.
     pub reclaimable_bytes: u64,
     /// What it was compared with.
     #[serde(flatten)]
@@ -119,8 +120,11 @@ pub fn judge(
     now: Millis,
 ) -> Judgement {
     let bound = rule.bound(learned, seen, lifetime);
-    let fresh_bytes = seen.fresh_bytes().or(learned.fresh_bytes);
-    let goes_back_to = fresh_bytes.or_else(|| seen.least_bytes()).unwrap_or(0);
+    let least_bytes = seen.least_bytes();
+    // What a slot was seen with throughout the window tells more of it than what its siblings started with.
+    let of_the_slot = seen.fresh_bytes().or_else(|| least_bytes.filter(|_| spans_window));
+    let fresh_bytes = of_the_slot.or(learned.fresh_bytes);
+    let goes_back_to = fresh_bytes.or(least_bytes).unwrap_or(0);
     let mut judgement = Judgement {
         slot: slot.clone(),
         generation: lifetime.generation(),
@@ -133,7 +137,7 @@ pub fn judge(
         stddev_bytes: learned.estimate.map(|estimate| estimate.stddev_bytes),
         verdict: Verdict::Within,
     };
-    judgement.verdict = verdict(rule, learned, &judgement, fresh_bytes.is_some() || spans_window);
+    judgement.verdict = verdict(rule, learned, &judgement, fresh_bytes.is_some());
     judgement
 }
 
@@ -318,6 +322,22 @@ mod tests {
             .map(|found| (found.verdict, found.reclaimable_bytes))
             .collect();
         assert_eq!(found, [(AboveMaxBytes, 89_000), (TooLittleToReclaim, 0)]);
+    }
+
+    #[test]
+    fn who_never_moved_gives_nothing_back_whatever_its_siblings_started_with() {
+        // Its own start lies before the window; a sibling was seen to start with 1000 bytes.
+        let window = Window::ending_at(Millis(7_200_000), 3_600_000);
+        let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
+        let mut history = History::default();
+        history.observe(&slot(0), window, [sample(3_600_000), sample(7_200_000)]);
+        let start = |at, bytes| Sample { at: Millis(at), generation: Generation(7_000_000), bytes };
+        history.observe(&slot(1), window, [start(7_000_001, 1000), start(7_200_000, 1000)]);
+        history.forget_before(window);
+        let mut rule = rule();
+        rule.guard_rails.max_bytes = Some(ByteCount(80_000));
+        let found = &judgements(&rule, &history, 7200)[0];
+        assert_eq!((found.verdict, found.reclaimable_bytes), (TooLittleToReclaim, 0));
     }
 
     #[test]
