@@ -17,6 +17,7 @@ use ebb_service::{
     config_file::{ConfigError, Refusal},
     logging::{self, LogLevelError},
     signals,
+    units::Span,
 };
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -78,6 +79,8 @@ pub(crate) enum CliError {
     NoPast,
     #[error("from {} to {} is no time: expected a begin before its end and before now", rfc3339(*from), rfc3339(*to))]
     NoTime { from: Millis, to: Millis },
+    #[error("from {} to {} are more than {most} ticks at the interval {interval}: expected less time, such as --from 24h", rfc3339(*from), rfc3339(*to))]
+    TooLong { from: Millis, to: Millis, interval: Span, most: i64 },
     #[error("the store has no samples of any instance from {} to {}", rfc3339(*from), rfc3339(*to))]
     NoHistory { from: Millis, to: Millis },
     #[error("policy {policy}: {}: {}", problem.field, problem.message)]
@@ -98,6 +101,7 @@ impl CliError {
             | Self::LogLevel(_)
             | Self::NoPast
             | Self::NoTime { .. }
+            | Self::TooLong { .. }
             | Self::Policy { .. }
             | Self::Run(RunError::Store(_) | RunError::Token(_)) => 2,
             _ => 1,

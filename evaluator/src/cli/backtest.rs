@@ -119,6 +119,16 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     if plan.from >= plan.to {
         return Err(CliError::NoTime { from: plan.from, to: plan.to });
     }
+    // Beyond, it is a slip (`--from 24` is 1970), and would take hours.
+    const TICKS_MAX: i64 = 10_000_000;
+    if plan.to.since(plan.from) / plan.interval.as_millis() > TICKS_MAX {
+        return Err(CliError::TooLong {
+            from: plan.from,
+            to: plan.to,
+            interval: plan.interval,
+            most: TICKS_MAX,
+        });
+    }
     let rules = rules(config, &args.policy)?;
     let mut store = Store::Prometheus(Box::new(Prometheus::new(store)?));
     let mut recording = Recording::default();
