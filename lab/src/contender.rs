@@ -1,9 +1,12 @@
 //! The policies that are compared, each as a sweep of its one knob, all with the shipped guard rails.
 
-use ebb_evaluator::rule::policy::{
-    Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval,
+use ebb_evaluator::{
+    rule::{
+        budget::BudgetConfig,
+        policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
+    },
+    units::RestartPrice,
 };
-use ebb_evaluator::units::RestartPrice;
 use ebb_service::units::{ByteCount, Span};
 
 /// A policy and the settings of its knob.
@@ -52,6 +55,30 @@ pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
         coverage: 0.9.try_into().expect("a share between 0 and 1"),
         adapt,
     }))
+}
+
+/// The paper's rule and nothing else: no guard rails but what arithmetic needs.
+///
+/// # Panics
+/// When `level` is no confidence level.
+#[must_use]
+pub fn paper(level: f64) -> Rule {
+    let mut rule = t_interval(IntervalKind::Confidence, Adapt::Off, level);
+    rule.guard_rails =
+        GuardRails { min_age: Span::secs(0), min_lifetimes: 2, max_bytes: None, min_reclaim: ByteCount(1) };
+    rule
+}
+
+/// A budget that puts nothing off.
+#[must_use]
+pub fn no_budget() -> BudgetConfig {
+    BudgetConfig {
+        restarts_per_minute: 1_000_000,
+        burst: 1_000_000,
+        cooldown: Span::secs(0),
+        max_ineffective: u32::MAX,
+        ..BudgetConfig::default()
+    }
 }
 
 /// All contenders, for a fleet of `replicas` on a host with `host_bytes` of memory.

@@ -13,7 +13,7 @@ use ebb_evaluator::rule::{
     policy::{Adapt, IntervalKind, Rule},
 };
 use ebb_lab::{
-    contender::{contenders, t_interval},
+    contender::{contenders, no_budget, paper, t_interval},
     live::{Live, arm::Protocol},
     report::{ReportError, Simulation, Storm, read, write},
     simulate::{Setup, simulate},
@@ -21,7 +21,7 @@ use ebb_lab::{
     trace::Tick,
     workload::Workload,
 };
-use ebb_service::units::{ByteCount, Span};
+use ebb_service::units::Span;
 use rayon::prelude::*;
 
 /// Compares restart policies with each other and with an optimum that knows the future.
@@ -138,26 +138,12 @@ fn no_growth() -> BTreeMap<String, i64> {
 fn storm() -> Vec<Storm> {
     const REPLICAS: u32 = 32;
     const TICKS: Tick = 24 * 360;
-    let no_budget = BudgetConfig {
-        restarts_per_minute: 1_000_000,
-        burst: 1_000_000,
-        cooldown: Span::secs(0),
-        max_ineffective: u32::MAX,
-        ..BudgetConfig::default()
-    };
     let shipped = BudgetConfig::default();
-    let literal = |level| {
-        let mut rule = t_interval(IntervalKind::Confidence, Adapt::Off, level);
-        rule.guard_rails.min_age = Span::secs(0);
-        rule.guard_rails.min_lifetimes = 2;
-        rule.guard_rails.min_reclaim = ByteCount(1);
-        rule
-    };
     let guarded = |level| t_interval(IntervalKind::Confidence, Adapt::Off, level);
     let prediction = |level| t_interval(IntervalKind::Prediction, Adapt::Off, level);
     let rules = [
-        ("the paper's, level 0.95, nothing else", literal(0.95), no_budget),
-        ("the paper's, level 0.999, nothing else", literal(0.999), no_budget),
+        ("the paper's, level 0.95, nothing else", paper(0.95), no_budget()),
+        ("the paper's, level 0.999, nothing else", paper(0.999), no_budget()),
         ("the paper's, level 0.95, shipped guard rails and budget", guarded(0.95), shipped),
         ("the paper's, level 0.999, shipped guard rails and budget", guarded(0.999), shipped),
         ("prediction interval, level 0.95, shipped guard rails and budget", prediction(0.95), shipped),

@@ -120,11 +120,10 @@ pub fn judge(
     now: Millis,
 ) -> Judgement {
     let bound = rule.bound(learned, seen, lifetime);
-    let least_bytes = seen.least_bytes();
     // What a slot was seen with throughout the window tells more of it than what its siblings started with.
-    let of_the_slot = seen.fresh_bytes().or_else(|| least_bytes.filter(|_| spans_window));
-    let fresh_bytes = of_the_slot.or(learned.fresh_bytes);
-    let goes_back_to = fresh_bytes.or(least_bytes).unwrap_or(0);
+    let throughout = || spans_window.then(|| seen.least_bytes()).flatten();
+    let fresh_bytes = seen.fresh_bytes().or_else(throughout).or(learned.fresh_bytes);
+    let goes_back_to = fresh_bytes.or_else(|| seen.least_bytes()).unwrap_or(0);
     let mut judgement = Judgement {
         slot: slot.clone(),
         generation: lifetime.generation(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use plotters::prelude::*;
+use plotters::{coord::ranged1d::Ranged, prelude::*};
 
 use super::ReportError;
 use crate::score::Frontier;
@@ -63,14 +63,23 @@ fn draw_frontiers(
         .draw_series(LineSeries::new(best, BLACK.stroke_width(3)))?
         .label("optimum")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], BLACK.stroke_width(3)));
+    legend(&mut chart, SeriesLabelPosition::UpperRight)?;
+    area.present()?;
+    Ok(())
+}
+
+/// Names the lines that were drawn.
+fn legend<'a, X: Ranged, Y: Ranged>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    position: SeriesLabelPosition,
+) -> Result<(), Box<dyn std::error::Error>> {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(position)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 14))
         .draw()?;
-    area.present()?;
     Ok(())
 }
 
@@ -120,13 +129,7 @@ fn draw_lines(
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 14))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
     area.present()?;
     Ok(())
 }

@@ -1,10 +1,8 @@
 use ebb_evaluator::rule::policy::{Adapt, IntervalKind, Policy, Pooling};
 
-use ebb_service::units::ByteCount;
-
 use super::*;
 use crate::{
-    contender::{contenders, renewal, rule, t_interval},
+    contender::{contenders, no_budget, paper, renewal, rule, t_interval},
     optimum::optimum,
     study::{HOST_BYTES, setup},
     workload::Workload,
@@ -107,18 +105,7 @@ fn the_papers_rule_storms_and_the_guard_rails_bound_it() {
         restarts / (i64::from(REPLICAS) * 24)
     };
     let confidence = t_interval(IntervalKind::Confidence, Adapt::Off, 0.95);
-    let mut literal = confidence;
-    literal.guard_rails.min_age = Span::secs(0);
-    literal.guard_rails.min_lifetimes = 2;
-    literal.guard_rails.min_reclaim = ByteCount(1);
-    let no_budget = BudgetConfig {
-        restarts_per_minute: 1_000_000,
-        burst: 1_000_000,
-        cooldown: Span::secs(0),
-        max_ineffective: u32::MAX,
-        ..BudgetConfig::default()
-    };
-    let (storm, guarded) = (hourly(literal, no_budget), hourly(confidence, BudgetConfig::default()));
+    let (storm, guarded) = (hourly(paper(0.95), no_budget()), hourly(confidence, BudgetConfig::default()));
     assert!(storm >= 20, "{storm} restarts an hour of each instance");
     assert!(guarded * 5 <= storm, "{guarded} restarts an hour with the guard rails, {storm} without");
 }
