@@ -34,11 +34,13 @@ pub struct Recording {
     slots: BTreeMap<SlotId, Vec<Still>>,
 }
 
-/// A span in which one instance was seen with one size.
+/// A span in which one instance was seen with one size. Its samples are kept as their number: scrapes come at regular
+/// times, and how many there were decides a median.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Still {
     first: Millis,
     last: Millis,
+    samples: u32,
     generation: Generation,
     bytes: u64,
 }
@@ -110,10 +112,12 @@ impl Recording {
                         && sample.at.since(last.last) <= gap_millis =>
                 {
                     last.last = sample.at;
+                    last.samples += 1;
                 }
                 _ => spans.push(Still {
                     first: sample.at,
                     last: sample.at,
+                    samples: 1,
                     generation: sample.generation,
                     bytes: sample.bytes,
                 }),
@@ -146,14 +150,7 @@ impl Recording {
 
     /// Tries the rules that `rule_of` gives for each module.
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
-        let mut replay = Replay {
-            plan,
-            slots: self.slots.iter().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
-            places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
-            history: History::default(),
-            ledger: Ledger::default(),
-            outcome: Outcome::default(),
-        };
+        let mut replay = self.begin(plan);
         let mut now = plan.from.minus(plan.lookback.as_millis());
         // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
         while now < plan.from {
@@ -167,6 +164,25 @@ impl Recording {
             now = Millis(now.0 + plan.interval.as_millis());
         }
         replay.outcome
+    }
+
+    fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
+        Replay {
+            plan,
+            slots: self.slots.iter().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
+            places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
+            history: History::default(),
+            ledger: Ledger::default(),
+            outcome: Outcome::default(),
+        }
+    }
+}
+
+impl Still {
+    /// Time of its `n`-th sample.
+    fn at(&self, n: u32) -> Millis {
+        let between = i64::from(self.samples - 1).max(1);
+        Millis(self.first.0 + self.last.since(self.first) * i64::from(n) / between)
     }
 }
 
@@ -182,8 +198,10 @@ struct Replay<'a> {
 /// A slot on its way through time.
 struct Replayed<'a> {
     id: &'a SlotId,
-    /// Spans that are not over yet.
+    /// Spans of which not every sample was told yet.
     ahead: &'a [Still],
+    /// Samples of the first of them that were.
+    told: u32,
     /// The restart that was tried in the lifetime that really lives.
     tried: Option<TriedIn>,
     /// The newest sample as it really was, and as it would have been.
@@ -203,26 +221,20 @@ struct TriedIn {
 
 impl<'a> Replayed<'a> {
     const fn new(id: &'a SlotId, spans: &'a [Still]) -> Self {
-        Self { id, ahead: spans, tried: None, newest: None }
+        Self { id, ahead: spans, told: 0, tried: None, newest: None }
     }
 
-    /// The newest sample at `now`, if there is one that was not told yet.
+    /// The next sample up to `now` that was not told yet.
     fn next(&mut self, now: Millis) -> Option<Sample> {
-        while let [span, next, ..] = self.ahead
-            && span.last < now
-            && next.first <= now
-        {
-            self.ahead = &self.ahead[1..];
-        }
-        let span = self.ahead.first().filter(|span| span.first <= now)?;
-        let at = span.last.min(now);
-        if self.newest.is_some_and(|(real, _)| at <= real.at) {
-            return None;
+        let span = self.ahead.first()?;
+        let at = Some(span.at(self.told)).filter(|at| *at <= now)?;
+        self.told += 1;
+        if self.told == span.samples {
+            (self.ahead, self.told) = (&self.ahead[1..], 0);
         }
         let real = Sample { at, generation: span.generation, bytes: span.bytes };
-        let tried = self.tried.filter(|tried| tried.real_generation == span.generation);
-        self.tried = tried;
-        let sample = tried.map_or(real, |tried| Sample {
+        self.tried = self.tried.filter(|tried| tried.real_generation == span.generation);
+        let sample = self.tried.map_or(real, |tried| Sample {
             at,
             generation: tried.generation,
             bytes: tried.fresh_bytes + span.bytes.saturating_sub(tried.real_bytes),
@@ -236,9 +248,8 @@ impl Replay<'_> {
     fn observe(&mut self, now: Millis) {
         let window = Window::ending_at(now, self.plan.lookback.as_millis());
         for slot in &mut self.slots {
-            if let Some(sample) = slot.next(now) {
-                self.history.observe(slot.id, window, [sample]);
-            }
+            let id = slot.id;
+            self.history.observe(id, window, std::iter::from_fn(|| slot.next(now)));
         }
         self.history.forget_before(window);
     }
@@ -246,8 +257,11 @@ impl Replay<'_> {
     fn decide<'r>(&mut self, rule_of: &impl Fn(&str) -> &'r Rule, now: Millis) {
         let plan = self.plan;
         let hosts = Hosts::default();
-        let assessment = Assessment::new(&self.history, rule_of, &hosts, now, plan.stale_after_millis);
         self.ledger.verify(&plan.budget, plan.verify_within.as_millis(), &self.history, now);
+        let standing =
+            |slot: &SlotId, generation| self.ledger.standing(&plan.budget, slot, generation, now);
+        let assessment =
+            Assessment::new(&self.history, rule_of, &hosts, standing, now, plan.stale_after_millis);
         let wishes: Vec<&Judgement> = assessment
             .wishes()
             .into_iter()

@@ -1,4 +1,4 @@
-//! One tick as named steps: fetch → history → estimate → judge → verify → admit → restart → record.
+//! One tick as named steps: fetch → history → verify → estimate → judge → admit → restart → record.
 //! `ebb_evaluator_step_duration_seconds` tells how long the first two (`fetch`), the next two (`judge`) and
 //! the rest (`restart`) take.
 //!
@@ -101,12 +101,13 @@ impl Evaluator {
         self.history.forget_before(window);
         let rule_of = |module: &str| self.config.rules.of(module);
         let stale_after = self.config.stale_after_millis();
-        let assessment = Assessment::new(&self.history, rule_of, &self.hosts, now, stale_after);
+        self.orders.verify(&self.config, &self.history, &self.outputs, now);
+        let standing = |slot: &SlotId, generation| self.orders.standing(&self.config, slot, generation, now);
+        let assessment = Assessment::new(&self.history, rule_of, &self.hosts, standing, now, stale_after);
         timer.step("judge");
         let wishes: Vec<Judgement> = assessment.wishes().into_iter().cloned().collect();
         let Assessment { populations, instances } = assessment;
         let hold = self.hold(answer, instances.len(), now);
-        self.orders.verify(&self.config, &self.history, &self.outputs, now);
         let view = |assessed| self.population_view(assessed, &instances, now);
         let populations: Vec<_> = populations.into_iter().map(view).collect();
         self.orders.decide(&self.config, &populations, wishes, hold.as_ref(), &self.outputs, now).await;

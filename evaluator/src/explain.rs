@@ -29,6 +29,9 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::HostShortOfMemory => {
             format!("{size}, {age} old: the host is short of memory, {}", rule.describe(None))
         }
+        Verdict::HostMemoryUnknown => {
+            format!("{size}, {age} old: no young reading of its host's memory, {}", rule.describe(None))
+        }
         Verdict::TooYoung => format!("younger than min_age {}", rails.min_age),
         Verdict::TooFewLifetimes => match learned.threshold {
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),

@@ -108,13 +108,21 @@ impl Settings<'_> {
     /// [`InvalidSetting`] when one of these variables is invalid, or the start time is needed and missing.
     pub fn random(&self) -> Result<SplitMix64, InvalidSetting> {
         let seed = self.parsed("SEED", 0, "a whole number", |_: &u64| true)?;
-        let replica = self.parsed("EBB_REPLICA", 0, "a replica's number", |_: &u32| true)?;
+        let replica = self.replica()?;
         let per_start = self.parsed("SEED_PER_START", 0, "0 or 1", |flag: &u8| *flag <= 1)?;
         let mut path = vec![u64::from(replica)];
         if per_start == 1 {
             path.push(self.required("EBB_GENERATION", "the start time in Unix milliseconds")?);
         }
         Ok(SplitMix64::derived(seed, &path))
+    }
+
+    /// The number of the replica that this is, as the runner names it.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] when it is no number.
+    pub fn replica(&self) -> Result<u32, InvalidSetting> {
+        self.parsed("EBB_REPLICA", 0, "a replica's number", |_: &u32| true)
     }
 
     fn parsed<T: FromStr>(

@@ -52,7 +52,7 @@ pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
     rule(Policy::TInterval(TInterval {
         interval,
         confidence_level: level.try_into().expect("a level between 0 and 1"),
-        coverage: 0.9.try_into().expect("a share between 0 and 1"),
+        coverage: 0.99.try_into().expect("a share between 0 and 1"),
         adapt,
     }))
 }

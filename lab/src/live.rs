@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     arm::{Arm, Protocol},
-    measure::Measured,
+    measure::{Counters, Measured},
 };
 
 /// What the experiment found.
@@ -67,21 +67,22 @@ pub async fn run(protocol: &Protocol, seconds: u64) -> Tried {
 }
 
 async fn run_arm(protocol: &Protocol, arm: &Arm, seconds: u64) -> Measured {
-    let modules = protocol.modules();
     let mut runners = Vec::new();
-    for _ in 0..protocol.runners {
-        runners.push(Runner::start_quiet(&modules).await);
+    for runner in 0..protocol.runners {
+        runners.push(Runner::start_quiet(&protocol.modules(runner)).await);
     }
     let targets: Vec<&str> = runners.iter().map(|runner| runner.address.as_str()).collect();
-    let available = measure::available_bytes(&runners[0].address).await;
     let evaluator_address = ebb_testbed::free_address();
     let prometheus = prometheus(&targets, &evaluator_address).await;
+    // Read last: what Prometheus takes is not the instances'.
+    let available = measure::available_without_instances(&runners).await;
     let config = protocol.evaluator_config(arm, &prometheus.url, &targets, available);
     let evaluator = Evaluator::start_at(&evaluator_address, &config).await;
-    let from = measure::now();
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let to = measure::now();
-    let measured = measure::arm(protocol, arm, &prometheus.url, &runners, &evaluator, from, to).await;
+    let from = Counters::read(&runners, &evaluator).await;
+    let threshold = measure::threshold_of_one(&runners[0], &evaluator, Duration::from_secs(seconds)).await;
+    let to = Counters::read(&runners, &evaluator).await;
+    let measured = measure::arm(protocol, arm, &prometheus.url, &runners, &evaluator, (&from, &to)).await;
+    let measured = Measured { threshold, ..measured };
     drop((evaluator, prometheus, runners));
     measured
 }

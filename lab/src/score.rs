@@ -28,24 +28,32 @@ impl Frontier {
     /// Restarts at this mean memory, between the two points around it. None outside of the sweep.
     #[must_use]
     pub fn restarts_at(&self, mean_bytes: f64) -> Option<f64> {
-        self.0.windows(2).find_map(|pair| {
-            let [below, above] = [pair[0], pair[1]];
-            let inside = below.mean_bytes <= mean_bytes && mean_bytes <= above.mean_bytes;
-            let width = above.mean_bytes - below.mean_bytes;
-            let share = if width > 0.0 { (mean_bytes - below.mean_bytes) / width } else { 0.0 };
-            inside.then_some(below.restarts + share * (above.restarts - below.restarts))
-        })
+        self.between(mean_bytes, |point| (point.mean_bytes, point.restarts))
     }
 
     /// Mean memory at which there are so many restarts. None outside of the sweep.
     #[must_use]
     pub fn mean_bytes_at(&self, restarts: f64) -> Option<f64> {
+        self.between(restarts, |point| (point.restarts, point.mean_bytes))
+    }
+
+    /// What belongs to `x` between the two points around it. Restarts fall with memory as a power does, so the line
+    /// between two points is straight on logarithmic scales; where there are no restarts, on linear ones.
+    fn between(&self, x: f64, of: impl Fn(&Point) -> (f64, f64)) -> Option<f64> {
         self.0.windows(2).find_map(|pair| {
-            let [more, fewer] = [pair[0], pair[1]];
-            let inside = more.restarts >= restarts && restarts >= fewer.restarts;
-            let width = more.restarts - fewer.restarts;
-            let share = if width > 0.0 { (more.restarts - restarts) / width } else { 0.0 };
-            inside.then_some(more.mean_bytes + share * (fewer.mean_bytes - more.mean_bytes))
+            let ((x0, y0), (x1, y1)) = (of(&pair[0]), of(&pair[1]));
+            let inside = x0.min(x1) <= x && x <= x0.max(x1);
+            let straight = |[x0, y0, x1, y1, x]: [f64; 5]| {
+                let share = if x0 == x1 { 0.0 } else { (x - x0) / (x1 - x0) };
+                share.mul_add(y1 - y0, y0)
+            };
+            let values = [x0, y0, x1, y1, x];
+            let y = if values.iter().all(|value| *value > 0.0) {
+                straight(values.map(f64::ln)).exp()
+            } else {
+                straight(values)
+            };
+            inside.then_some(y)
         })
     }
 }
@@ -125,11 +133,20 @@ mod tests {
     #[test]
     fn restarts_are_read_between_the_points_of_a_sweep() {
         let frontier = frontier(&[(30.0, 2.0), (10.0, 10.0)]);
-        assert_eq!(frontier.restarts_at(20.0), Some(6.0));
-        assert_eq!(frontier.restarts_at(30.0), Some(2.0));
+        let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-9;
+        // A power between the two: 10 · (20 / 10)^(ln 0.2 / ln 3).
+        let expected = 10.0 * 2_f64.powf(0.2_f64.ln() / 3_f64.ln());
+        assert!(near(frontier.restarts_at(20.0), expected));
+        assert!(near(frontier.mean_bytes_at(expected), 20.0));
+        assert!(near(frontier.restarts_at(30.0), 2.0));
         assert_eq!(frontier.restarts_at(31.0), None);
-        assert_eq!(frontier.mean_bytes_at(6.0), Some(20.0));
         assert_eq!(frontier.mean_bytes_at(1.0), None);
+    }
+
+    #[test]
+    fn towards_no_restarts_the_line_is_straight() {
+        let frontier = frontier(&[(10.0, 4.0), (20.0, 0.0)]);
+        assert_eq!(frontier.restarts_at(15.0), Some(2.0));
     }
 
     #[test]

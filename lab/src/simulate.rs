@@ -12,7 +12,7 @@ use ebb_evaluator::{
         assessment::Assessment,
         budget::{Admission, BudgetConfig},
         hold::{Limits, Seen, Watch},
-        ledger::{Ledger, Restart},
+        ledger::{Ledger, Restart, Standing},
         policy::{HostMemory, Hosts, Policy, Rule},
         verdict::Judgement,
     },
@@ -55,6 +55,8 @@ pub struct Faults {
     pub late_samples: f64,
     /// Share of restarts that fail: the old instance stays.
     pub failed_restarts: f64,
+    /// From this tick on, no scrape succeeds.
+    pub outage_from: Option<Tick>,
     /// The evaluator is killed and started anew after so many ticks, again and again.
     pub evaluator_restarts_every: Option<Tick>,
 }
@@ -136,7 +138,8 @@ struct Replica<'a> {
     late: Option<Sample>,
     /// All that the store has got; kept where the evaluator is to be started anew.
     stored: Vec<Sample>,
-    last_scraped: Option<Tick>,
+    /// When the newest sample that arrived was taken.
+    last_sample: Option<Tick>,
 }
 
 /// What an evaluator has in memory.
@@ -166,7 +169,7 @@ impl<'a> Simulation<'a> {
                 started: 0,
                 late: None,
                 stored: Vec::new(),
-                last_scraped: None,
+                last_sample: None,
             })
             .collect();
         Self {
@@ -200,6 +203,9 @@ impl<'a> Simulation<'a> {
 
     fn scrape(&mut self, tick: Tick, now: Millis, window: Window) {
         let faults = self.setup.faults;
+        if faults.outage_from.is_some_and(|from| tick >= from) {
+            return;
+        }
         for replicas in self.replicas.chunks_mut(REPLICAS_PER_RUNNER) {
             if faults.missed_scrapes > 0.0 && self.random.random::<f64>() < faults.missed_scrapes {
                 continue;
@@ -207,7 +213,6 @@ impl<'a> Simulation<'a> {
             for replica in replicas {
                 let bytes = replica.instance.bytes.unsigned_abs();
                 let sample = Sample { at: now, generation: replica.generation, bytes };
-                replica.last_scraped = Some(tick);
                 let before = replica.late.take();
                 if faults.late_samples > 0.0 && self.random.random::<f64>() < faults.late_samples {
                     replica.late = Some(sample);
@@ -215,6 +220,11 @@ impl<'a> Simulation<'a> {
                 let arrived = before.into_iter().chain(replica.late.is_none().then_some(sample));
                 if faults.evaluator_restarts_every.is_some() {
                     replica.stored.extend(arrived.clone());
+                }
+                if replica.late.is_none() {
+                    replica.last_sample = Some(tick);
+                } else if before.is_some() {
+                    replica.last_sample = Some(tick - 1);
                 }
                 self.evaluator.history.observe(&replica.slot, window, arrived);
             }
@@ -227,24 +237,21 @@ impl<'a> Simulation<'a> {
         for replica in &self.replicas {
             history.observe(&replica.slot, window, replica.stored.iter().copied());
         }
-        let before = self.assess(now);
+        // What was ordered is forgotten with the old evaluator; what is judged must be the same.
+        let before = self.assess(|_, _| Standing::Free, now);
         self.evaluator = Evaluator { history, started: tick, ..Evaluator::default() };
         self.admitted = 0;
         assert_eq!(
             before,
-            self.assess(now),
+            self.assess(|_, _| Standing::Free, now),
             "tick {tick}: the new evaluator decides otherwise than the old one"
         );
     }
 
-    fn assess(&self, now: Millis) -> Assessment {
-        Assessment::new(
-            &self.evaluator.history,
-            |_| &self.setup.rule,
-            &self.hosts(now),
-            now,
-            self.stale_after_millis(),
-        )
+    fn assess(&self, standing: impl Fn(&SlotId, Generation) -> Standing, now: Millis) -> Assessment {
+        let stale_after = self.stale_after_millis();
+        let rule_of = |_: &str| &self.setup.rule;
+        Assessment::new(&self.evaluator.history, rule_of, &self.hosts(now), standing, now, stale_after)
     }
 
     fn hosts(&self, now: Millis) -> Hosts {
@@ -266,8 +273,13 @@ impl<'a> Simulation<'a> {
     }
 
     fn evaluate(&mut self, tick: Tick, now: Millis) {
-        let assessment = self.assess(now);
         let budget = &self.setup.budget;
+        let verify_within = 60_000.max(self.setup.interval.as_millis() * 3);
+        let Evaluator { history, ledger, .. } = &mut self.evaluator;
+        ledger.verify(budget, verify_within, history, now);
+        let standing =
+            |slot: &SlotId, generation| self.evaluator.ledger.standing(budget, slot, generation, now);
+        let assessment = self.assess(standing, now);
         let seen = Seen {
             newest_sample: self.evaluator.history.newest_sample(),
             server_time: Some(now),
@@ -281,7 +293,6 @@ impl<'a> Simulation<'a> {
         };
         let hold = self.evaluator.watch.doubt(&limits, seen, now);
         let ledger = &mut self.evaluator.ledger;
-        ledger.verify(budget, 60_000.max(self.setup.interval.as_millis() * 3), &self.evaluator.history, now);
         ledger.budget.refill(budget, now);
         if hold.is_some() {
             self.run.held += 1;
@@ -309,9 +320,9 @@ impl<'a> Simulation<'a> {
     /// Gives an order to the simulated runner; whether it was done.
     fn order(&mut self, wish: &Judgement, tick: Tick, now: Millis) -> bool {
         let replica = &mut self.replicas[wish.slot.replica as usize];
-        let scraped = replica.last_scraped.expect("a judged instance was scraped");
+        let sampled = replica.last_sample.expect("a sample of a judged instance has arrived");
         assert!(
-            i64::from(tick - scraped) * self.setup.interval.as_millis()
+            i64::from(tick - sampled) * self.setup.interval.as_millis()
                 <= 3 * self.setup.interval.as_millis(),
             "tick {tick}: {} has no young sample and is restarted",
             wish.slot

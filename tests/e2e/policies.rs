@@ -57,21 +57,28 @@ async fn the_default_policy_restarts_what_leaks_and_not_what_is_steady() {
 
 #[tokio::test]
 async fn a_host_short_of_memory_gets_it_back_from_the_largest() {
-    under_pressure("largest_first").await;
+    under_pressure("largest_first", "memory_bytes").await;
 }
 
 #[tokio::test]
 async fn a_host_short_of_memory_gets_it_back_from_the_oldest() {
-    under_pressure("oldest_first").await;
+    under_pressure("oldest_first", "age_millis").await;
 }
 
-/// The host's memory is read from Prometheus. A limit that no host reaches makes every host short of memory.
-async fn under_pressure(policy: &str) {
-    let runner = Runner::start(&[support::leaky(3), support::steady(2)].concat()).await;
+/// The host's memory is read from Prometheus. Who is chosen stands before those who are not, by `measure`.
+async fn under_pressure(policy: &str, measure: &str) {
+    let large = support::steady(2)
+        .replace("REQUIRED_BYTES: \"4194304\"", "REQUIRED_BYTES: \"134217728\", RAMP_MS: \"8000\"")
+        .replace("64MiB", "256MiB");
+    let runner = Runner::start(&[support::leaky(3), large].concat()).await;
     let prometheus = Prometheus::start(Major::Three, &[&runner.address]).await;
     let store = support::prometheus_store(&prometheus.url);
-    let settings = format!("policy: {policy}, available_below: 1PiB");
-    let evaluator = Evaluator::start(&config(&store, &runner, &settings)).await;
+    let with = |below: &str, more: &str| {
+        config(&store, &runner, &format!("policy: {policy}, available_below: {below}")) + more
+    };
+
+    // A limit that no host reaches makes every host short of memory.
+    let evaluator = Evaluator::start(&with("1PiB", "")).await;
     until_restarted(&runner, "leaky", "pressure", 3.0).await;
     assert_eq!(restarts(&runner, "leaky", "threshold").await, 0.0);
     let decision = &evaluator.api("decisions?verdict=host_short_of_memory").await[0];
@@ -80,10 +87,35 @@ async fn under_pressure(policy: &str) {
         "{decision:#}"
     );
 
+    // A limit that some of them meet, tried dry by an evaluator that has ordered nothing. What is available changes at
+    // any moment; that who is chosen stands before who is not, does not.
+    drop(evaluator);
+    let evaluator = Evaluator::start(&with("1MiB", "dry_run: true\n")).await;
+    let available = || async {
+        let available = runner.scrape().await.one("ebb_runner_host_memory_available_bytes", &[]);
+        available.unwrap() as u64
+    };
+    wait::until("some are chosen and some are not", DEADLINE, async || {
+        let below = available().await + (64 << 20);
+        evaluator.rewrite_config(&with(&format!("{below}B"), "dry_run: true\n"));
+        reload(&evaluator).await;
+        let instances = evaluator.api("instances").await;
+        let all = instances.as_array().unwrap();
+        let of = |verdict: &str| -> Vec<u64> {
+            let gives_back = |one: &&Value| one["reclaimable_bytes"].as_u64().unwrap() >= 64 << 10;
+            let found = all.iter().filter(|one| one["verdict"] == verdict).filter(gives_back);
+            found.map(|one| one[measure].as_u64().unwrap()).collect()
+        };
+        let (chosen, spared) = (of("host_short_of_memory"), of("within"));
+        let (least, most) = (chosen.iter().min()?, spared.iter().max()?);
+        assert!(least >= most, "{policy}: {instances:#}");
+        Some(())
+    })
+    .await;
+
     // With enough memory, nobody is restarted.
-    evaluator.rewrite_config(&config(&store, &runner, &format!("policy: {policy}, available_below: 1MiB")));
-    let reload = ebb_testbed::http::client().post(format!("http://{}/-/reload", evaluator.address));
-    assert_eq!(ebb_testbed::http::answer(reload).await.0, 200);
+    evaluator.rewrite_config(&with("1MiB", ""));
+    reload(&evaluator).await;
     wait::until("every instance is let be", DEADLINE, async || {
         let instances = evaluator.api("instances?module=leaky").await;
         let let_be = |one: &Value| ["within", "too_young"].contains(&one["verdict"].as_str().unwrap());
@@ -91,6 +123,11 @@ async fn under_pressure(policy: &str) {
             .then_some(())
     })
     .await;
+}
+
+async fn reload(evaluator: &Evaluator) {
+    let reload = ebb_testbed::http::client().post(format!("http://{}/-/reload", evaluator.address));
+    assert_eq!(ebb_testbed::http::answer(reload).await.0, 200);
 }
 
 #[tokio::test]

@@ -122,6 +122,30 @@ fn who_was_not_seen_is_neither_counted_nor_restarted() {
 }
 
 #[test]
+fn the_sample_is_what_was_scraped_however_often_it_is_evaluated() {
+    // 20 samples of 10, one of 30 at the end: the median is 10, seen every 2 s, 10 s or 40 s.
+    let mut sizes = [10; 21];
+    sizes[20] = 30;
+    let end = START + 200 * SECOND;
+    let learned = |interval: u64| {
+        let plan = Plan { interval: Span::secs(interval), ..plan(1) };
+        let recorded = recording(&sizes);
+        let mut replay = recorded.begin(&plan);
+        let mut now = START;
+        while now <= end {
+            replay.observe(Millis(now));
+            now += plan.interval.as_millis();
+        }
+        let lifetime = replay.history.slot(&slot(0)).unwrap().newest().unwrap().clone();
+        (lifetime.samples(), lifetime.doubled_median(), lifetime.last_at(), lifetime.area())
+    };
+    let expected = (21, 20, Millis(end), (10 * 200_000, 200_000));
+    for interval in [2, 10, 40] {
+        assert_eq!(learned(interval), expected, "{interval} s");
+    }
+}
+
+#[test]
 fn the_budget_holds_as_it_would_have() {
     let ceiling = rule(Policy::Static, Some(25));
     let tight = BudgetConfig { restarts_per_minute: 1, burst: 1, ..BudgetConfig::default() };

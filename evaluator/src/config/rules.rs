@@ -54,6 +54,22 @@ pub struct RuleConfig {
     pub min_reclaim: Option<ByteCount>,
 }
 
+/// The settings that concern some policies only: which, and how one is taken out; `true` if it was set.
+type KeyOfPolicies = (&'static str, &'static [PolicyName], fn(&mut RuleConfig) -> bool);
+
+const KEYS_OF_POLICIES: &[KeyOfPolicies] = &[
+    ("interval", &[PolicyName::TInterval], |config| config.interval.take().is_some()),
+    ("confidence_level", &[PolicyName::TInterval], |config| config.confidence_level.take().is_some()),
+    ("coverage", &[PolicyName::TInterval], |config| config.coverage.take().is_some()),
+    ("adapt", &[PolicyName::TInterval], |config| config.adapt.take().is_some()),
+    ("restart_price", &[PolicyName::Renewal], |config| config.restart_price.take().is_some()),
+    ("pooling", &[PolicyName::Renewal], |config| config.pooling.take().is_some()),
+    ("available_below", &[PolicyName::LargestFirst, PolicyName::OldestFirst], |config| {
+        config.available_below.take().is_some()
+    }),
+    ("max_age", &[PolicyName::MaxAge], |config| config.max_age.take().is_some()),
+];
+
 /// A policy, as YAML names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -194,34 +210,21 @@ impl RuleConfig {
         }
     }
 
-    /// The settings that are set and concern none of `policies`, each with the policies that it concerns.
-    fn useless_keys(&self, policies: &[PolicyName]) -> Vec<(&'static str, &'static [PolicyName])> {
-        const T_INTERVAL: &[PolicyName] = &[PolicyName::TInterval];
-        const RENEWAL: &[PolicyName] = &[PolicyName::Renewal];
-        let keys = [
-            ("interval", self.interval.is_some(), T_INTERVAL),
-            ("confidence_level", self.confidence_level.is_some(), T_INTERVAL),
-            ("coverage", self.coverage.is_some(), T_INTERVAL),
-            ("adapt", self.adapt.is_some(), T_INTERVAL),
-            ("restart_price", self.restart_price.is_some(), RENEWAL),
-            ("pooling", self.pooling.is_some(), RENEWAL),
-            (
-                "available_below",
-                self.available_below.is_some(),
-                &[PolicyName::LargestFirst, PolicyName::OldestFirst],
-            ),
-            ("max_age", self.max_age.is_some(), &[PolicyName::MaxAge]),
-        ];
-        let useless = |owners: &[PolicyName]| !owners.iter().any(|owner| policies.contains(owner));
-        keys.into_iter()
-            .filter(|(_, is_set, owners)| *is_set && useless(owners))
-            .map(|(key, _, owners)| (key, owners))
-            .collect()
+    /// Takes out the settings that concern none of `policies`, and tells which were set, each with the policies that it
+    /// concerns.
+    fn take_useless(&mut self, policies: &[PolicyName]) -> Vec<(&'static str, &'static [PolicyName])> {
+        let mut taken = Vec::new();
+        for (key, owners, take) in KEYS_OF_POLICIES {
+            if !owners.iter().any(|owner| policies.contains(owner)) && take(self) {
+                taken.push((*key, *owners));
+            }
+        }
+        taken
     }
 
     /// A setting that changes nothing is a mistake: the one who wrote it believes that it does.
     fn refuse_useless_keys(&self, section: &str, policies: &[PolicyName]) -> Result<(), Refusal> {
-        let Some((key, owners)) = self.useless_keys(policies).into_iter().next() else { return Ok(()) };
+        let Some((key, owners)) = self.clone().take_useless(policies).into_iter().next() else { return Ok(()) };
         let names = |policies: &[PolicyName]| {
             policies.iter().map(|policy| policy.name()).collect::<Vec<_>>().join(" or ")
         };
@@ -234,19 +237,7 @@ impl RuleConfig {
     }
 
     fn without_useless_keys(mut self, policies: &[PolicyName]) -> Self {
-        for (key, _) in self.useless_keys(policies) {
-            match key {
-                "interval" => self.interval = None,
-                "confidence_level" => self.confidence_level = None,
-                "coverage" => self.coverage = None,
-                "adapt" => self.adapt = None,
-                "restart_price" => self.restart_price = None,
-                "pooling" => self.pooling = None,
-                "available_below" => self.available_below = None,
-                "max_age" => self.max_age = None,
-                _ => unreachable!("every key that concerns some policies is listed"),
-            }
-        }
+        self.take_useless(policies);
         self
     }
 

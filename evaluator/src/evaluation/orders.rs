@@ -18,10 +18,10 @@ use crate::{
     rule::{
         budget::{Admission, Limit},
         hold::Hold,
-        ledger::{Effect, Ledger, Restart},
+        ledger::{Effect, Ledger, Restart, Standing},
         verdict::{Judgement, Verdict},
     },
-    units::Millis,
+    units::{Generation, Millis, SlotId},
     view::PopulationView,
 };
 
@@ -43,6 +43,20 @@ impl Orders {
 
     pub(super) fn suspended_until(&self, module: &str, now: Millis) -> Option<Millis> {
         self.ledger.budget.suspended_until(module, now)
+    }
+
+    pub(super) fn standing(
+        &self,
+        config: &Config,
+        slot: &SlotId,
+        generation: Generation,
+        now: Millis,
+    ) -> Standing {
+        if self.restarter.may_order(slot) {
+            self.ledger.standing(&config.budget, slot, generation, now)
+        } else {
+            Standing::Barred
+        }
     }
 
     pub(super) const fn available(&self) -> i64 {

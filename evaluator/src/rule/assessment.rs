@@ -1,14 +1,18 @@
 //! PURE: the whole fleet at one moment: what was learned of each population, and a judgement on each living instance.
 
+mod victims;
+
 use std::{cmp::Reverse, ops::Range};
 
+use self::victims::{Candidate, choose_victims};
 use super::{
-    policy::{Candidate, Hosts, Learned, Policy, Rule, VictimOrder, choose_victims},
-    verdict::{Judgement, Verdict, judge},
+    ledger::Standing,
+    policy::{Hosts, Learned, Rule},
+    verdict::{Judgement, judge},
 };
 use crate::{
     history::History,
-    units::{Millis, Population},
+    units::{Generation, Millis, Population, SlotId},
 };
 
 /// The fleet at one moment.
@@ -36,10 +40,12 @@ pub struct Assessed {
 impl Assessment {
     /// Learns from each population of `history` and judges its living instances by the rule of their module. An
     /// instance lives if its newest sample is at most `stale_after_millis` old; what `hosts` tell counts as long.
+    /// `standing` tells which instances can be ordered; it is asked only where a host is short of memory.
     pub fn new<'a>(
         history: &History,
         rule_of: impl Fn(&str) -> &'a Rule,
         hosts: &Hosts,
+        standing: impl Fn(&SlotId, Generation) -> Standing,
         now: Millis,
         stale_after_millis: i64,
     ) -> Self {
@@ -61,12 +67,12 @@ impl Assessment {
             });
             let instances = first..assessment.instances.len();
             candidates.extend(
-                instances.clone().filter_map(|index| candidate(rule, index, &assessment.instances[index])),
+                instances.clone().filter_map(|index| Candidate::new(rule, index, &assessment.instances[index])),
             );
             let population = population.clone();
             assessment.populations.push(Assessed { population, rule: *rule, learned, instances });
         }
-        choose_victims(&mut assessment.instances, candidates, hosts, now, stale_after_millis);
+        choose_victims(&mut assessment.instances, candidates, hosts, standing, now, stale_after_millis);
         assessment
     }
 
@@ -78,20 +84,6 @@ impl Assessment {
         wishes.sort_by_key(|wish| Reverse(wish.reclaimable_bytes));
         wishes
     }
-}
-
-fn candidate(rule: &Rule, index: usize, judgement: &Judgement) -> Option<Candidate> {
-    let (order, pressure) = match rule.policy {
-        Policy::LargestFirst(pressure) => (VictimOrder::Largest, pressure),
-        Policy::OldestFirst(pressure) => (VictimOrder::Oldest, pressure),
-        _ => return None,
-    };
-    let gives_back = judgement.reclaimable_bytes >= rule.guard_rails.min_reclaim.0.max(1);
-    (judgement.verdict == Verdict::Within && gives_back).then_some(Candidate {
-        index,
-        order,
-        available_below: pressure.available_below,
-    })
 }
 
 #[cfg(test)]

@@ -141,6 +141,14 @@ impl Budget {
         self.ineffective.get(module)?.suspended_until.filter(|until| now < *until)
     }
 
+    /// Whether a restart of `slot` would be put off at `now` whatever the rate allows.
+    #[must_use]
+    pub fn bars(&self, config: &BudgetConfig, slot: &SlotId, now: Millis) -> bool {
+        let cools_down =
+            self.ordered_at.get(slot).is_some_and(|then| now.since(*then) < config.cooldown.as_millis());
+        cools_down || self.suspended_until(&slot.population.module, now).is_some()
+    }
+
     /// Restarts that could be admitted at once.
     #[must_use]
     pub const fn available(&self) -> i64 {

@@ -1,7 +1,12 @@
 //! PURE: what instances have cost: the memory that they held over time, and what their restarts are worth.
 //!
 //! A restart is worth [`RestartPrice`], so memory and restarts add up to one figure in byte-seconds, and that
-//! figure over the time observed is an average in bytes: what it costs to keep the slot running.
+//! figure over the time observed is an average in bytes: what it costs to keep a slot running.
+//!
+//! **Lifetimes that were not seen whole.** The newest one still runs, and of the oldest one the window may have cut off
+//! the beginning. Such a lifetime has cost its memory and some share of the price of a restart; which share is not
+//! known, so it counts as the average itself as far as that is possible: at least its memory, at most its memory and
+//! the whole price. So an average neither jumps when a restart is done nor when one leaves the window.
 
 use serde::Serialize;
 
@@ -10,27 +15,37 @@ use crate::{history::Slot, units::RestartPrice};
 /// One slot's cost inside the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SlotCost {
-    /// Memory × time, in byte-seconds.
-    pub byte_seconds: f64,
-    /// Time observed, in seconds.
-    pub seconds: f64,
-    /// Lifetimes that ended.
-    pub restarts: u64,
+    /// Of the lifetimes that were seen whole, their restarts included.
+    whole: Cost,
+    /// How many these are.
+    lifetimes: u32,
+    /// Of the newest lifetime and of one whose beginning is cut off: the memory alone.
+    partial: [Cost; 2],
+    /// Σ (cost of a whole lifetime − average of the whole ones · its length)².
+    scatter: f64,
+    /// What a restart is worth, in byte-seconds.
+    price: f64,
+    /// Lifetimes that ended, seen whole or not.
+    pub restarts: u32,
 }
 
-/// The cost of all slots of a population. Sums are kept as integers, so that they do not depend on the order
-/// in which a map yields the slots.
+/// A cost and the time it was incurred in.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ModuleCost {
-    slots: u64,
-    /// Σ memory × time + price · (restarts + 1), in byte-seconds.
-    cost: u128,
-    /// Σ time, in milliseconds.
-    millis: u128,
-    /// Σ cost² / time: from it, how much the slots' averages differ.
-    square_cost_per_second: u128,
-    /// Σ (cost of a lifetime − the slot's average · its length)²: how much one slot's lifetimes differ.
-    scatter: u128,
+struct Cost {
+    byte_seconds: f64,
+    seconds: f64,
+}
+
+/// The cost of all slots of a population.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PopulationCost {
+    slots: usize,
+    /// Σ time, in seconds.
+    seconds: f64,
+    /// The average cost, in bytes.
+    average_bytes: f64,
+    /// See [`PopulationCost::weight_seconds`].
+    weight_seconds: Option<f64>,
 }
 
 /// The population without one of its slots, as that slot is compared with it.
@@ -43,72 +58,142 @@ pub struct Others {
 }
 
 impl SlotCost {
-    /// The cost of what `slot` has seen.
+    /// The cost of what `slot` has seen. None when it was not observed for any time yet.
     #[must_use]
-    pub fn of(slot: &Slot) -> Self {
-        let (mut area, mut millis, mut ended) = (0, 0, 0);
-        for lifetime in slot.lifetimes() {
-            let (lifetime_area, lifetime_millis) = lifetime.area();
-            area += lifetime_area;
-            millis += lifetime_millis;
-            ended += u64::from(lifetime.end().is_some());
-        }
-        Self { byte_seconds: byte_seconds(area), seconds: seconds(millis), restarts: ended }
-    }
-
-    /// Cost if the instance that lives now were restarted at once: its restart is counted already.
-    #[must_use]
-    #[allow(clippy::cast_precision_loss)]
-    pub fn with_next_restart(&self, price: RestartPrice) -> f64 {
-        self.byte_seconds + price.byte_seconds() * (self.restarts + 1) as f64
-    }
-
-    /// Σ (cost of a lifetime − `average` · its length)² over the lifetimes of `slot`. The last one's restart is
-    /// not paid yet. Few lifetimes lie too close to the average that they make; n/(n − 1) mends that.
-    #[allow(clippy::cast_precision_loss)]
-    fn scatter(&self, slot: &Slot, price: RestartPrice) -> f64 {
-        let paid = self.byte_seconds + price.byte_seconds() * self.restarts as f64;
-        let average = paid / self.seconds;
-        let squares = slot.lifetimes().map(|lifetime| {
+    pub fn of(slot: &Slot, price: RestartPrice) -> Option<Self> {
+        let mut cost = Self { price: price.byte_seconds(), ..Self::default() };
+        let mut whole = Vec::new();
+        for (index, lifetime) in slot.lifetimes().enumerate() {
             let (area, millis) = lifetime.area();
-            let restart = if lifetime.end().is_some() { price.byte_seconds() } else { 0.0 };
-            (byte_seconds(area) + restart - average * seconds(millis)).powi(2)
+            let seen = Cost { byte_seconds: byte_seconds(area), seconds: seconds(millis) };
+            if lifetime.end().is_none() {
+                cost.partial[1] = seen;
+                continue;
+            }
+            cost.restarts += 1;
+            if index == 0 && !lifetime.seen_from_start() {
+                cost.partial[0] = seen;
+            } else {
+                whole.push(Cost { byte_seconds: seen.byte_seconds + cost.price, ..seen });
+            }
+        }
+        for lifetime in &whole {
+            cost.whole.byte_seconds += lifetime.byte_seconds;
+            cost.whole.seconds += lifetime.seconds;
+        }
+        cost.lifetimes = u32::try_from(whole.len()).unwrap_or(u32::MAX);
+        if cost.lifetimes > 1 {
+            let average = cost.whole.byte_seconds / cost.whole.seconds;
+            let deviation = |lifetime: &Cost| lifetime.byte_seconds - average * lifetime.seconds;
+            let squares: f64 = whole.iter().map(|lifetime| deviation(lifetime).powi(2)).sum();
+            // Few lifetimes lie too close to the average that they make.
+            let lifetimes = f64::from(cost.lifetimes);
+            cost.scatter = squares * lifetimes / (lifetimes - 1.0);
+        }
+        (cost.seconds() > 0.0).then_some(cost)
+    }
+
+    /// Time observed, in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.whole.seconds + self.partial[0].seconds + self.partial[1].seconds
+    }
+
+    /// Memory × time, in byte-seconds, without restarts.
+    #[must_use]
+    pub fn memory_byte_seconds(&self) -> f64 {
+        let partial = self.partial[0].byte_seconds + self.partial[1].byte_seconds;
+        self.whole.byte_seconds - self.price * f64::from(self.lifetimes) + partial
+    }
+
+    /// The cost in byte-seconds if the average is `average`.
+    fn at(&self, average: f64) -> f64 {
+        let partial = |seen: &Cost| {
+            (average * seen.seconds).clamp(seen.byte_seconds, seen.byte_seconds + self.price)
+        };
+        self.whole.byte_seconds + partial(&self.partial[0]) + partial(&self.partial[1])
+    }
+
+    /// The time, in seconds, whose cost tells of the average, if that is `average`: not that of lifetimes that were not
+    /// seen whole and agree with it.
+    fn telling_seconds(&self, average: f64) -> f64 {
+        let partial = self.partial.iter().filter(|seen| {
+            let cost = average * seen.seconds;
+            cost < seen.byte_seconds || cost > seen.byte_seconds + self.price
         });
-        let lifetimes = self.restarts as f64 + 1.0;
-        squares.sum::<f64>() * lifetimes / (lifetimes - 1.0).max(1.0)
+        self.whole.seconds + partial.map(|seen| seen.seconds).sum::<f64>()
+    }
+
+    /// The slot's average cost in bytes, as if it had been observed for `prior.seconds` more at an average of
+    /// `prior.average_bytes`. Where several averages agree with what was seen, the highest.
+    #[must_use]
+    pub fn average_bytes(&self, prior: Option<Others>) -> f64 {
+        let prior = prior.unwrap_or(Others { average_bytes: 0.0, seconds: 0.0 });
+        let seconds = self.seconds() + prior.seconds;
+        let excess = |average: f64| {
+            self.at(average) + prior.average_bytes * prior.seconds - average * seconds
+        };
+        // The excess falls with the average, in straight lines between these points.
+        let mut bends = [0.0; 4];
+        for (pair, seen) in bends.chunks_mut(2).zip(self.partial) {
+            if seen.seconds > 0.0 {
+                pair[0] = seen.byte_seconds / seen.seconds;
+                pair[1] = (seen.byte_seconds + self.price) / seen.seconds;
+            }
+        }
+        bends.sort_by(f64::total_cmp);
+        let (mut below, mut excess_below) = (0.0, excess(0.0));
+        for bend in bends {
+            let excess_here = excess(bend);
+            // Rounding must not turn what agrees into what does not.
+            if excess_here < -1e-9 * bend * seconds {
+                return below + (bend - below) * excess_below.max(0.0) / (excess_below.max(0.0) - excess_here);
+            }
+            (below, excess_below) = (bend, excess_here);
+        }
+        below + excess_below.max(0.0) / seconds
     }
 }
 
-impl ModuleCost {
-    /// Adds one slot.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn push(&mut self, slot: &Slot, price: RestartPrice) {
-        let own = SlotCost::of(slot);
-        if own.seconds <= 0.0 {
-            return;
-        }
-        let cost = own.with_next_restart(price);
-        self.slots += 1;
-        self.cost = self.cost.saturating_add(cost as u128);
-        self.millis = self.millis.saturating_add((own.seconds * 1000.0) as u128);
-        let square = cost * cost / own.seconds;
-        self.square_cost_per_second = self.square_cost_per_second.saturating_add(square as u128);
-        self.scatter = self.scatter.saturating_add(own.scatter(slot, price) as u128);
-    }
-
-    /// Average cost of the whole population, in bytes. None before anything was observed.
+impl PopulationCost {
+    /// The cost of all `slots`. Sums are of integers, so that they do not depend on the order in which a map
+    /// yields the slots.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
-    pub fn average_bytes(&self) -> Option<f64> {
-        (self.millis > 0).then(|| self.cost as f64 / self.seconds())
+    pub fn of(slots: &[SlotCost]) -> Option<Self> {
+        let seconds = sum(slots, |slot| slot.seconds() * 1000.0) / 1000.0;
+        if seconds <= 0.0 {
+            return None;
+        }
+        // The highest average that agrees with what was seen.
+        let (mut low, mut high) = (
+            sum(slots, |slot| slot.at(0.0)) / seconds,
+            sum(slots, |slot| slot.at(f64::MAX)) / seconds,
+        );
+        while high - low > high * 1e-9 {
+            let middle = f64::midpoint(low, high);
+            if sum(slots, |slot| slot.at(middle)) >= middle * seconds * (1.0 - 1e-9) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        let average_bytes = low;
+        let population = Self { slots: slots.len(), seconds, average_bytes, weight_seconds: None };
+        Some(Self { weight_seconds: population.sought_weight(slots), ..population })
+    }
+
+    /// Average cost of the whole population, in bytes.
+    #[must_use]
+    pub const fn average_bytes(&self) -> f64 {
+        self.average_bytes
     }
 
     /// The population without `own`. None when nobody else is in it.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
-    pub fn without(&self, own: &SlotCost, price: RestartPrice) -> Option<Others> {
-        let seconds = self.seconds() - own.seconds;
-        let cost = self.cost as f64 - own.with_next_restart(price);
+    pub fn without(&self, own: &SlotCost) -> Option<Others> {
+        let seconds = self.seconds - own.seconds();
+        let cost = self.average_bytes * self.seconds - own.at(self.average_bytes);
         (self.slots > 1 && seconds > 0.0).then(|| Others { average_bytes: cost.max(0.0) / seconds, seconds })
     }
 
@@ -117,22 +202,37 @@ impl ModuleCost {
     /// then nothing speaks against taking them for equal.
     ///
     /// Source: Efron & Morris, *Data Analysis Using Stein's Estimator and Its Generalizations* (1975), with the
-    /// moment estimator of the variance between groups.
+    /// moment estimator of the variance between groups by DerSimonian & Laird (1986).
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
-    pub fn weight_seconds(&self) -> Option<f64> {
-        let seconds = self.seconds();
-        let average = self.average_bytes()?;
-        let within = self.scatter as f64 / seconds;
-        let observed = (self.square_cost_per_second as f64 / seconds - average * average).max(0.0);
-        let between = observed - within * self.slots as f64 / seconds;
-        (between > 0.0).then(|| within / between)
+    pub const fn weight_seconds(&self) -> Option<f64> {
+        self.weight_seconds
     }
 
-    #[allow(clippy::cast_precision_loss)]
-    fn seconds(&self) -> f64 {
-        self.millis as f64 / 1000.0
+    fn sought_weight(&self, slots: &[SlotCost]) -> Option<f64> {
+        let repeated = |slot: &SlotCost| slot.lifetimes > 1;
+        let within_seconds =
+            sum(slots, |slot| if repeated(slot) { slot.whole.seconds * 1000.0 } else { 0.0 }) / 1000.0;
+        if within_seconds <= 0.0 {
+            return None;
+        }
+        let within = sum(slots, |slot| slot.scatter) / within_seconds;
+        let telling = |slot: &SlotCost| slot.telling_seconds(self.average_bytes);
+        let seconds = sum(slots, |slot| telling(slot) * 1000.0) / 1000.0;
+        let squares = sum(slots, |slot| telling(slot).powi(2));
+        let groups = sum(slots, |slot| if telling(slot) > 0.0 { 1.0 } else { 0.0 });
+        let observed = sum(slots, |slot| {
+            let own = telling(slot);
+            let excess = slot.at(self.average_bytes) - self.average_bytes * slot.seconds();
+            if own > 0.0 { excess * excess / own } else { 0.0 }
+        });
+        let between = (observed - (groups - 1.0) * within) / (seconds - squares / seconds);
+        (between > 0.0).then(|| within / between)
     }
+}
+
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn sum(slots: &[SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
+    slots.iter().fold(0_u128, |sum, slot| sum.saturating_add(of(slot) as u128)) as f64
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -185,67 +285,103 @@ mod tests {
         history
     }
 
-    fn module(fleet: &[(u64, &[i64])]) -> ModuleCost {
+    fn costs(fleet: &[(u64, &[i64])]) -> Vec<SlotCost> {
         let history = history(fleet);
-        let mut module = ModuleCost::default();
         let (_, slots) = history.populations().next().unwrap();
-        slots.values().for_each(|slot| module.push(slot, price()));
-        module
+        let mut slots: Vec<_> = slots.iter().collect();
+        slots.sort_by_key(|(id, _)| id.replica);
+        slots.iter().map(|(_, slot)| SlotCost::of(slot, price()).unwrap()).collect()
+    }
+
+    fn average(rate: u64, lengths: &[i64]) -> f64 {
+        costs(&[(rate, lengths)])[0].average_bytes(None)
+    }
+
+    fn assert_near(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-6 * expected, "{found}, expected {expected}");
     }
 
     #[test]
     fn a_slot_costs_its_memory_over_time_and_its_restarts() {
-        let history = history(&[(0, &[100, 50])]);
+        // 100 s × 1000 B and a restart of 100,000 byte-seconds; what runs now agrees with that.
+        let cost = costs(&[(0, &[100, 50])])[0];
+        assert_eq!((cost.seconds(), cost.memory_byte_seconds(), cost.restarts), (150.0, 150_000.0, 1));
+        assert_near(cost.average_bytes(None), 2000.0);
+    }
+
+    #[test]
+    fn what_runs_counts_as_the_average_as_far_as_that_is_possible() {
+        // Restarted at once or in a while: the average is that of the first.
+        for running in [1, 50, 100] {
+            assert_near(average(0, &[100, running]), 2000.0);
+        }
+        // It has run for so long that it is cheaper, even if it were restarted now: (200,000 + 400,000) / 400.
+        assert_near(average(0, &[100, 300]), 1500.0);
+        // It holds so much that it is dearer already: 1000 + 100 more each second for 100 s and for 300 s.
+        let area = |seconds: f64| 1000.0 * seconds + 100.0 * seconds * (seconds + 1.0) / 2.0 - 100.0 * seconds + 100.0;
+        assert_near(average(100, &[100, 300]), (area(100.0) + 100_000.0 + area(300.0)) / 400.0);
+        // Nothing is over yet: the highest average that agrees, as if it were restarted now.
+        assert_near(average(0, &[100]), 2000.0);
+    }
+
+    #[test]
+    fn an_average_does_not_jump_when_a_restart_leaves_the_window() {
+        let mut history = history(&[(0, &[100, 100, 100])]);
+        history.forget_before(Window::ending_at(Millis(1_000_150 * SECOND), 1_000_100 * SECOND));
         let (_, slots) = history.populations().next().unwrap();
-        let cost = SlotCost::of(slots.values().next().unwrap());
-        assert_eq!(cost, SlotCost { byte_seconds: 150_000.0, seconds: 150.0, restarts: 1 });
-        assert_eq!(cost.with_next_restart(price()), 350_000.0);
-        // 350,000 byte-seconds in 150 s.
-        let average = module(&[(0, &[100, 50])]).average_bytes().unwrap();
-        assert!((average - 350_000.0 / 150.0).abs() < 1e-6, "{average}");
+        let cut = SlotCost::of(slots.values().next().unwrap(), price()).unwrap();
+        assert!(cut.seconds() < 290.0, "{cut:?}");
+        assert_near(cut.average_bytes(None), 2000.0);
+    }
+
+    #[test]
+    fn a_prior_counts_like_so_much_more_of_the_slots_own_time() {
+        let cost = costs(&[(0, &[100, 50])])[0];
+        let with = |average_bytes, seconds| cost.average_bytes(Some(Others { average_bytes, seconds }));
+        assert_near(with(3000.0, 100.0), 2500.0);
+        assert_near(with(2000.0, 100.0), 2000.0);
+        // So low that what runs is dearer already: (200,000 + 50,000 + 100 · 100) / 250.
+        assert_near(with(100.0, 100.0), 1040.0);
     }
 
     #[test]
     fn slots_that_differ_only_by_chance_are_taken_for_equal() {
         // Two slots with the same three lifetimes in another order.
-        assert_eq!(module(&[(10, &[100, 300, 200]), (10, &[300, 200, 100])]).weight_seconds(), None);
+        let costs = costs(&[(10, &[100, 300, 200, 1]), (10, &[300, 200, 100, 1])]);
+        assert_eq!(PopulationCost::of(&costs).unwrap().weight_seconds(), None);
     }
 
     #[test]
     fn the_more_slots_differ_the_less_the_module_weighs() {
         let weight = |rate| {
             let lengths: &[i64] = &[200, 210, 190, 205, 195, 200];
-            module(&[(10, lengths), (10, lengths), (rate, lengths), (rate, lengths)])
-                .weight_seconds()
-                .unwrap()
+            let costs = costs(&[(10, lengths), (10, lengths), (rate, lengths), (rate, lengths)]);
+            PopulationCost::of(&costs).unwrap().weight_seconds().unwrap()
         };
         assert!(weight(1000) < weight(100), "{} {}", weight(1000), weight(100));
         assert!(weight(100) < weight(20), "{} {}", weight(100), weight(20));
     }
 
     #[test]
-    fn a_slot_is_compared_with_the_others_not_with_itself() {
-        let history = history(&[(0, &[100]), (10, &[100])]);
-        let (_, slots) = history.populations().next().unwrap();
-        let mut module = ModuleCost::default();
-        slots.values().for_each(|slot| module.push(slot, price()));
-        for slot in slots.values() {
-            let own = SlotCost::of(slot);
-            let others = module.without(&own, price()).unwrap();
-            let other = slots.values().map(SlotCost::of).find(|cost| *cost != own).unwrap();
-            let expected = other.with_next_restart(price()) / other.seconds;
-            assert!((others.average_bytes - expected).abs() < 1e-6, "{others:?} {expected}");
-        }
-        let alone = module_of_one();
-        assert_eq!(alone.0.without(&alone.1, price()), None);
+    fn a_slot_that_is_new_does_not_make_the_others_differ() {
+        let lengths: [&[i64]; 3] = [&[200, 210, 190, 205], &[205, 190, 200, 210], &[195, 205, 210, 190]];
+        let old = lengths.map(|lengths| (10, lengths));
+        let population = |fleet: &[(u64, &[i64])]| PopulationCost::of(&costs(fleet)).unwrap();
+        let with_young = [&old[..], &[(10, &[2])]].concat();
+        assert_eq!(population(&old).weight_seconds(), None);
+        assert_eq!(population(&with_young).weight_seconds(), None);
+        assert_near(population(&with_young).average_bytes(), population(&old).average_bytes());
     }
 
-    fn module_of_one() -> (ModuleCost, SlotCost) {
-        let history = history(&[(0, &[100])]);
-        let (_, slots) = history.populations().next().unwrap();
-        let mut module = ModuleCost::default();
-        let slot = slots.values().next().unwrap();
-        module.push(slot, price());
-        (module, SlotCost::of(slot))
+    #[test]
+    fn a_slot_is_compared_with_the_others_not_with_itself() {
+        let costs = costs(&[(0, &[100, 100]), (10, &[100, 100])]);
+        let population = PopulationCost::of(&costs).unwrap();
+        let others = [1, 0].map(|other| costs[other].at(population.average_bytes()) / costs[other].seconds());
+        for (own, expected) in costs.iter().zip(others) {
+            assert_near(population.without(own).unwrap().average_bytes, expected);
+        }
+        let alone = PopulationCost::of(&costs[..1]).unwrap();
+        assert_eq!(alone.without(&costs[0]), None);
     }
 }

@@ -63,6 +63,17 @@ pub struct Restart {
     pub ordered_at: Millis,
 }
 
+/// Whether a restart of an instance can be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can, as far as the rate allows.
+    Free,
+    /// It was restarted, and the store does not show it yet.
+    AwaitingEffect,
+    /// It cannot for now: its slot cools down, its module is suspended, or orders may not go to its runner.
+    Barred,
+}
+
 /// What was ordered, and what may still be.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -81,6 +92,24 @@ impl Ledger {
     #[must_use]
     pub fn awaits(&self, slot: &SlotId, generation: Generation) -> bool {
         self.awaiting.iter().any(|restart| restart.old_generation == generation && restart.slot == *slot)
+    }
+
+    /// Whether a restart of this instance can be ordered at `now`.
+    #[must_use]
+    pub fn standing(
+        &self,
+        config: &BudgetConfig,
+        slot: &SlotId,
+        generation: Generation,
+        now: Millis,
+    ) -> Standing {
+        if self.awaits(slot, generation) {
+            Standing::AwaitingEffect
+        } else if self.budget.bars(config, slot, now) {
+            Standing::Barred
+        } else {
+            Standing::Free
+        }
     }
 
     /// Takes out the restarts whose effect is seen by now, or was not within `verify_within_millis`. Whether they
@@ -161,6 +190,27 @@ mod tests {
         };
         assert!(!suspended(Verdict::AboveMaxAge));
         assert!(suspended(Verdict::AboveThreshold));
+    }
+
+    #[test]
+    fn what_was_restarted_or_cannot_be_does_not_stand_free() {
+        let config = BudgetConfig::default();
+        let mut ledger = Ledger::default();
+        let standing = |ledger: &Ledger, generation, now| {
+            ledger.standing(&config, &slot(), Generation(generation), Millis(now))
+        };
+        assert_eq!(standing(&ledger, 1000, 5000), Standing::Free);
+        let admissions = ledger.budget.admit(&config, [&slot()], Millis(5000));
+        assert_eq!(admissions.len(), 1);
+        ledger.enter(restart());
+        assert_eq!(standing(&ledger, 1000, 6000), Standing::AwaitingEffect);
+        // The new instance, until the slot has cooled down.
+        assert_eq!(standing(&ledger, 5000, 64_999), Standing::Barred);
+        assert_eq!(standing(&ledger, 5000, 65_000), Standing::Free);
+        for _ in 0..config.max_ineffective {
+            ledger.budget.verified(&config, "leaky", false, Millis(65_000));
+        }
+        assert_eq!(standing(&ledger, 5000, 66_000), Standing::Barred);
     }
 
     #[test]

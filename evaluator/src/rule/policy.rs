@@ -16,14 +16,13 @@ mod t_interval;
 use ebb_service::units::{ByteCount, Span};
 use serde::Serialize;
 
-pub(crate) use self::pressure::{Candidate, choose_victims};
 pub use self::{
     pressure::{HostMemory, Hosts, Pressure, VictimOrder},
     renewal::{CostBasis, Pooling, Renewal},
     t_interval::{Adapt, IntervalKind, StepBounds, TInterval},
 };
 use super::{
-    cost::ModuleCost,
+    cost::PopulationCost,
     estimate::{Estimate, MedianSample, NoEstimate},
 };
 use crate::{
@@ -96,7 +95,7 @@ pub struct Learned {
     pub step_bounds: Option<StepBounds>,
     /// What the slots cost, where the policy asks for it.
     #[serde(skip)]
-    pub cost: ModuleCost,
+    pub cost: Option<PopulationCost>,
 }
 
 /// The size above which instances are restarted, or why there is none.
@@ -159,14 +158,14 @@ impl Rule {
         let estimate = sample.estimate(self.guard_rails.min_lifetimes);
         let cost = match self.policy {
             Policy::Renewal(policy) => policy.learn(slots),
-            _ => ModuleCost::default(),
+            _ => None,
         };
         let threshold = match (self.policy, estimate) {
             (Policy::TInterval(policy), Ok(estimate)) => {
                 Threshold::Bytes(policy.upper_bytes(&estimate, policy.confidence_level))
             }
             (Policy::TInterval(_), Err(reason)) => Threshold::Unavailable(reason),
-            (Policy::Renewal(_), _) => cost.average_bytes().map_or(Threshold::NotSought, Threshold::Bytes),
+            (Policy::Renewal(_), _) => cost.map_or(Threshold::NotSought, |cost| Threshold::Bytes(cost.average_bytes())),
             _ => Threshold::NotSought,
         };
         Learned {
@@ -204,7 +203,7 @@ impl Rule {
                 }
             }
             Policy::Renewal(policy) => {
-                let (threshold_bytes, cost) = policy.threshold(&learned.cost, slot).unzip();
+                let (threshold_bytes, cost) = learned.cost.and_then(|cost| policy.threshold(&cost, slot)).unzip();
                 Bound { threshold_bytes, cost, ..Bound::default() }
             }
             _ => Bound::default(),

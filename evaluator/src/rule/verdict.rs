@@ -23,6 +23,8 @@ pub enum Verdict {
     HostShortOfMemory,
     /// Nothing speaks against it.
     Within,
+    /// The policy looks at the host's memory, and no young reading of it is there.
+    HostMemoryUnknown,
     /// It is younger than `min_age`.
     TooYoung,
     /// Its population has too few lifetimes for a threshold.
@@ -37,12 +39,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, for metrics that exist from the start.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AboveThreshold,
         Self::AboveMaxBytes,
         Self::AboveMaxAge,
         Self::HostShortOfMemory,
         Self::Within,
+        Self::HostMemoryUnknown,
         Self::TooYoung,
         Self::TooFewLifetimes,
         Self::NotObserved,
@@ -68,6 +71,7 @@ impl Verdict {
             Self::AboveMaxAge => "above_max_age",
             Self::HostShortOfMemory => "host_short_of_memory",
             Self::Within => "within",
+            Self::HostMemoryUnknown => "host_memory_unknown",
             Self::TooYoung => "too_young",
             Self::TooFewLifetimes => "too_few_lifetimes",
             Self::NotObserved => "not_observed",

@@ -16,8 +16,10 @@ struct Steady {
 }
 
 fn settings(env: &Settings<'_>) -> Result<Steady, InvalidSetting> {
+    let required_bytes = env.bytes_from("REQUIRED_BYTES", memory_bytes(), 16 * 1024 * 1024)?;
+    let more_bytes = env.bytes("MORE_BYTES_PER_REPLICA", 0)?.saturating_mul(u64::from(env.replica()?));
     Ok(Steady {
-        required_bytes: env.bytes_from("REQUIRED_BYTES", memory_bytes(), 16 * 1024 * 1024)?,
+        required_bytes: required_bytes.saturating_add(more_bytes),
         ramp_ms: env.milliseconds("RAMP_MS", 0)?,
     })
 }

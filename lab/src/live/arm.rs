@@ -44,10 +44,14 @@ pub enum Kind {
         /// Milliseconds between two, from and to.
         pause_ms: (u64, u64),
     },
-    /// Needs so many bytes and keeps them.
+    /// Grows to the memory that it needs and keeps it.
     Steady {
-        /// All of its linear memory.
+        /// What replica 0 needs, in bytes: all of its linear memory.
         required_bytes: u64,
+        /// What each further replica needs in addition to the one before, in bytes.
+        more_bytes: u64,
+        /// Time for getting there.
+        ramp_ms: u64,
     },
     /// Needs so many bytes for a moment, with this probability in each half second.
     Bursty {
@@ -97,17 +101,19 @@ impl Kind {
         }
     }
 
-    fn environment(self) -> String {
+    /// Settings of the guest; each runner has a seed of its own, so that replicas of one number differ between runners.
+    fn environment(self, runner: u32) -> String {
+        let seed = 7 + runner;
         match self {
             Self::Leaky { bytes, pause_ms } => format!(
-                "LEAK_BYTES_MIN: \"{}\", LEAK_BYTES_MAX: \"{}\", LEAK_EVERY_MS_MIN: \"{}\", LEAK_EVERY_MS_MAX: \"{}\", SEED: \"7\"",
+                "LEAK_BYTES_MIN: \"{}\", LEAK_BYTES_MAX: \"{}\", LEAK_EVERY_MS_MIN: \"{}\", LEAK_EVERY_MS_MAX: \"{}\", SEED: \"{seed}\"",
                 bytes.0, bytes.1, pause_ms.0, pause_ms.1
             ),
-            Self::Steady { required_bytes } => {
-                format!("REQUIRED_BYTES: \"{required_bytes}\", RAMP_MS: \"2000\"")
-            }
+            Self::Steady { required_bytes, more_bytes, ramp_ms } => format!(
+                "REQUIRED_BYTES: \"{required_bytes}\", MORE_BYTES_PER_REPLICA: \"{more_bytes}\", RAMP_MS: \"{ramp_ms}\""
+            ),
             Self::Bursty { bytes, probability } => format!(
-                "BURST_BYTES: \"{bytes}\", BURST_PROBABILITY: \"{probability}\", STEP_MS: \"500\", SEED: \"7\""
+                "BURST_BYTES: \"{bytes}\", BURST_PROBABILITY: \"{probability}\", STEP_MS: \"500\", SEED: \"{seed}\""
             ),
         }
     }
@@ -125,12 +131,15 @@ impl Protocol {
         let arm = |name, about, policy| Arm { name, about, policy };
         Self {
             name: "mixed",
-            about: "the paper's experiment: 4 runners, each with 5 instances that leak random amounts, 3 whose need is \
-                    known and 3 that rarely need a lot",
+            about: "the paper's experiment: 4 runners, each with 5 instances that leak random amounts, 3 that \
+                    grow to a known need of 6, 8 and 10 MiB within 20 s, and 3 that rarely need a lot",
             runners: 4,
             guests: vec![
                 Guests { kind: Kind::Leaky { bytes: (65_536, 524_288), pause_ms: (300, 1500) }, replicas: 5 },
-                Guests { kind: Kind::Steady { required_bytes: 8 << 20 }, replicas: 3 },
+                Guests {
+                    kind: Kind::Steady { required_bytes: 6 << 20, more_bytes: 2 << 20, ramp_ms: 20_000 },
+                    replicas: 3,
+                },
                 Guests { kind: Kind::Bursty { bytes: 16 << 20, probability: 0.01 }, replicas: 3 },
             ],
             arms: vec![
@@ -172,22 +181,22 @@ impl Protocol {
         }
     }
 
-    /// The runners' `modules:`.
+    /// The `modules:` of the `runner`-th runner.
     #[must_use]
-    pub fn modules(&self) -> String {
+    pub fn modules(&self, runner: u32) -> String {
         let module = |guests: &Guests| {
             let name = guests.kind.name();
             format!(
                 "  - name: {name}\n    path: {}\n    kind: command\n    replicas: {}\n    memory_limit: 256MiB\n    env: {{{}}}\n",
                 paths::guest(name).display(),
                 guests.replicas,
-                guests.kind.environment()
+                guests.kind.environment(runner)
             )
         };
         self.guests.iter().map(module).collect()
     }
 
-    /// The evaluator's config, where so much memory is `available` at the start.
+    /// The evaluator's config, where so much memory would be `available` if no instance took any.
     #[must_use]
     pub fn evaluator_config(&self, arm: &Arm, prometheus: &str, runners: &[&str], available: u64) -> String {
         let allow: Vec<String> = runners.iter().map(|runner| format!("\"{runner}\"")).collect();
@@ -223,7 +232,7 @@ impl Protocol {
             Policy::TInterval(TInterval {
                 interval,
                 confidence_level: 0.95.try_into().expect("a level"),
-                coverage: 0.9.try_into().expect("a share"),
+                coverage: 0.99.try_into().expect("a share"),
                 adapt: Adapt::Off,
             })
         };

@@ -1,9 +1,12 @@
 //! What Prometheus and the programs know of an arm → its figures.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
 
 use ebb_evaluator::{rule::estimate::Estimate, units::RestartPrice};
-use ebb_testbed::{evaluator::Evaluator, http, metrics::Scrape, runner::Runner};
+use ebb_testbed::{evaluator::Evaluator, http, runner::Runner};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,7 +32,7 @@ pub struct Measured {
     pub module_memory: BTreeMap<String, Series>,
     /// Linear memory of one leaking replica at each second, in bytes.
     pub one_replica: Series,
-    /// The threshold of the leaking module at each second, in bytes.
+    /// The threshold of that replica at each second, in bytes.
     pub threshold: Series,
     /// Memory in use on the host at the end, less at the beginning, in bytes.
     pub host_change_bytes: f64,
@@ -53,20 +56,73 @@ pub struct Measured {
     pub cost_bytes: f64,
 }
 
-/// The estimate of instances whose need is known, relative to that need: 0 is exact, 0.1 is a tenth too much.
+/// The estimate of instances whose needs are known, relative to these: 0 is exact, 0.1 is a tenth too much.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// The need, in bytes.
-    pub need_bytes: f64,
+    /// The mean of the needs, in bytes.
+    pub mean_need_bytes: f64,
+    /// The largest of the needs, in bytes.
+    pub largest_need_bytes: f64,
     /// Lifetimes in the sample.
     pub lifetimes: u64,
-    /// Mean of the medians.
+    /// Mean of the medians, to the mean of the needs.
     pub mean: f64,
-    /// Upper end of the confidence interval at level 0.95.
+    /// Upper end of the confidence interval at level 0.95, to the mean of the needs: it is meant to lie above.
     pub confidence: f64,
-    /// Upper end of the prediction interval at level 0.95.
+    /// Upper end of the prediction interval at level 0.95, to the largest need: it is meant to lie above.
     pub prediction: f64,
 }
+
+/// What the programs had counted at one moment.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    at: f64,
+    runners_cpu: f64,
+    evaluator_cpu: f64,
+    /// Restarts of each module that the evaluator ordered.
+    restarts: BTreeMap<String, f64>,
+    reclaimed_bytes: f64,
+    restart_seconds: f64,
+    restarts_timed: f64,
+}
+
+impl Counters {
+    /// Reads them.
+    ///
+    /// # Panics
+    /// When a program does not answer.
+    pub async fn read(runners: &[Runner], evaluator: &Evaluator) -> Self {
+        let mut counters = Self {
+            at: now(),
+            runners_cpu: 0.0,
+            evaluator_cpu: evaluator.scrape().await.sum(CPU, &[]),
+            restarts: BTreeMap::new(),
+            reclaimed_bytes: 0.0,
+            restart_seconds: 0.0,
+            restarts_timed: 0.0,
+        };
+        for runner in runners {
+            let scrape = runner.scrape().await;
+            counters.runners_cpu += scrape.sum(CPU, &[]);
+            counters.reclaimed_bytes += scrape.sum("wasm_restart_reclaimed_bytes_total", &[]);
+            counters.restart_seconds += scrape.sum("wasm_restart_duration_seconds_sum", &[]);
+            counters.restarts_timed += scrape.sum("wasm_restart_duration_seconds_count", &[]);
+            for module in MODULES {
+                let ordered = ["threshold", "pressure"].map(|reason| {
+                    let labels = [format!("module=\"{module}\""), format!("reason=\"{reason}\"")];
+                    scrape.sum("wasm_instance_restarts_total", &labels.each_ref().map(String::as_str))
+                });
+                *counters.restarts.entry((*module).to_owned()).or_default() += ordered.iter().sum::<f64>();
+            }
+        }
+        counters
+    }
+}
+
+const CPU: &str = "process_cpu_seconds_total";
+
+/// The modules of all protocols.
+const MODULES: &[&str] = &["leaky", "steady", "bursty"];
 
 /// Seconds since the Unix epoch.
 ///
@@ -77,18 +133,41 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64()
 }
 
-/// What is available on the host of the runner at `address`, in bytes.
+/// What would be available on the host if no instance took any memory, in bytes.
 ///
 /// # Panics
-/// When it does not answer.
+/// When a runner does not answer.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub async fn available_bytes(address: &str) -> u64 {
-    let scrape = Scrape::of(address).await.expect("the runner answers a scrape");
-    scrape.one("ebb_runner_host_memory_available_bytes", &[]).expect("the runner tells its host's memory")
-        as u64
+pub async fn available_without_instances(runners: &[Runner]) -> u64 {
+    let (mut available, mut taken) = (f64::INFINITY, 0.0);
+    for runner in runners {
+        let scrape = runner.scrape().await;
+        let told = scrape.one("ebb_runner_host_memory_available_bytes", &[]);
+        available = available.min(told.expect("the runner tells its host's memory"));
+        taken += scrape.sum("wasm_linear_memory_bytes", &[]);
+    }
+    (available + taken) as u64
 }
 
-/// Measures an arm that ran from `from` to `to`.
+/// Lets an arm run for `time`, and tells what the first leaking replica of `runner` was compared with each second: with
+/// some policies each has a threshold of its own.
+pub async fn threshold_of_one(runner: &Runner, evaluator: &Evaluator, time: Duration) -> Series {
+    let began = Instant::now();
+    let mut series = Series::new();
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    while began.elapsed() < time {
+        seconds.tick().await;
+        let instances = evaluator.api("instances?module=leaky").await;
+        let is_it = |one: &&Value| one["instance"] == runner.address.as_str() && one["replica"] == 0;
+        let threshold = instances.as_array().and_then(|all| all.iter().find(is_it));
+        if let Some(bytes) = threshold.and_then(|one| one["threshold_bytes"].as_f64()) {
+            series.push((began.elapsed().as_secs_f64(), bytes));
+        }
+    }
+    series
+}
+
+/// Measures an arm that ran between the readings `from` and `to`.
 ///
 /// # Panics
 /// When a program does not answer.
@@ -98,10 +177,10 @@ pub async fn arm(
     prometheus: &str,
     runners: &[Runner],
     evaluator: &Evaluator,
-    from: f64,
-    to: f64,
+    (from, to): (&Counters, &Counters),
 ) -> Measured {
-    let store = Store { url: prometheus, from, to };
+    let store = Store { url: prometheus, from: from.at, to: to.at };
+    let seconds = to.at - from.at;
     let memory = store.one("sum(wasm_linear_memory_bytes)").await;
     let mut measured = Measured {
         name: arm.name.to_owned(),
@@ -109,62 +188,46 @@ pub async fn arm(
         mean_bytes: mean(&memory),
         peak_bytes: most(&memory),
         memory,
+        runners_cpu: (to.runners_cpu - from.runners_cpu) / seconds,
+        evaluator_cpu: (to.evaluator_cpu - from.evaluator_cpu) / seconds,
+        reclaimed_bytes: to.reclaimed_bytes - from.reclaimed_bytes,
+        accuracy: accuracy(protocol, &evaluator.api("modules").await),
+        uptimes: store.uptimes("leaky").await,
         ..Measured::default()
     };
     for guests in &protocol.guests {
         let name = guests.kind.name();
         let series = store.one(&format!("sum(wasm_linear_memory_bytes{{module=\"{name}\"}})")).await;
         measured.module_memory.insert(name.to_owned(), series);
-        let mut restarts = 0.0;
-        for runner in runners {
-            let scrape = runner.scrape().await;
-            let module = format!("module=\"{name}\"");
-            for reason in ["threshold", "pressure"] {
-                restarts +=
-                    scrape.sum("wasm_instance_restarts_total", &[&module, &format!("reason=\"{reason}\"")]);
-            }
-        }
-        measured.restarts.insert(name.to_owned(), restarts);
+        measured.restarts.insert(name.to_owned(), to.restarts[name] - from.restarts[name]);
     }
-    measured.one_replica = store
-        .one(&format!(
-            "sum(wasm_linear_memory_bytes{{module=\"leaky\",replica=\"0\",instance=\"{}\"}})",
-            runners[0].address
-        ))
-        .await;
-    measured.threshold = store.one("max(ebb_evaluator_threshold_bytes{module=\"leaky\"})").await;
+    let replica = format!("module=\"leaky\",replica=\"0\",instance=\"{}\"", runners[0].address);
+    measured.one_replica = store.one(&format!("sum(wasm_linear_memory_bytes{{{replica}}})")).await;
     let available = store.one("min(ebb_runner_host_memory_available_bytes)").await;
     if let (Some(first), Some(last)) = (available.first(), available.last()) {
         measured.host_change_bytes = first.1 - last.1;
         let least = available.iter().map(|(_, bytes)| *bytes).fold(f64::INFINITY, f64::min);
         measured.host_peak_bytes = first.1 - least;
     }
-    measured.uptimes = store.uptimes("leaky").await;
-    let (mut cpu, mut seconds, mut count) = (0.0, 0.0, 0.0);
-    for runner in runners {
-        let scrape = runner.scrape().await;
-        cpu += scrape.sum("process_cpu_seconds_total", &[]);
-        seconds += scrape.sum("wasm_restart_duration_seconds_sum", &[]);
-        count += scrape.sum("wasm_restart_duration_seconds_count", &[]);
-        measured.reclaimed_bytes += scrape.sum("wasm_restart_reclaimed_bytes_total", &[]);
-    }
-    measured.runners_cpu = cpu / (to - from);
-    measured.evaluator_cpu = evaluator.scrape().await.sum("process_cpu_seconds_total", &[]) / (to - from);
-    measured.restart_seconds = (count > 0.0).then(|| seconds / count);
-    measured.accuracy = accuracy(protocol, &evaluator.api("modules").await);
+    let timed = to.restarts_timed - from.restarts_timed;
+    measured.restart_seconds = (timed > 0.0).then(|| (to.restart_seconds - from.restart_seconds) / timed);
     let price: RestartPrice = protocol.restart_price.parse().expect("a price");
     let restarts: f64 = measured.restarts.values().sum();
-    measured.cost_bytes = measured.mean_bytes + price.byte_seconds() * restarts / (to - from);
+    measured.cost_bytes = measured.mean_bytes + price.byte_seconds() * restarts / seconds;
     measured
 }
 
+#[allow(clippy::cast_precision_loss)]
 fn accuracy(protocol: &Protocol, modules: &Value) -> Option<Accuracy> {
-    let need = protocol.guests.iter().find_map(|guests| match guests.kind {
-        Kind::Steady { required_bytes } => Some(required_bytes),
+    let needs: Vec<f64> = protocol.guests.iter().find_map(|guests| match guests.kind {
+        Kind::Steady { required_bytes, more_bytes, .. } => {
+            let need = |replica| (required_bytes + more_bytes * u64::from(replica)) as f64;
+            Some((0..guests.replicas).map(need).collect())
+        }
         Kind::Leaky { .. } | Kind::Bursty { .. } => None,
     })?;
-    #[allow(clippy::cast_precision_loss)]
-    let need = need as f64;
+    let mean_need_bytes = needs.iter().sum::<f64>() / needs.len() as f64;
+    let largest_need_bytes = needs.iter().copied().fold(0.0, f64::max);
     let steady = modules.as_array()?.iter().find(|module| module["module"] == "steady")?;
     let estimate = Estimate {
         lifetimes: steady["lifetimes"].as_u64()?,
@@ -172,13 +235,13 @@ fn accuracy(protocol: &Protocol, modules: &Value) -> Option<Accuracy> {
         stddev_bytes: steady["stddev_bytes"].as_f64()?,
     };
     let level = 0.95.try_into().expect("a level");
-    let error = |bytes: f64| bytes / need - 1.0;
     Some(Accuracy {
-        need_bytes: need,
+        mean_need_bytes,
+        largest_need_bytes,
         lifetimes: estimate.lifetimes,
-        mean: error(estimate.mean_bytes),
-        confidence: error(estimate.confidence_upper_bytes(level)),
-        prediction: error(estimate.prediction_upper_bytes(level)),
+        mean: estimate.mean_bytes / mean_need_bytes - 1.0,
+        confidence: estimate.confidence_upper_bytes(level) / mean_need_bytes - 1.0,
+        prediction: estimate.prediction_upper_bytes(level) / largest_need_bytes - 1.0,
     })
 }
 

@@ -57,20 +57,20 @@ fn fleet(protocol: &Protocol, ticks: Tick) -> Vec<Module> {
         .map(|guests| Module {
             name: guests.kind.name(),
             traces: (0..guests.replicas * protocol.runners)
-                .map(|_| {
+                .map(|replica| {
                     stream += 1;
                     let mut random = ChaCha8Rng::seed_from_u64(7);
                     random.set_stream(stream);
-                    trace(guests.kind, &mut random, ticks)
+                    trace(guests.kind, replica % guests.replicas, &mut random, ticks)
                 })
                 .collect(),
         })
         .collect()
 }
 
-fn trace(kind: Kind, random: &mut ChaCha8Rng, ticks: Tick) -> Trace {
+fn trace(kind: Kind, replica: u32, random: &mut ChaCha8Rng, ticks: Tick) -> Trace {
     let mut demands = Vec::new();
-    let mut base = START_BYTES;
+    let base = START_BYTES;
     let bytes = |bytes: u64| i64::try_from(bytes).expect("a size of memory");
     match kind {
         Kind::Leaky { bytes: sizes, pause_ms } => {
@@ -84,7 +84,15 @@ fn trace(kind: Kind, random: &mut ChaCha8Rng, ticks: Tick) -> Trace {
                 demands.push(Demand { at, leak: bytes(random.random_range(sizes.0..=sizes.1)), need: 0 });
             }
         }
-        Kind::Steady { required_bytes } => base = bytes(required_bytes),
+        Kind::Steady { required_bytes, more_bytes, ramp_ms } => {
+            const STEPS: u32 = 20;
+            let more = bytes(required_bytes + more_bytes * u64::from(replica)) - base;
+            for step in 1..=STEPS {
+                let seconds = ramp_ms * u64::from(step) / u64::from(STEPS) / 1000;
+                let at = Tick::try_from(seconds).unwrap_or(Tick::MAX).max(1);
+                demands.push(Demand { at, leak: more / i64::from(STEPS), need: 0 });
+            }
+        }
         Kind::Bursty { bytes: size, probability } => {
             for at in 1..ticks {
                 // Two steps a tick.

@@ -75,19 +75,23 @@ fn accuracy(arms: &[Measured], text: &mut String) {
         return;
     }
     text.push_str(
-        "\nAccuracy of the estimate on the instances whose need is known, relative to that need:\n\n\
-         | arm | lifetimes | mean | confidence interval, 0.95 | prediction interval, 0.95 |\n| --- | --- | --- | --- | --- |\n",
+        "\nAccuracy of the estimate on the instances whose needs are known: the mean of the medians and the upper end of the \
+         confidence interval against the mean need, the upper end of the prediction interval against the largest need.\n\n\
+         | arm | lifetimes | mean need (MiB) | mean | confidence interval, 0.95 | largest need (MiB) | prediction interval, 0.95 |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for arm in arms {
         if let Some(accuracy) = &arm.accuracy {
             let percent = |error: f64| format!("{:+.2} %", 100.0 * error);
             let _ = writeln!(
                 text,
-                "| `{}` | {} | {} | {} | {} |",
+                "| `{}` | {} | {:.1} | {} | {} | {:.1} | {} |",
                 arm.name,
                 accuracy.lifetimes,
+                accuracy.mean_need_bytes / MIB,
                 percent(accuracy.mean),
                 percent(accuracy.confidence),
+                accuracy.largest_need_bytes / MIB,
                 percent(accuracy.prediction)
             );
         }
@@ -106,8 +110,8 @@ fn plots(tried: &Tried, folder: &Path, text: &mut String) -> Result<(), ReportEr
     for arm in tried.arms.iter().filter(|arm| !arm.threshold.is_empty()) {
         let file = format!("live-{name}-threshold-{}.svg", arm.name);
         let lines =
-            vec![("one leaking replica", in_mib(&arm.one_replica)), ("threshold", in_mib(&arm.threshold))];
-        let title = format!("{}: threshold of the leaking module", arm.name);
+            vec![("one leaking replica", in_mib(&arm.one_replica)), ("its threshold", in_mib(&arm.threshold))];
+        let title = format!("{}: a leaking replica and its threshold", arm.name);
         plot::lines(&folder.join(&file), &title, ("seconds", "MiB"), lines)?;
         let _ = writeln!(text, "\n![Threshold against memory, {}]({file})", arm.name);
     }

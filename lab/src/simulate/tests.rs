@@ -72,11 +72,16 @@ fn whatever_goes_wrong_the_invariants_hold() {
 }
 
 #[test]
-fn an_outage_of_all_scrapes_holds_every_restart() {
-    let faults = Faults { missed_scrapes: 1.0, ..Faults::default() };
-    let run = run(rule(Policy::MaxAge(Span::secs(600))), Workload::Leaks, 10, 300, faults);
-    assert_eq!((run.outcome.restarts, run.failed_orders), (0, 0));
-    assert_eq!(run.held, 299);
+fn an_outage_of_all_scrapes_holds_every_restart_however_much_was_learned() {
+    let faults = Faults { outage_from: Some(DAY), ..Faults::default() };
+    for policy in [renewal(Pooling::Adaptive, 200), rule(Policy::MaxAge(Span::secs(1200)))] {
+        let until = |ticks| run(policy, Workload::Leaks, 10, ticks, faults);
+        // The last samples stay young for three ticks.
+        let (before, after) = (until(DAY + 3), until(2 * DAY));
+        assert!(before.outcome.restarts > 50 && before.held == 0, "{policy:?}: {before:?}");
+        assert_eq!(after.outcome.restarts, before.outcome.restarts, "{policy:?}");
+        assert_eq!(after.held, DAY - 3, "{policy:?}");
+    }
 }
 
 #[test]

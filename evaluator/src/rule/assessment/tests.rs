@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     history::{Sample, Window},
-    rule::policy::{Adapt, GuardRails, HostMemory, IntervalKind, Pooling, Pressure, Renewal, TInterval},
+    rule::{
+        policy::{Adapt, GuardRails, HostMemory, IntervalKind, Policy, Pooling, Pressure, Renewal, TInterval},
+        verdict::Verdict,
+    },
     units::{Generation, SlotId},
 };
 
@@ -60,7 +63,7 @@ fn history(slots: &[(SlotId, Vec<u64>)]) -> History {
 }
 
 fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
-    Assessment::new(history, |_| Box::leak(Box::new(rule(policy))), hosts, NOW, STALE_AFTER)
+    Assessment::new(history, |_| Box::leak(Box::new(rule(policy))), hosts, |_, _| Standing::Free, NOW, STALE_AFTER)
 }
 
 /// The replicas that ask for a restart.
@@ -128,8 +131,26 @@ fn without_a_fresh_reading_of_the_host_nobody_is_restarted() {
     let pressure = Pressure { available_below: ByteCount(100_000) };
     let stale = HostMemory { at: Millis(NOW.0 - STALE_AFTER - 1), ..host(0) };
     for hosts in [Hosts::default(), hosts(&[("h:1", stale)]), hosts(&[("other:1", host(0))])] {
-        assert_eq!(asking(&assess(Policy::LargestFirst(pressure), &three(), &hosts)), []);
+        let assessment = assess(Policy::LargestFirst(pressure), &three(), &hosts);
+        assert_eq!(asking(&assessment), []);
+        assert!(assessment.instances.iter().all(|found| found.verdict == Verdict::HostMemoryUnknown));
     }
+}
+
+#[test]
+fn who_cannot_be_restarted_shields_nobody_and_who_was_gives_back_already() {
+    let policy = Policy::LargestFirst(Pressure { available_below: ByteCount(100_000) });
+    let asking = |largest| {
+        let rule = rule(policy);
+        let standing = |slot: &SlotId, _| if slot.replica == 1 { largest } else { Standing::Free };
+        let hosts = hosts(&[("h:1", host(60_000))]);
+        asking(&Assessment::new(&three(), |_| &rule, &hosts, standing, NOW, STALE_AFTER))
+    };
+    let replica = |replica| ("h:1".to_owned(), replica);
+    // 40,000 are lacking; the largest gives back 50,000, the others 30,000 and 20,000.
+    assert_eq!(asking(Standing::Free), [replica(1)]);
+    assert_eq!(asking(Standing::Barred), [replica(0), replica(2)]);
+    assert_eq!(asking(Standing::AwaitingEffect), []);
 }
 
 #[test]
@@ -137,7 +158,8 @@ fn an_instance_whose_samples_are_old_is_not_judged() {
     let history = three();
     let at = Millis(NOW.0 + STALE_AFTER + 1);
     let rule = rule(Policy::MaxAge(Span::secs(100)));
-    let assessment = Assessment::new(&history, |_| &rule, &Hosts::default(), at, STALE_AFTER);
+    let standing = |_: &SlotId, _| Standing::Free;
+    let assessment = Assessment::new(&history, |_| &rule, &Hosts::default(), standing, at, STALE_AFTER);
     assert_eq!(assessment.instances, []);
     assert_eq!(assessment.populations.len(), 1);
 }

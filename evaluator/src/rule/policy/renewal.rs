@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     history::Slot,
-    rule::cost::{ModuleCost, SlotCost},
+    rule::cost::{Others, PopulationCost, SlotCost},
     units::RestartPrice,
 };
 
@@ -55,36 +55,32 @@ pub struct CostBasis {
 }
 
 impl Renewal {
-    /// What the population's slots cost.
-    pub(super) fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> ModuleCost {
-        let mut module = ModuleCost::default();
-        slots.for_each(|slot| module.push(slot, self.restart_price));
-        module
+    /// What the population's slots cost. None when nothing was observed for any time.
+    pub(super) fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Option<PopulationCost> {
+        let costs: Vec<_> = slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)).collect();
+        PopulationCost::of(&costs)
     }
 
     /// The size from which the instance in `slot` costs more than the average, in bytes; and what it rests on.
-    pub(super) fn threshold(&self, module: &ModuleCost, slot: &Slot) -> Option<(f64, CostBasis)> {
-        let own = SlotCost::of(slot);
-        if own.seconds <= 0.0 {
-            return None;
-        }
+    pub(super) fn threshold(&self, population: &PopulationCost, slot: &Slot) -> Option<(f64, CostBasis)> {
+        let own = SlotCost::of(slot, self.restart_price)?;
         let others = match self.pooling {
             Pooling::Off => None,
-            Pooling::Adaptive => module.without(&own, self.restart_price),
+            Pooling::Adaptive => population.without(&own),
         };
-        let (average, weight) = others.map_or((0.0, 0.0), |others| {
-            let weight = module.weight_seconds().unwrap_or(others.seconds);
-            (others.average_bytes, weight.max(WEIGHT_MIN.0.as_secs_f64()).min(others.seconds))
+        let prior = others.map(|others| {
+            let weight = population.weight_seconds().unwrap_or(others.seconds);
+            let seconds = weight.max(WEIGHT_MIN.0.as_secs_f64()).min(others.seconds);
+            Others { seconds, ..others }
         });
-        let cost = own.with_next_restart(self.restart_price) + weight * average;
         let basis = CostBasis {
-            observed_seconds: own.seconds,
-            average_memory_bytes: own.byte_seconds / own.seconds,
-            restarts: own.restarts,
-            module_average_bytes: others.map(|others| others.average_bytes),
-            module_weight_seconds: weight,
+            observed_seconds: own.seconds(),
+            average_memory_bytes: own.memory_byte_seconds() / own.seconds(),
+            restarts: u64::from(own.restarts),
+            module_average_bytes: prior.map(|prior| prior.average_bytes),
+            module_weight_seconds: prior.map_or(0.0, |prior| prior.seconds),
         };
-        Some((cost / (own.seconds + weight), basis))
+        Some((own.average_bytes(prior), basis))
     }
 
     pub(super) fn describe(&self) -> String {
