@@ -7,7 +7,6 @@
 //! Source: renewal reward; Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7: the
 //! one-step-look-ahead rule is optimal in the monotone case.
 
-use ebb_service::units::Span;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -34,10 +33,6 @@ pub enum Pooling {
     /// As far as the slots resemble each other: the more they differ beyond chance, the more each learns alone.
     Adaptive,
 }
-
-/// With [`Pooling::Adaptive`] the others' average stands at least for this much of a slot's own time: what the
-/// variances say is known badly while little was seen.
-const WEIGHT_MIN: Span = Span::secs(7200);
 
 /// What the threshold of one slot rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -70,8 +65,7 @@ impl Renewal {
         };
         let prior = others.map(|others| {
             let weight = population.weight_seconds().unwrap_or(others.seconds);
-            let seconds = weight.max(WEIGHT_MIN.0.as_secs_f64()).min(others.seconds);
-            Others { seconds, ..others }
+            Others { seconds: weight.min(others.seconds), ..others }
         });
         let basis = CostBasis {
             observed_seconds: own.seconds(),
