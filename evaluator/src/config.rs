@@ -292,6 +292,21 @@ impl Config {
         self.hold.stale_after.map_or(3 * self.interval.as_millis(), Span::as_millis)
     }
 
+    /// The config as YAML, as `check` prints it, without what may be secret: the values of further headers. Passwords
+    /// and tokens stand in files of their own, whose paths it tells.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML.
+    pub fn to_yaml_without_secrets(&self) -> Result<String, serde_yaml::Error> {
+        let mut config = self.clone();
+        if let StoreConfig::Prometheus(store) = &mut config.store {
+            for value in store.headers.values_mut() {
+                "<hidden>".clone_into(value);
+            }
+        }
+        serde_yaml::to_string(&config)
+    }
+
     fn resolve_paths(&mut self, config_path: &Path) {
         let mut files: Vec<&mut Option<PathBuf>> =
             vec![&mut self.bearer_token_file, &mut self.runners.bearer_token_file];

@@ -108,9 +108,8 @@ impl SlotCost {
 
     /// The cost in byte-seconds if the average is `average`.
     fn at(&self, average: f64) -> f64 {
-        let partial = |seen: &Cost| {
-            (average * seen.seconds).clamp(seen.byte_seconds, seen.byte_seconds + self.price)
-        };
+        let partial =
+            |seen: &Cost| (average * seen.seconds).clamp(seen.byte_seconds, seen.byte_seconds + self.price);
         self.whole.byte_seconds + partial(&self.partial[0]) + partial(&self.partial[1])
     }
 
@@ -130,9 +129,8 @@ impl SlotCost {
     pub fn average_bytes(&self, prior: Option<Others>) -> f64 {
         let prior = prior.unwrap_or(Others { average_bytes: 0.0, seconds: 0.0 });
         let seconds = self.seconds() + prior.seconds;
-        let excess = |average: f64| {
-            self.at(average) + prior.average_bytes * prior.seconds - average * seconds
-        };
+        let excess =
+            |average: f64| self.at(average) + prior.average_bytes * prior.seconds - average * seconds;
         // The excess falls with the average, in straight lines between these points.
         let mut bends = [0.0; 4];
         for (pair, seen) in bends.chunks_mut(2).zip(self.partial) {
@@ -147,7 +145,8 @@ impl SlotCost {
             let excess_here = excess(bend);
             // Rounding must not turn what agrees into what does not.
             if excess_here < -1e-9 * bend * seconds {
-                return below + (bend - below) * excess_below.max(0.0) / (excess_below.max(0.0) - excess_here);
+                return below
+                    + (bend - below) * excess_below.max(0.0) / (excess_below.max(0.0) - excess_here);
             }
             (below, excess_below) = (bend, excess_here);
         }
@@ -166,10 +165,8 @@ impl PopulationCost {
             return None;
         }
         // The highest average that agrees with what was seen.
-        let (mut low, mut high) = (
-            sum(slots, |slot| slot.at(0.0)) / seconds,
-            sum(slots, |slot| slot.at(f64::MAX)) / seconds,
-        );
+        let (mut low, mut high) =
+            (sum(slots, |slot| slot.at(0.0)) / seconds, sum(slots, |slot| slot.at(f64::MAX)) / seconds);
         while high - low > high * 1e-9 {
             let middle = f64::midpoint(low, high);
             if sum(slots, |slot| slot.at(middle)) >= middle * seconds * (1.0 - 1e-9) {
@@ -318,7 +315,9 @@ mod tests {
         // It has run for so long that it is cheaper, even if it were restarted now: (200,000 + 400,000) / 400.
         assert_near(average(0, &[100, 300]), 1500.0);
         // It holds so much that it is dearer already: 1000 + 100 more each second for 100 s and for 300 s.
-        let area = |seconds: f64| 1000.0 * seconds + 100.0 * seconds * (seconds + 1.0) / 2.0 - 100.0 * seconds + 100.0;
+        let area = |seconds: f64| {
+            1000.0 * seconds + 100.0 * seconds * (seconds + 1.0) / 2.0 - 100.0 * seconds + 100.0
+        };
         assert_near(average(100, &[100, 300]), (area(100.0) + 100_000.0 + area(300.0)) / 400.0);
         // Nothing is over yet: the highest average that agrees, as if it were restarted now.
         assert_near(average(0, &[100]), 2000.0);

@@ -82,6 +82,7 @@ impl Renewal {
             Pooling::Off => "",
             Pooling::Adaptive => ", pooled with its module's",
         };
-        format!("average cost at a restart price of {}{pooling}", self.restart_price)
+        let price = self.restart_price;
+        format!("average cost at a restart price of {} for {}{pooling}", price.memory(), price.time())
     }
 }
