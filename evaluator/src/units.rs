@@ -244,18 +244,6 @@ impl RestartPrice {
         }
     }
 
-    /// The memory that is held.
-    #[must_use]
-    pub const fn memory(self) -> ByteCount {
-        self.memory
-    }
-
-    /// For how long.
-    #[must_use]
-    pub const fn time(self) -> Span {
-        self.time
-    }
-
     /// The price in byte-seconds.
     #[must_use]
     pub fn byte_seconds(self) -> f64 {

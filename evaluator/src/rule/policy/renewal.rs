@@ -82,7 +82,6 @@ impl Renewal {
             Pooling::Off => "",
             Pooling::Adaptive => ", pooled with its module's",
         };
-        let price = self.restart_price;
-        format!("average cost at a restart price of {} for {}{pooling}", price.memory(), price.time())
+        format!("average cost at a restart price of {}{pooling}", self.restart_price)
     }
 }

@@ -121,7 +121,7 @@ fn the_first_page_lists_modules_with_what_was_learned_of_them() {
         &[
             "<a href=\"/modules/leaky\">leaky</a>",
             "renewal",
-            "restart price 1.0 GiB for 10m",
+            "restart price 1GiB*10m",
             "8.6 MiB",
             "7.6 MiB",
             "17",

@@ -72,9 +72,8 @@ pub(super) fn policy(policy: &Policy) -> (&'static str, String) {
             ("t_interval", format!("level {}, {kind}{adapt}", policy.confidence_level))
         }
         Policy::Renewal(policy) => {
-            let price = policy.restart_price;
             let pooling = if policy.pooling == Pooling::Off { ", not pooled" } else { "" };
-            ("renewal", format!("restart price {} for {}{pooling}", price.memory(), price.time()))
+            ("renewal", format!("restart price {}{pooling}", policy.restart_price))
         }
         Policy::LargestFirst(pressure) => {
             ("largest_first", format!("below {} available", pressure.available_below))
