@@ -10,7 +10,7 @@ DEMO_SECONDS ?= 90
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances leak and be restarted (STORE=prometheus, DEMO_SECONDS=90)
@@ -47,6 +47,10 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 	target/release/bench-density
 	target/release/bench-evaluator
 	target/release/ebb-lab speed
+
+.PHONY: compose-check
+compose-check: ## run docker-compose.yml with four runners, check what it does, take it down (root; a quarter of an hour at first)
+	scripts/compose-check.sh
 
 # --- what the commands above need ---
 

@@ -258,8 +258,7 @@ impl Replay<'_> {
         let plan = self.plan;
         let hosts = Hosts::default();
         self.ledger.verify(&plan.budget, plan.verify_within.as_millis(), &self.history, now);
-        let standing =
-            |slot: &SlotId, generation| self.ledger.standing(&plan.budget, slot, generation, now);
+        let standing = |slot: &SlotId, generation| self.ledger.standing(&plan.budget, slot, generation, now);
         let assessment =
             Assessment::new(&self.history, rule_of, &hosts, standing, now, plan.stale_after_millis);
         let wishes: Vec<&Judgement> = assessment

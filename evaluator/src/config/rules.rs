@@ -224,7 +224,9 @@ impl RuleConfig {
 
     /// A setting that changes nothing is a mistake: the one who wrote it believes that it does.
     fn refuse_useless_keys(&self, section: &str, policies: &[PolicyName]) -> Result<(), Refusal> {
-        let Some((key, owners)) = self.clone().take_useless(policies).into_iter().next() else { return Ok(()) };
+        let Some((key, owners)) = self.clone().take_useless(policies).into_iter().next() else {
+            return Ok(());
+        };
         let names = |policies: &[PolicyName]| {
             policies.iter().map(|policy| policy.name()).collect::<Vec<_>>().join(" or ")
         };

@@ -67,7 +67,9 @@ impl Assessment {
             });
             let instances = first..assessment.instances.len();
             candidates.extend(
-                instances.clone().filter_map(|index| Candidate::new(rule, index, &assessment.instances[index])),
+                instances
+                    .clone()
+                    .filter_map(|index| Candidate::new(rule, index, &assessment.instances[index])),
             );
             let population = population.clone();
             assessment.populations.push(Assessed { population, rule: *rule, learned, instances });

@@ -108,9 +108,8 @@ impl SlotCost {
 
     /// The cost in byte-seconds if the average is `average`.
     fn at(&self, average: f64) -> f64 {
-        let partial = |seen: &Cost| {
-            (average * seen.seconds).clamp(seen.byte_seconds, seen.byte_seconds + self.price)
-        };
+        let partial =
+            |seen: &Cost| (average * seen.seconds).clamp(seen.byte_seconds, seen.byte_seconds + self.price);
         self.whole.byte_seconds + partial(&self.partial[0]) + partial(&self.partial[1])
     }
 
@@ -130,9 +129,8 @@ impl SlotCost {
     pub fn average_bytes(&self, prior: Option<Others>) -> f64 {
         let prior = prior.unwrap_or(Others { average_bytes: 0.0, seconds: 0.0 });
         let seconds = self.seconds() + prior.seconds;
-        let excess = |average: f64| {
-            self.at(average) + prior.average_bytes * prior.seconds - average * seconds
-        };
+        let excess =
+            |average: f64| self.at(average) + prior.average_bytes * prior.seconds - average * seconds;
         // The excess falls with the average, in straight lines between these points.
         let mut bends = [0.0; 4];
         for (pair, seen) in bends.chunks_mut(2).zip(self.partial) {
@@ -147,7 +145,8 @@ impl SlotCost {
             let excess_here = excess(bend);
             // Rounding must not turn what agrees into what does not.
             if excess_here < -1e-9 * bend * seconds {
-                return below + (bend - below) * excess_below.max(0.0) / (excess_below.max(0.0) - excess_here);
+                return below
+                    + (bend - below) * excess_below.max(0.0) / (excess_below.max(0.0) - excess_here);
             }
             (below, excess_below) = (bend, excess_here);
         }
@@ -166,10 +165,8 @@ impl PopulationCost {
             return None;
         }
         // The highest average that agrees with what was seen.
-        let (mut low, mut high) = (
-            sum(slots, |slot| slot.at(0.0)) / seconds,
-            sum(slots, |slot| slot.at(f64::MAX)) / seconds,
-        );
+        let (mut low, mut high) =
+            (sum(slots, |slot| slot.at(0.0)) / seconds, sum(slots, |slot| slot.at(f64::MAX)) / seconds);
         while high - low > high * 1e-9 {
             let middle = f64::midpoint(low, high);
             if sum(slots, |slot| slot.at(middle)) >= middle * seconds * (1.0 - 1e-9) {
@@ -265,8 +262,11 @@ mod tests {
 
     /// A slot whose instances each live for `lengths` seconds and grow by `rate` bytes a second from 1000.
     fn history(fleet: &[(u64, &[i64])]) -> History {
+        history_in(Window::ending_at(Millis(0), i64::MAX / 4), fleet)
+    }
+
+    fn history_in(window: Window, fleet: &[(u64, &[i64])]) -> History {
         let mut history = History::default();
-        let window = Window::ending_at(Millis(0), i64::MAX / 4);
         for (replica, (rate, lengths)) in (0..).zip(fleet) {
             let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
             let slot = SlotId { population, runner: Arc::from("r:1"), replica };
@@ -318,7 +318,9 @@ mod tests {
         // It has run for so long that it is cheaper, even if it were restarted now: (200,000 + 400,000) / 400.
         assert_near(average(0, &[100, 300]), 1500.0);
         // It holds so much that it is dearer already: 1000 + 100 more each second for 100 s and for 300 s.
-        let area = |seconds: f64| 1000.0 * seconds + 100.0 * seconds * (seconds + 1.0) / 2.0 - 100.0 * seconds + 100.0;
+        let area = |seconds: f64| {
+            1000.0 * seconds + 100.0 * seconds * (seconds + 1.0) / 2.0 - 100.0 * seconds + 100.0
+        };
         assert_near(average(100, &[100, 300]), (area(100.0) + 100_000.0 + area(300.0)) / 400.0);
         // Nothing is over yet: the highest average that agrees, as if it were restarted now.
         assert_near(average(0, &[100]), 2000.0);
@@ -326,12 +328,15 @@ mod tests {
 
     #[test]
     fn an_average_does_not_jump_when_a_restart_leaves_the_window() {
-        let mut history = history(&[(0, &[100, 100, 100])]);
-        history.forget_before(Window::ending_at(Millis(1_000_150 * SECOND), 1_000_100 * SECOND));
-        let (_, slots) = history.populations().next().unwrap();
-        let cut = SlotCost::of(slots.values().next().unwrap(), price()).unwrap();
-        assert!(cut.seconds() < 290.0, "{cut:?}");
-        assert_near(cut.average_bytes(None), 2000.0);
+        // The window begins at 70 s, 80 s and 90 s: in the first of three lifetimes.
+        for now in [310, 320, 330] {
+            let window = Window::ending_at(Millis(now * SECOND), 240 * SECOND);
+            let history = history_in(window, &[(0, &[100, 100, 100])]);
+            let (_, slots) = history.populations().next().unwrap();
+            let cost = SlotCost::of(slots.values().next().unwrap(), price()).unwrap();
+            assert_eq!((cost.restarts, cost.lifetimes), (2, 1), "{cost:?}");
+            assert_near(cost.average_bytes(None), 2000.0);
+        }
     }
 
     #[test]
@@ -340,8 +345,8 @@ mod tests {
         let with = |average_bytes, seconds| cost.average_bytes(Some(Others { average_bytes, seconds }));
         assert_near(with(3000.0, 100.0), 2500.0);
         assert_near(with(2000.0, 100.0), 2000.0);
-        // So low that what runs is dearer already: (200,000 + 50,000 + 100 · 100) / 250.
-        assert_near(with(100.0, 100.0), 1040.0);
+        // So low that what runs is dearer already: (200,000 + 50,000 + 300 · 10) / 450.
+        assert_near(with(10.0, 300.0), 253_000.0 / 450.0);
     }
 
     #[test]

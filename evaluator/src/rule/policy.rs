@@ -165,7 +165,9 @@ impl Rule {
                 Threshold::Bytes(policy.upper_bytes(&estimate, policy.confidence_level))
             }
             (Policy::TInterval(_), Err(reason)) => Threshold::Unavailable(reason),
-            (Policy::Renewal(_), _) => cost.map_or(Threshold::NotSought, |cost| Threshold::Bytes(cost.average_bytes())),
+            (Policy::Renewal(_), _) => {
+                cost.map_or(Threshold::NotSought, |cost| Threshold::Bytes(cost.average_bytes()))
+            }
             _ => Threshold::NotSought,
         };
         Learned {
@@ -203,7 +205,8 @@ impl Rule {
                 }
             }
             Policy::Renewal(policy) => {
-                let (threshold_bytes, cost) = learned.cost.and_then(|cost| policy.threshold(&cost, slot)).unzip();
+                let (threshold_bytes, cost) =
+                    learned.cost.and_then(|cost| policy.threshold(&cost, slot)).unzip();
                 Bound { threshold_bytes, cost, ..Bound::default() }
             }
             _ => Bound::default(),

@@ -109,8 +109,10 @@ fn plots(tried: &Tried, folder: &Path, text: &mut String) -> Result<(), ReportEr
     let _ = writeln!(text, "\n![Memory over time]({file})");
     for arm in tried.arms.iter().filter(|arm| !arm.threshold.is_empty()) {
         let file = format!("live-{name}-threshold-{}.svg", arm.name);
-        let lines =
-            vec![("one leaking replica", in_mib(&arm.one_replica)), ("its threshold", in_mib(&arm.threshold))];
+        let lines = vec![
+            ("one leaking replica", in_mib(&arm.one_replica)),
+            ("its threshold", in_mib(&arm.threshold)),
+        ];
         let title = format!("{}: a leaking replica and its threshold", arm.name);
         plot::lines(&folder.join(&file), &title, ("seconds", "MiB"), lines)?;
         let _ = writeln!(text, "\n![Threshold against memory, {}]({file})", arm.name);

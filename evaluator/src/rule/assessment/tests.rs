@@ -7,7 +7,9 @@ use super::*;
 use crate::{
     history::{Sample, Window},
     rule::{
-        policy::{Adapt, GuardRails, HostMemory, IntervalKind, Policy, Pooling, Pressure, Renewal, TInterval},
+        policy::{
+            Adapt, GuardRails, HostMemory, IntervalKind, Policy, Pooling, Pressure, Renewal, TInterval,
+        },
         verdict::Verdict,
     },
     units::{Generation, SlotId},
@@ -63,7 +65,14 @@ fn history(slots: &[(SlotId, Vec<u64>)]) -> History {
 }
 
 fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
-    Assessment::new(history, |_| Box::leak(Box::new(rule(policy))), hosts, |_, _| Standing::Free, NOW, STALE_AFTER)
+    Assessment::new(
+        history,
+        |_| Box::leak(Box::new(rule(policy))),
+        hosts,
+        |_, _| Standing::Free,
+        NOW,
+        STALE_AFTER,
+    )
 }
 
 /// The replicas that ask for a restart.
