@@ -138,6 +138,7 @@ if ! has_image "rust:$rust-slim-$debian"; then
     sysroot=$(rustc --print sysroot)
     mkdir -p "$folder/usr/local/rustup/toolchains" "$folder/usr/local/cargo/bin"
     cp -a "$sysroot" "$folder/usr/local/rustup/toolchains/$rust.0-x86_64-unknown-linux-gnu"
+    rm -rf "$folder"/usr/local/rustup/toolchains/*/share
     cp -a "$(dirname "$(command -v rustup)")"/{rustup,cargo,rustc} "$folder/usr/local/cargo/bin/"
     # What cargo has downloaded for this repository, so that the build need not do so again.
     cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$folder/usr/local/cargo/"
