@@ -17,7 +17,7 @@ demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch in
 	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: programs guests foreign chromium prometheus ## run all tests: unit, property, and end-to-end on real programs
+test: programs guests foreign chromium prometheus dashboard-tools ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
@@ -73,6 +73,10 @@ chromium:
 .PHONY: prometheus
 prometheus:
 	scripts/install-prometheus.sh
+
+.PHONY: dashboard-tools
+dashboard-tools:
+	scripts/install-dashboard-tools.sh
 
 .PHONY: bench-tools
 bench-tools: tools
