@@ -10,14 +10,14 @@ DEMO_SECONDS ?= 90
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances leak and be restarted (STORE=prometheus, DEMO_SECONDS=90)
 	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: programs guests foreign chromium prometheus ## run all tests: unit, property, and end-to-end on real programs
+test: programs guests foreign chromium prometheus dashboard-tools ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
@@ -48,6 +48,10 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 	target/release/bench-evaluator
 	target/release/ebb-lab speed
 
+.PHONY: compose-check
+compose-check: ## run docker-compose.yml with four runners, check what it does, take it down (root; a quarter of an hour at first)
+	scripts/compose-check.sh
+
 # --- what the commands above need ---
 
 .PHONY: programs
@@ -69,6 +73,10 @@ chromium:
 .PHONY: prometheus
 prometheus:
 	scripts/install-prometheus.sh
+
+.PHONY: dashboard-tools
+dashboard-tools:
+	scripts/install-dashboard-tools.sh
 
 .PHONY: bench-tools
 bench-tools: tools

@@ -78,9 +78,10 @@ fn threshold(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String {
 
 fn costs(cost: &CostBasis) -> String {
     let own = format!(
-        "mean {} and {} restarts in {}",
+        "mean {} and {} {} in {}",
         rounded(cost.average_memory_bytes),
         cost.restarts,
+        if cost.restarts == 1 { "restart" } else { "restarts" },
         whole_seconds(cost.observed_seconds)
     );
     match cost.module_average_bytes {

@@ -253,7 +253,12 @@ impl RestartPrice {
 
 impl fmt::Display for RestartPrice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}B*{}", self.memory.0, self.time)
+        // Exact, since it is read back: in the largest unit that leaves no fraction.
+        let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let bytes = self.memory.0;
+        let whole = units.into_iter().find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size));
+        let (unit, size): (_, u64) = whole.unwrap_or(("B", 1));
+        write!(f, "{}{unit}*{}", bytes / size, self.time)
     }
 }
 
@@ -363,7 +368,11 @@ mod tests {
     fn a_restart_is_worth_memory_times_time() {
         let price: RestartPrice = "1GiB*10m".parse().unwrap();
         assert_eq!(price.byte_seconds(), 600.0 * 1024.0 * 1024.0 * 1024.0);
-        assert_eq!(price.to_string().parse::<RestartPrice>().unwrap(), price);
+        for text in ["1GiB*10m", "1536MiB*10m", "3KiB*1s", "1025B*1s"] {
+            let price: RestartPrice = text.parse().unwrap();
+            assert_eq!(price.to_string(), text);
+            assert_eq!(price.to_string().parse::<RestartPrice>().unwrap(), price);
+        }
         assert_eq!("64MiB * 1h".parse::<RestartPrice>().unwrap().byte_seconds(), 3600.0 * 64.0 * 1_048_576.0);
         for text in ["", "1GiB", "10m*1GiB", "0B*10m", "1GiB*0s", "1GiB*10m*2"] {
             let error = text.parse::<RestartPrice>().unwrap_err().to_string();

@@ -67,10 +67,10 @@ struct SimulateArgs {
     #[arg(long, default_value_t = 20)]
     seeds: u64,
     /// Simulated days.
-    #[arg(long, default_value_t = 14)]
+    #[arg(long, default_value_t = 10)]
     days: u32,
     /// Replicas of the module.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 12)]
     replicas: u32,
     /// Only these workloads.
     #[arg(long, value_name = "NAME")]

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`process`] | one child process: its log, its signals, its end |
 //! | [`runner`], [`evaluator`], [`prometheus`] | each program with its config, address and readiness |
+//! | [`grafana`] | a dashboard's JSON → its queries |
 //! | [`browser`] | Chromium through its WebDriver |
 //! | [`http`] | requests to them |
 //! | [`load`] | HTTP load that looks at every byte, and clients that do not behave |
@@ -16,6 +17,7 @@
 
 pub mod browser;
 pub mod evaluator;
+pub mod grafana;
 pub mod http;
 pub mod load;
 pub mod metrics;

@@ -1,7 +1,12 @@
 //! Prometheus with its config, address and readiness.
 
-use std::{fmt, fs, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{free_address, http, paths, process::Process, wait};
@@ -99,6 +104,55 @@ impl Prometheus {
     pub async fn start_again(&mut self) {
         self.process = spawn(self.major, &self.address, &self.dir, &[]);
         self.ready().await;
+    }
+
+    /// The values of `label` in what `selector` selects.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn label_values(&self, selector: &str, label: &str) -> Vec<String> {
+        let url = format!("{}/api/v1/label/{label}/values", self.url);
+        let (_, answer) = http::answer(http::client().get(url).query(&[("match[]", selector)])).await;
+        let values = answer["data"].as_array().into_iter().flatten();
+        values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+    }
+
+    /// The series that `expr` gives now.
+    ///
+    /// # Errors
+    /// The server's words, when it refuses.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn query(&self, expr: &str) -> Result<Vec<Value>, String> {
+        self.ask("query", &[("query", expr.to_owned())]).await
+    }
+
+    /// The series that `expr` gave within the last `window`, once a second.
+    ///
+    /// # Errors
+    /// The server's words, when it refuses.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn query_range(&self, expr: &str, window: Duration) -> Result<Vec<Value>, String> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970");
+        let parameters = [
+            ("query", expr.to_owned()),
+            ("start", now.saturating_sub(window).as_secs_f64().to_string()),
+            ("end", now.as_secs_f64().to_string()),
+            ("step", "1".to_owned()),
+        ];
+        self.ask("query_range", &parameters).await
+    }
+
+    async fn ask(&self, path: &str, parameters: &[(&str, String)]) -> Result<Vec<Value>, String> {
+        let request = http::client().post(format!("{}/api/v1/{path}", self.url)).form(parameters);
+        let (status, answer) = http::answer(request).await;
+        match answer["data"]["result"].as_array() {
+            Some(series) => Ok(series.clone()),
+            None => Err(format!("{status}: {}", answer["error"])),
+        }
     }
 
     async fn ready(&mut self) {

@@ -3,6 +3,8 @@
 // The helpers of tests are tests, too.
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
+mod dashboards;
 mod exposition;
 mod faults;
 mod gauge;

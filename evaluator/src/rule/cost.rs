@@ -262,8 +262,11 @@ mod tests {
 
     /// A slot whose instances each live for `lengths` seconds and grow by `rate` bytes a second from 1000.
     fn history(fleet: &[(u64, &[i64])]) -> History {
+        history_in(Window::ending_at(Millis(0), i64::MAX / 4), fleet)
+    }
+
+    fn history_in(window: Window, fleet: &[(u64, &[i64])]) -> History {
         let mut history = History::default();
-        let window = Window::ending_at(Millis(0), i64::MAX / 4);
         for (replica, (rate, lengths)) in (0..).zip(fleet) {
             let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
             let slot = SlotId { population, runner: Arc::from("r:1"), replica };
@@ -325,12 +328,15 @@ mod tests {
 
     #[test]
     fn an_average_does_not_jump_when_a_restart_leaves_the_window() {
-        let mut history = history(&[(0, &[100, 100, 100])]);
-        history.forget_before(Window::ending_at(Millis(1_000_150 * SECOND), 1_000_100 * SECOND));
-        let (_, slots) = history.populations().next().unwrap();
-        let cut = SlotCost::of(slots.values().next().unwrap(), price()).unwrap();
-        assert!(cut.seconds() < 290.0, "{cut:?}");
-        assert_near(cut.average_bytes(None), 2000.0);
+        // The window begins at 70 s, 80 s and 90 s: in the first of three lifetimes.
+        for now in [310, 320, 330] {
+            let window = Window::ending_at(Millis(now * SECOND), 240 * SECOND);
+            let history = history_in(window, &[(0, &[100, 100, 100])]);
+            let (_, slots) = history.populations().next().unwrap();
+            let cost = SlotCost::of(slots.values().next().unwrap(), price()).unwrap();
+            assert_eq!((cost.restarts, cost.lifetimes), (2, 1), "{cost:?}");
+            assert_near(cost.average_bytes(None), 2000.0);
+        }
     }
 
     #[test]
@@ -339,8 +345,8 @@ mod tests {
         let with = |average_bytes, seconds| cost.average_bytes(Some(Others { average_bytes, seconds }));
         assert_near(with(3000.0, 100.0), 2500.0);
         assert_near(with(2000.0, 100.0), 2000.0);
-        // So low that what runs is dearer already: (200,000 + 50,000 + 100 · 100) / 250.
-        assert_near(with(100.0, 100.0), 1040.0);
+        // So low that what runs is dearer already: (200,000 + 50,000 + 300 · 10) / 450.
+        assert_near(with(10.0, 300.0), 253_000.0 / 450.0);
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn whatever_goes_wrong_the_invariants_hold() {
         missed_scrapes: 0.1,
         late_samples: 0.1,
         failed_restarts: 0.2,
+        outage_from: None,
         evaluator_restarts_every: Some(500),
     };
     for policy in [
