@@ -96,7 +96,7 @@ impl Chart {
 
     fn draw(&self, svg: &mut String) -> Result<(), Box<dyn Error + '_>> {
         // Text is drawn in 24/31 of the size that is asked for.
-        let font = ("sans-serif", 15).into_font().color(&INK);
+        let font = ("sans-serif", 16).into_font().color(&INK);
         let area = SVGBackend::with_string(svg, self.size).into_drawing_area();
         let mut builder = ChartBuilder::on(&area);
         builder.margin(6).margin_right(14).x_label_area_size(22).y_label_area_size(66);

@@ -32,7 +32,7 @@ use crate::{
 /// The evaluator's config file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
-    /// Where the evaluator's own API and metrics are served.
+    /// Where the evaluator's own page, API and metrics are served.
     pub listen: SocketAddr,
     /// File with the bearer token that `POST` requests to the evaluator need.
     #[serde(skip_serializing_if = "Option::is_none")]

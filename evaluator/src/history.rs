@@ -109,8 +109,17 @@ impl History {
     #[must_use]
     pub fn extract(&self, slots: &[SlotId], since: Millis) -> Extract {
         let until = self.newest_sample.unwrap_or(since).max(since);
-        let known = slots.iter().take(TRACES_MAX).filter_map(|id| Some((id, self.slot(id)?)));
-        Extract { since, until, traces: known.map(|(id, slot)| Trace::of(id, slot, since, until)).collect() }
+        let known: Vec<_> =
+            slots.iter().take(TRACES_MAX).filter_map(|id| Some((id, self.slot(id)?))).collect();
+        // Where less was seen, the room that there is goes to what was.
+        let seen = known.iter().flat_map(|(_, slot)| slot.lifetimes());
+        let first = seen.filter(|lifetime| lifetime.last_at() >= since).map(Lifetime::first_at).min();
+        let since = first.map_or(since, |first| first.max(since));
+        Extract {
+            since,
+            until,
+            traces: known.into_iter().map(|(id, slot)| Trace::of(id, slot, since, until)).collect(),
+        }
     }
 
     /// Time of the newest sample of all.

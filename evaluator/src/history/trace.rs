@@ -27,7 +27,7 @@ pub struct Point {
 /// The memory of some slots over time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extract {
-    /// Nothing before this is told.
+    /// Nothing before this is told: what was asked for, or the first sample since.
     pub since: Millis,
     /// Time of the newest sample of all slots.
     pub until: Millis,
@@ -216,6 +216,15 @@ mod tests {
         assert_eq!(trace.restarts, 4000);
         let sizes = || trace.runs.iter().flatten().map(|point| point.bytes);
         assert_eq!((sizes().min(), sizes().max()), (Some(1), Some(99)));
+    }
+
+    #[test]
+    fn where_little_was_seen_all_of_it_is_told() {
+        // 100 s, each with a size of its own, of a day that was asked for.
+        let history = history((0..100).map(|n| (80_000 + n, 79_999, 1 + n.unsigned_abs())));
+        let trace = trace(&history, 0);
+        assert_eq!(runs(&trace)[0].len(), 100);
+        assert_eq!(history.extract(&[slot(0)], Millis(0)).since, Millis(80_000_000));
     }
 
     #[test]

@@ -110,8 +110,7 @@ impl Scale {
         // A threshold far above would press all lines to the ground.
         let thresholds = instances.iter().filter_map(|judgement| judgement.bound.threshold_bytes);
         let top = thresholds.filter(|bytes| *bytes < 2.5 * largest).fold(largest, f64::max);
-        let from = points().map(|point| point.at).min().unwrap_or(extract.since);
-        Self { from, until: extract.until, bytes_max: top * 1.12 }
+        Self { from: extract.since, until: extract.until, bytes_max: top * 1.12 }
     }
 }
 

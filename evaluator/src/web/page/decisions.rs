@@ -82,7 +82,7 @@ pub(super) fn list(frame: &Frame<'_>, decisions: &[Decision]) -> Markup {
 fn item(frame: &Frame<'_>, decision: &Decision) -> Markup {
     let slot = &decision.judgement.slot;
     html! {
-        li.card data-decision=(decision.id) data-action=(decision.action.name()) {
+        li data-decision=(decision.id) data-action=(decision.action.name()) {
             p.what {
                 (words::moment(decision.at, frame.now))
                 " " a href=(instance_path(slot)) { (slot.population.module) "/" (slot.replica) }
