@@ -109,7 +109,7 @@ impl Chart {
         )?;
         chart
             .configure_mesh()
-            .x_labels((self.size.0 as usize / 110).max(2))
+            .x_labels((self.size.0 as usize / 130).max(2))
             .y_labels((self.size.1 as usize / 40).max(2))
             .label_style(font.clone())
             .axis_style(AXIS)
@@ -253,7 +253,7 @@ impl Ranged for BytesAxis {
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         let points_max = f64::from(u32::try_from(hint.max_num_points()).unwrap_or(u32::MAX).max(2));
-        let step = (self.max / (points_max - 1.0)).max(1.0).log2().ceil().exp2();
+        let step = (self.max / points_max).max(1.0).log2().ceil().exp2();
         let number = |n: u32| f64::from(n) * step;
         (0..64).map(number).take_while(|bytes| *bytes <= self.max).collect()
     }

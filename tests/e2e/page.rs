@@ -65,7 +65,7 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
     browser.driver.goto(fleet.url("/")).await.unwrap();
     says(&browser, "tr[data-module=leaky]", "t_interval").await;
     says(&browser, "tr[data-module=steady]", "MiB").await;
-    assert_eq!(text(&browser, ".badge").await, "Restarting");
+    assert_eq!(text(&browser, ".badge").await, "Restarts on");
     assert_eq!(text(&browser, "#total-instances").await, "9");
 
     // A reload would forget this, and the page would forget what its reader has opened.

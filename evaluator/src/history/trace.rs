@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn where_little_was_seen_all_of_it_is_told() {
         // 100 s, each with a size of its own, of a day that was asked for.
-        let history = history((0..100).map(|n| (80_000 + n, 79_999, 1 + n.unsigned_abs())));
+        let history = history((0..100_i64).map(|n| (80_000 + n, 79_999, 1 + n.unsigned_abs())));
         let trace = trace(&history, 0);
         assert_eq!(runs(&trace)[0].len(), 100);
         assert_eq!(history.extract(&[slot(0)], Millis(0)).since, Millis(80_000_000));

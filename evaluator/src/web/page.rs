@@ -140,7 +140,7 @@ impl Frame<'_> {
                 } @else if view.hold.is_some() {
                     span.badge.held { "Holding" }
                 } @else if view.at.0 > 0 {
-                    span.badge.on { "Restarting" }
+                    span.badge.on { "Restarts on" }
                 }
                 @if view.at.0 > 0 {
                     span {

@@ -153,7 +153,7 @@ fn figure(trace: &Trace, judgement: Option<&Judgement>, scale: &Scale, size: Siz
 fn drawn(trace: &Trace, threshold: Option<f64>, scale: &Scale, size: Size, label: &str) -> Markup {
     let (width, height) = match size {
         Size::Small => (420, 170),
-        Size::Large => (900, 300),
+        Size::Large => (720, 260),
     };
     #[allow(clippy::cast_precision_loss)]
     let lines = trace.runs.iter().map(|run| Line {
