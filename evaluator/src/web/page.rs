@@ -148,7 +148,7 @@ impl Frame<'_> {
                         (words::ago(self.now.since(view.at)))
                     }
                     @if self.is_late() {
-                        strong.late { "late: one was due every " (self.config.interval) }
+                        strong.late { "late: one is due every " (self.config.interval) }
                     }
                     (self.budget())
                 }
@@ -182,10 +182,7 @@ impl Frame<'_> {
     fn budget(&self) -> Markup {
         let budget = &self.config.budget;
         html! {
-            span title={
-                (budget.restarts_per_minute) " restarts a minute, saved up to " (budget.burst) "; of one module "
-                (budget.max_unavailable) " at a time; of one replica one in " (budget.cooldown)
-            } {
+            span {
                 "Budget: " strong { (self.view.restarts_available.max(0)) } " of " (budget.burst)
                 " restarts available, " (budget.restarts_per_minute) " a minute"
             }

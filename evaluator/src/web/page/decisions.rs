@@ -90,7 +90,14 @@ fn item(frame: &Frame<'_>, decision: &Decision) -> Markup {
                 " " (words::action(&decision.action))
                 @if let Some(effect) = &decision.effect { " " (words::effect(effect)) }
             }
-            p.sentence { (decision.explanation) }
+            p.sentence {
+                (decision.explanation)
+                @if decision.repeated > 1 {
+                    " " span.faint {
+                        "(decided " (decision.repeated) " times, last at " (words::moment(decision.last_at, frame.now)) ")"
+                    }
+                }
+            }
             @if let Some(message) = message(&decision.action) { p.faint { (message) } }
             details id={ "decision-" (decision.id) } {
                 summary { "All inputs" }

@@ -59,6 +59,7 @@ pub(super) fn table(frame: &Frame<'_>, module: &str, asked: &Asked, listing: &Li
     let largest = listing.instances.iter().map(|judgement| judgement.memory_bytes).max().unwrap_or(0);
     html! {
         (filters(&path, asked, listing))
+        @if listing.instances.is_empty() { p.empty { "There is none now." } }
         div.scroll #instances-scroll tabindex="0" role="region" aria-label="Instances" {
             table {
                 thead {

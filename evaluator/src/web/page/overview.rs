@@ -22,6 +22,7 @@ pub(in crate::web) fn overview(frame: &Frame<'_>, asked: &Asked, shown: Shown<'_
             (table(frame, &populations[page.range()]))
             (page.links("/", asked, "modules"))
         }
+        (budget(frame))
         h2 { "Newest decisions" }
         (decisions::list(frame, shown.decisions))
         p { a href="/decisions" { "All decisions" } }
@@ -38,6 +39,18 @@ fn totals(frame: &Frame<'_>) -> Markup {
             div { dt { "Memory" } dd { (sum(|population| population.memory_bytes)) } }
             div { dt { "Reclaimable now" } dd { (sum(|population| population.reclaimable_bytes)) } }
             div { dt { "Lifetimes remembered" } dd { (view.lifetimes) } }
+        }
+    }
+}
+
+/// What holds restarts back, whatever asks for them.
+fn budget(frame: &Frame<'_>) -> Markup {
+    let budget = &frame.config.budget;
+    html! {
+        p.rule {
+            "Restarts: " (budget.restarts_per_minute) " a minute, saved up to " (budget.burst) "; of one module "
+            (budget.max_unavailable) " at a time; of one replica one in " (budget.cooldown) ". A module is suspended for "
+            (budget.suspend_for) " after " (budget.max_ineffective) " in a row that did not bring memory down."
         }
     }
 }

@@ -128,9 +128,10 @@ fn the_first_page_lists_modules_with_what_was_learned_of_them() {
             "Newest tick",
             "4s ago",
             "<strong>7</strong> of 10 restarts available",
+            "of one replica one in 1m",
         ],
     );
-    has_not(&page, &["Dry run", "No restart is ordered", "late:", "suspended"]);
+    has_not(&page, &["Dry run", "No restart is ordered", "late:", "suspended until"]);
 }
 
 #[test]
@@ -236,6 +237,7 @@ fn addresses_keep_what_they_name() {
 fn a_decision_is_shown_with_its_reason_its_action_its_effect_and_all_inputs() {
     let journal = Journal::default();
     decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
+    decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
     let restarted =
         Restarted { new_generation: Generation(5), reclaimed_bytes: 8_000_000, duration_seconds: 0.012 };
     decided(&journal, judgement("leaky", "r:1", 3), Action::Ordered(Outcome::Restarted(restarted)));
@@ -251,6 +253,7 @@ fn a_decision_is_shown_with_its_reason_its_action_its_effect_and_all_inputs() {
             "restarted in 12 ms, 7.6 MiB given back",
             "memory fell to 976.6 KiB",
             "dry run: not restarted",
+            "(decided 2 times, last at <time datetime=\"2026-11-24T11:59:00Z\">11:59:00</time>)",
             "<dt>threshold_bytes</dt><dd>8000000 <span class=\"faint\">(7.6 MiB)</span></dd>",
             "<dt>age_millis</dt><dd>3600000 <span class=\"faint\">(1h)</span></dd>",
             "href=\"/modules/leaky/3?instance=r%3A1\"",
