@@ -70,7 +70,7 @@ fn filters(asked: &Asked) -> Markup {
 pub(super) fn list(frame: &Frame<'_>, decisions: &[Decision]) -> Markup {
     html! {
         @if decisions.is_empty() {
-            p.empty { "No instance has asked for a restart." }
+            p.empty { "None since the evaluator was started." }
         } @else {
             ol.decisions {
                 @for decision in decisions { (item(frame, decision)) }

@@ -14,11 +14,18 @@ pub(in crate::web) fn overview(frame: &Frame<'_>, asked: &Asked, shown: Shown<'_
     let page = Page::new(asked.page, MODULES, populations.len());
     let body = html! {
         h1 { "Modules" }
-        (totals(frame))
+        // Where nothing is known, there is no 0 either.
         @if populations.is_empty() && frame.view.at.0 > 0 {
-            p.empty { "No module has an instance that was seen within " (frame.config.lookback) "." }
+            p.empty {
+                @if frame.view.hold.is_some() {
+                    "Nothing is known of any module yet."
+                } @else {
+                    "No module has an instance that was seen within " (frame.config.lookback) "."
+                }
+            }
         }
         @if !populations.is_empty() {
+            (totals(frame))
             (table(frame, &populations[page.range()]))
             (page.links("/", asked, "modules"))
         }

@@ -137,8 +137,16 @@ fn the_first_page_lists_modules_with_what_was_learned_of_them() {
 #[test]
 fn before_the_first_tick_the_page_says_so_and_shows_no_figures_of_it() {
     let page = overview_of(&View::default(), &config(""));
-    has(&page, &["The first evaluation is under way.", "No instance has asked for a restart."]);
-    has_not(&page, &["Newest tick", "1970", "late:"]);
+    has(&page, &["The first evaluation is under way.", "None since the evaluator was started."]);
+    has_not(&page, &["Newest tick", "1970", "late:", "0 B"]);
+}
+
+#[test]
+fn while_nothing_is_known_nothing_is_said_to_be_zero() {
+    let view = View { at: NOW, hold: Some(Hold::EmptyAnswer), ..View::default() };
+    let page = overview_of(&view, &config(""));
+    has(&page, &["Nothing is known of any module yet.", "No restart is ordered: empty answer."]);
+    has_not(&page, &["0 B", "Instances"]);
 }
 
 #[test]
