@@ -47,7 +47,7 @@ impl Fleet {
         if let Some(prometheus) = &self.prometheus {
             lines.push(format!("  prometheus  {}", prometheus.url));
         }
-        lines.push(format!("  evaluator   http://{}/api/v1/decisions", self.evaluator.address));
+        lines.push(format!("  evaluator   http://{}/", self.evaluator.address));
         lines.join("\n")
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 /// The evaluator's config file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
-    /// Where the evaluator's own API and metrics are served.
+    /// Where the evaluator's own page, API and metrics are served.
     pub listen: SocketAddr,
     /// File with the bearer token that `POST` requests to the evaluator need.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -290,6 +290,21 @@ impl Config {
     #[must_use]
     pub fn stale_after_millis(&self) -> i64 {
         self.hold.stale_after.map_or(3 * self.interval.as_millis(), Span::as_millis)
+    }
+
+    /// The config as YAML, as `check` prints it, without what may be secret: the values of further headers. Passwords
+    /// and tokens stand in files of their own, whose paths it tells.
+    ///
+    /// # Errors
+    /// When it cannot be written as YAML.
+    pub fn to_yaml_without_secrets(&self) -> Result<String, serde_yaml::Error> {
+        let mut config = self.clone();
+        if let StoreConfig::Prometheus(store) = &mut config.store {
+            for value in store.headers.values_mut() {
+                "<hidden>".clone_into(value);
+            }
+        }
+        serde_yaml::to_string(&config)
     }
 
     fn resolve_paths(&mut self, config_path: &Path) {

@@ -14,7 +14,7 @@ use self::orders::Orders;
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
-    history::{History, Window},
+    history::{Extract, History, Window},
     metrics::Metrics,
     rule::{
         assessment::{Assessed, Assessment},
@@ -90,6 +90,12 @@ impl Evaluator {
         self.orders.reconfigure(&config.runners);
         self.config = config;
         Ok(())
+    }
+
+    /// The memory of `slots` since a moment, for charts.
+    #[must_use]
+    pub fn extract(&self, slots: &[SlotId], since: Millis) -> Extract {
+        self.history.extract(slots, since)
     }
 
     /// Evaluates the fleet as it is at `now`.

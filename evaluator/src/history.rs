@@ -10,12 +10,14 @@
 //! [`Lifetime`] keeps a mark where a block begins, so that exactly the samples before it can be cut off.
 
 mod lifetime;
+mod trace;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::{
     lifetime::{End, Lifetime, Step},
+    trace::{Extract, Point, TRACES_MAX, Trace},
     window::Window,
 };
 use crate::units::{Generation, Millis, Population, SlotId};
@@ -100,6 +102,24 @@ impl History {
     #[must_use]
     pub fn slot(&self, slot: &SlotId) -> Option<&Slot> {
         self.populations.get(&slot.population)?.get(slot)
+    }
+
+    /// The memory of `slots` since a moment, for charts: of [`TRACES_MAX`] at most, and of bounded size whatever they
+    /// have seen.
+    #[must_use]
+    pub fn extract(&self, slots: &[SlotId], since: Millis) -> Extract {
+        let until = self.newest_sample.unwrap_or(since).max(since);
+        let known: Vec<_> =
+            slots.iter().take(TRACES_MAX).filter_map(|id| Some((id, self.slot(id)?))).collect();
+        // Where less was seen, the room that there is goes to what was.
+        let seen = known.iter().flat_map(|(_, slot)| slot.lifetimes());
+        let first = seen.filter(|lifetime| lifetime.last_at() >= since).map(Lifetime::first_at).min();
+        let since = first.map_or(since, |first| first.max(since));
+        Extract {
+            since,
+            until,
+            traces: known.into_iter().map(|(id, slot)| Trace::of(id, slot, since, until)).collect(),
+        }
     }
 
     /// Time of the newest sample of all.

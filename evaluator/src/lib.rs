@@ -15,9 +15,11 @@
 //! | [`backtest`] | PURE: what a policy would have done with the past |
 //! | [`evaluation`] | one tick as named steps |
 //! | [`decisions`], [`view`], [`metrics`] | what a tick leaves behind |
-//! | [`web`] | the API that shows it |
+//! | [`chart`] | PURE: lines over time → SVG |
+//! | [`web`] | the API and the page that show it |
 
 pub mod backtest;
+pub mod chart;
 pub mod config;
 pub mod decisions;
 pub mod evaluation;

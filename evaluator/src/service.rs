@@ -14,7 +14,7 @@ use ebb_service::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use crate::{
     store::StoreError,
     units::Millis,
     view::Board,
-    web::{Api, ReloadRequest},
+    web::{self, Desk, ExtractRequest, ReloadRequest, Web},
 };
 
 /// Everything that an evaluator needs to run.
@@ -74,19 +74,21 @@ pub async fn run(service: Service) -> Result<(), RunError> {
     let board = Arc::new(Board::default());
     let (metrics, registry) = Metrics::new(Arc::clone(&board));
     let outputs = Outputs { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
-    let token_file = config.bearer_token_file.clone();
-    token_file.as_deref().map(BearerToken::from_file).transpose()?;
-    let config = Arc::new(config);
-    let evaluator = Evaluator::new(Arc::clone(&config), outputs.clone())?;
+    config.bearer_token_file.as_deref().map(BearerToken::from_file).transpose()?;
+    let (config, config_seen) = watch::channel(Arc::new(config));
+    let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), outputs.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
-    let api = Api::new(outputs, registry, token_file, reload_sender);
-    info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run = config.dry_run, "listening");
+    let (extract_sender, extract_requests) = mpsc::channel(1);
+    let desk = Desk { reload: reload_sender, extract: extract_sender };
+    let dry_run = config_seen.borrow().dry_run;
+    info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
+    let web = web::router(Web::new(outputs, registry, config_seen, desk));
     let stopped = stop.clone();
     let server = tokio::spawn(async move {
-        axum::serve(listener, api.router()).with_graceful_shutdown(stopped.cancelled_owned()).await
+        axum::serve(listener, web).with_graceful_shutdown(stopped.cancelled_owned()).await
     });
     let clock = Clock { evaluator, config, config_path, force_dry_run, metrics };
-    clock.run(&stop, &reload, reload_requests).await;
+    clock.run(&stop, &reload, reload_requests, extract_requests).await;
     match timeout(GRACE, server).await {
         Ok(served) => served.map_err(io::Error::other).and_then(|served| served).map_err(RunError::Serve),
         // Whoever has not finished asking by now is not waited for.
@@ -97,7 +99,7 @@ pub async fn run(service: Service) -> Result<(), RunError> {
 /// Calls the evaluation once per interval.
 struct Clock {
     evaluator: Evaluator,
-    config: Arc<Config>,
+    config: watch::Sender<Arc<Config>>,
     config_path: PathBuf,
     force_dry_run: bool,
     metrics: Arc<Metrics>,
@@ -108,7 +110,8 @@ impl Clock {
         mut self,
         stop: &CancellationToken,
         reload: &Notify,
-        mut requests: mpsc::Receiver<ReloadRequest>,
+        mut reloads: mpsc::Receiver<ReloadRequest>,
+        mut extracts: mpsc::Receiver<ExtractRequest>,
     ) {
         let mut ticks = self.ticks();
         loop {
@@ -118,16 +121,19 @@ impl Clock {
                 () = reload.notified() => {
                     let _ = self.reload(&mut ticks);
                 }
-                Some(answer) = requests.recv() => {
-                    // Whoever asked may be gone by now.
+                // Whoever asked may be gone by now.
+                Some(answer) = reloads.recv() => {
                     let _ = answer.send(self.reload(&mut ticks));
+                }
+                Some(request) = extracts.recv() => {
+                    let _ = request.answer.send(self.evaluator.extract(&request.slots, request.since));
                 }
             }
         }
     }
 
     fn ticks(&self) -> tokio::time::Interval {
-        let mut ticks = interval(self.config.interval.into());
+        let mut ticks = interval(self.config.borrow().interval.into());
         // A tick that took too long delays nothing but itself.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks
@@ -140,7 +146,7 @@ impl Clock {
             // An order under way is carried out by the runner all the same.
             () = stop.cancelled() => return,
         }
-        let interval = self.config.interval.as_millis().max(1).unsigned_abs();
+        let interval = self.config.borrow().interval.as_millis().max(1).unsigned_abs();
         let missed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) / interval;
         if missed > 0 {
             warn!(missed, took_ms = started.elapsed().as_millis(), "a tick took longer than the interval");
@@ -165,16 +171,17 @@ impl Clock {
     }
 
     fn replace(&mut self, config: Config) -> Result<(), String> {
-        if config.listen != self.config.listen || config.bearer_token_file != self.config.bearer_token_file {
+        let old = Arc::clone(&self.config.borrow());
+        if config.listen != old.listen || config.bearer_token_file != old.bearer_token_file {
             return Err("listen, bearer_token_file: cannot be changed while running; restart the evaluator"
                 .to_owned());
         }
-        if config.log != self.config.log {
+        if config.log != old.log {
             warn!("log: a change takes effect when the evaluator is restarted");
         }
         let config = Arc::new(config);
         self.evaluator.reconfigure(Arc::clone(&config)).map_err(|error| Chain(&error).to_string())?;
-        self.config = config;
+        self.config.send_replace(config);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::Serialize;
 
 use crate::{
+    explain::explain,
     rule::{
         hold::Hold,
         policy::{Learned, Rule},
@@ -51,6 +52,22 @@ pub struct View {
     pub populations: Vec<PopulationView>,
     /// Each living instance, in order of module, digest, runner and replica.
     pub instances: Vec<Judgement>,
+}
+
+impl View {
+    /// The population, if an instance of it lives or lived inside the window.
+    #[must_use]
+    pub fn population(&self, population: &Population) -> Option<&PopulationView> {
+        let at = self.populations.binary_search_by(|known| known.population.cmp(population)).ok()?;
+        self.populations.get(at)
+    }
+
+    /// Why this is said of an instance, in a sentence.
+    #[must_use]
+    pub fn explanation(&self, judgement: &Judgement) -> String {
+        let population = self.population(&judgement.slot.population);
+        population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, judgement))
+    }
 }
 
 /// The newest view.

@@ -1,225 +1,93 @@
-//! The evaluator's own HTTP API: health, metrics, what was learned, what was decided.
+//! The evaluator's own HTTP server: an API for programs, a page for operators.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `api.rs` | health, metrics, reload, and JSON: what was learned, what was decided |
+//! | `site.rs` | what a page needs, gathered; its rendering, sent |
+//! | `page.rs`, `page/` | PURE: view, decisions, extract → HTML |
+//! | `assets/` | the page's style sheet and script |
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+mod api;
+mod page;
+mod site;
+
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use axum::{
-    Json, Router,
-    extract::{Query, State},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
-use ebb_service::{
-    exposition::{self, Format},
-    logging::Chain,
-    secret::BearerToken,
+    Router,
+    http::{HeaderValue, header},
+    middleware::map_response,
+    response::Response,
 };
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    decisions::Decision, evaluation::Outputs, explain::explain, rule::verdict::Judgement, view::View,
+    config::Config,
+    evaluation::Outputs,
+    history::Extract,
+    units::{Millis, SlotId},
 };
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
 pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
 
+/// Asks the evaluation for the memory of some slots over time, which it answers between two ticks.
+#[derive(Debug)]
+pub struct ExtractRequest {
+    /// Which.
+    pub slots: Vec<SlotId>,
+    /// From when on.
+    pub since: Millis,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Extract>,
+}
+
+/// Where the evaluation takes requests.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// For its config.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// For its history.
+    pub extract: mpsc::Sender<ExtractRequest>,
+}
+
 /// What the handlers read.
 #[derive(Clone, Debug)]
-pub struct Api {
+pub struct Web {
     outputs: Outputs,
     registry: Arc<Registry>,
-    token_file: Option<PathBuf>,
-    reload: mpsc::Sender<ReloadRequest>,
+    config: watch::Receiver<Arc<Config>>,
+    desk: Desk,
     exposition_bytes: Arc<AtomicUsize>,
 }
 
-impl Api {
-    /// The API over `outputs`.
+impl Web {
+    /// Serves `outputs`, and asks at the `desk` for what they do not hold.
     #[must_use]
     pub fn new(
         outputs: Outputs,
         registry: Registry,
-        token_file: Option<PathBuf>,
-        reload: mpsc::Sender<ReloadRequest>,
+        config: watch::Receiver<Arc<Config>>,
+        desk: Desk,
     ) -> Self {
-        Self { outputs, registry: Arc::new(registry), token_file, reload, exposition_bytes: Arc::default() }
-    }
-
-    /// Its routes.
-    pub fn router(self) -> Router {
-        Router::new()
-            .route("/metrics", get(metrics))
-            .route("/-/healthy", get(|| async { "Ebb evaluator is healthy.\n" }))
-            .route("/-/ready", get(ready))
-            .route("/-/reload", post(reload))
-            .route("/api/v1/status", get(status))
-            .route("/api/v1/modules", get(modules))
-            .route("/api/v1/instances", get(instances))
-            .route("/api/v1/decisions", get(decisions))
-            .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page; see /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, /metrics") })
-            .with_state(self)
+        Self { outputs, registry: Arc::new(registry), config, desk, exposition_bytes: Arc::default() }
     }
 }
 
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(serde_json::json!({ "error": message }))).into_response()
+/// All routes.
+pub fn router(web: Web) -> Router {
+    Router::new().merge(site::routes()).merge(api::routes()).layer(map_response(harden)).with_state(web)
 }
 
-async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
-    let format = Format::negotiate(&headers);
-    let capacity = api.exposition_bytes.load(Ordering::Relaxed);
-    match exposition::render(&api.registry, format, capacity) {
-        Ok(text) => {
-            api.exposition_bytes.store(text.len(), Ordering::Relaxed);
-            ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
-        }
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("encoding metrics: {error}")),
-    }
-}
+/// Nothing but our own style sheet and script is loaded or run, whatever a page may be made to contain.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-async fn ready(State(api): State<Api>) -> Response {
-    let view = api.outputs.board.newest();
-    match &view.hold {
-        _ if view.at.0 == 0 => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "the first evaluation is not done yet")
-        }
-        Some(hold) if view.populations.is_empty() => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, &hold.to_string())
-        }
-        _ => "Ebb evaluator is ready.\n".into_response(),
-    }
-}
-
-async fn reload(State(api): State<Api>, headers: HeaderMap) -> Response {
-    // Browsers set it. A page of any site could otherwise order a reload from the operator's own machine.
-    if headers.contains_key(header::ORIGIN) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "orders from web pages (requests with an Origin header) are refused",
-        );
-    }
-    if let Some(path) = &api.token_file {
-        // Read at each request, so that the token can be changed.
-        let token = match BearerToken::from_file(path) {
-            Ok(token) => token,
-            Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &Chain(&error).to_string()),
-        };
-        let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
-        else {
-            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-            return (challenge, problem(StatusCode::UNAUTHORIZED, "a bearer token is needed"))
-                .into_response();
-        };
-        if !token.is_carried_by(authorization) {
-            return problem(StatusCode::FORBIDDEN, "the bearer token is not the right one");
-        }
-    }
-    let (answer, answered) = oneshot::channel();
-    let sent = api.reload.send(answer).await;
-    match (sent, answered.await) {
-        (Ok(()), Ok(Ok(()))) => StatusCode::OK.into_response(),
-        (Ok(()), Ok(Err(message))) => problem(StatusCode::BAD_REQUEST, &message),
-        _ => problem(StatusCode::SERVICE_UNAVAILABLE, "the evaluator is stopping"),
-    }
-}
-
-/// A tick without its instances.
-#[derive(Serialize)]
-struct Status<'a> {
-    version: &'static str,
-    at: crate::units::Millis,
-    hold: &'a Option<crate::rule::hold::Hold>,
-    dry_run: bool,
-    restarts_available: i64,
-    lifetimes: usize,
-    instances: usize,
-}
-
-async fn status(State(api): State<Api>) -> Response {
-    let view = api.outputs.board.newest();
-    Json(Status {
-        version: env!("CARGO_PKG_VERSION"),
-        at: view.at,
-        hold: &view.hold,
-        dry_run: view.dry_run,
-        restarts_available: view.restarts_available,
-        lifetimes: view.lifetimes,
-        instances: view.instances.len(),
-    })
-    .into_response()
-}
-
-async fn modules(State(api): State<Api>) -> Response {
-    Json(&api.outputs.board.newest().populations).into_response()
-}
-
-/// What to show.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    module: Option<String>,
-    instance: Option<String>,
-    replica: Option<u32>,
-    verdict: Option<String>,
-    action: Option<String>,
-    limit: Option<usize>,
-}
-
-impl Filter {
-    fn wants(&self, judgement: &Judgement) -> bool {
-        let slot = &judgement.slot;
-        self.module.as_deref().is_none_or(|module| module == &*slot.population.module)
-            && self.instance.as_deref().is_none_or(|instance| instance == &*slot.runner)
-            && self.replica.is_none_or(|replica| replica == slot.replica)
-            && self.verdict.as_deref().is_none_or(|verdict| verdict == judgement.verdict.name())
-    }
-
-    fn wants_decision(&self, decision: &Decision) -> bool {
-        self.wants(&decision.judgement)
-            && self
-                .action
-                .as_deref()
-                .is_none_or(|action| action == decision.action.name() || action == decision.action.kind())
-    }
-}
-
-/// An instance with its verdict and the verdict's reason.
-#[derive(Serialize)]
-struct Explained<'a> {
-    #[serde(flatten)]
-    judgement: &'a Judgement,
-    explanation: String,
-}
-
-fn explained<'a>(view: &'a View, judgement: &'a Judgement) -> Explained<'a> {
-    let at = view.populations.binary_search_by(|known| known.population.cmp(&judgement.slot.population));
-    let explanation = at.map_or_else(
-        |_| String::new(),
-        |at| {
-            let population = &view.populations[at];
-            explain(&population.rule, &population.learned, judgement)
-        },
-    );
-    Explained { judgement, explanation }
-}
-
-async fn instances(State(api): State<Api>, Query(filter): Query<Filter>) -> Response {
-    let view = api.outputs.board.newest();
-    let wanted = view.instances.iter().filter(|instance| filter.wants(instance));
-    let shown: Vec<_> =
-        wanted.take(filter.limit.unwrap_or(usize::MAX)).map(|instance| explained(&view, instance)).collect();
-    Json(shown).into_response()
-}
-
-async fn decisions(State(api): State<Api>, Query(filter): Query<Filter>) -> Response {
-    let limit = filter.limit.unwrap_or(100);
-    Json(api.outputs.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }

@@ -30,6 +30,7 @@ pub struct Browser {
     pub driver: WebDriver,
     // After the session, which it serves.
     _chromedriver: Process,
+    devtools: String,
     dir: TempDir,
 }
 
@@ -56,7 +57,47 @@ impl Browser {
         let driver = driver.unwrap_or_else(|error| {
             panic!("starting Chromium: {error}\n{}", chromedriver.log());
         });
-        Self { driver, _chromedriver: chromedriver, dir }
+        let devtools = format!("http://{address}/session/{}/goog/cdp/execute", driver.handle().session_id());
+        Self { driver, _chromedriver: chromedriver, devtools, dir }
+    }
+
+    /// Gives a command of the Chrome DevTools protocol, such as `Emulation.setScriptExecutionDisabled`.
+    ///
+    /// # Panics
+    /// When the browser does not carry it out.
+    pub async fn devtools(&self, command: &str, params: serde_json::Value) {
+        let body = serde_json::json!({ "cmd": command, "params": params }).to_string();
+        let request = http::client().post(&self.devtools).header("content-type", "application/json");
+        let (status, answer) = http::answer(request.body(body)).await;
+        assert_eq!(status, 200, "{command}: {answer}");
+    }
+
+    /// Gives the page a size of its own, in pixels: a window is never as narrow as a telephone.
+    ///
+    /// # Panics
+    /// When the browser has gone.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let size =
+            serde_json::json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// What pages are told when they ask whether the user prefers `light` or `dark`.
+    ///
+    /// # Panics
+    /// When the browser has gone.
+    pub async fn prefer_colours(&self, scheme: &str) {
+        let features = serde_json::json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Whether scripts of pages are run from now on.
+    ///
+    /// # Panics
+    /// When the browser has gone.
+    pub async fn run_scripts(&self, run: bool) {
+        let disabled = serde_json::json!({ "value": !run });
+        self.devtools("Emulation.setScriptExecutionDisabled", disabled).await;
     }
 
     /// Where downloads go.

@@ -17,6 +17,7 @@ mod http_restarts;
 mod http_storage;
 mod identity;
 mod orders;
+mod page;
 mod policies;
 mod programs;
 mod restarts;

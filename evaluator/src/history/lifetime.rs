@@ -117,6 +117,13 @@ impl Lifetime {
         self.last_at
     }
 
+    /// Its steps inside the window, oldest first; at least one. A step lasts until the next, the last one until
+    /// [`Lifetime::last_at`].
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     /// Newest size, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {

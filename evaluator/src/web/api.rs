@@ -1,0 +1,184 @@
+//! The evaluator's own HTTP API: health, metrics, what was learned, what was decided.
+
+use std::sync::atomic::Ordering;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use ebb_service::{
+    exposition::{self, Format},
+    logging::Chain,
+    secret::BearerToken,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::Web;
+use crate::{decisions::Decision, rule::verdict::Judgement, view::View};
+
+/// Its routes.
+pub(super) fn routes() -> Router<Web> {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(|| async { "Ebb evaluator is healthy.\n" }))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/modules", get(modules))
+        .route("/api/v1/instances", get(instances))
+        .route("/api/v1/decisions", get(decisions))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page; see /, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, /metrics") })
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": message }))).into_response()
+}
+
+async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
+    let format = Format::negotiate(&headers);
+    let capacity = web.exposition_bytes.load(Ordering::Relaxed);
+    match exposition::render(&web.registry, format, capacity) {
+        Ok(text) => {
+            web.exposition_bytes.store(text.len(), Ordering::Relaxed);
+            ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("encoding metrics: {error}")),
+    }
+}
+
+async fn ready(State(web): State<Web>) -> Response {
+    let view = web.outputs.board.newest();
+    match &view.hold {
+        _ if view.at.0 == 0 => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the first evaluation is not done yet")
+        }
+        Some(hold) if view.populations.is_empty() => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, &hold.to_string())
+        }
+        _ => "Ebb evaluator is ready.\n".into_response(),
+    }
+}
+
+async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
+    // Browsers set it. A page of any site could otherwise order a reload from the operator's own machine.
+    if headers.contains_key(header::ORIGIN) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "orders from web pages (requests with an Origin header) are refused",
+        );
+    }
+    // It cannot be changed while running.
+    let token_file = web.config.borrow().bearer_token_file.clone();
+    if let Some(path) = &token_file {
+        // Read at each request, so that the token can be changed.
+        let token = match BearerToken::from_file(path) {
+            Ok(token) => token,
+            Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &Chain(&error).to_string()),
+        };
+        let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
+        else {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            return (challenge, problem(StatusCode::UNAUTHORIZED, "a bearer token is needed"))
+                .into_response();
+        };
+        if !token.is_carried_by(authorization) {
+            return problem(StatusCode::FORBIDDEN, "the bearer token is not the right one");
+        }
+    }
+    let (answer, answered) = oneshot::channel();
+    let sent = web.desk.reload.send(answer).await;
+    match (sent, answered.await) {
+        (Ok(()), Ok(Ok(()))) => StatusCode::OK.into_response(),
+        (Ok(()), Ok(Err(message))) => problem(StatusCode::BAD_REQUEST, &message),
+        _ => problem(StatusCode::SERVICE_UNAVAILABLE, "the evaluator is stopping"),
+    }
+}
+
+/// A tick without its instances.
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    at: crate::units::Millis,
+    hold: &'a Option<crate::rule::hold::Hold>,
+    dry_run: bool,
+    restarts_available: i64,
+    lifetimes: usize,
+    instances: usize,
+}
+
+async fn status(State(web): State<Web>) -> Response {
+    let view = web.outputs.board.newest();
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        at: view.at,
+        hold: &view.hold,
+        dry_run: view.dry_run,
+        restarts_available: view.restarts_available,
+        lifetimes: view.lifetimes,
+        instances: view.instances.len(),
+    })
+    .into_response()
+}
+
+async fn modules(State(web): State<Web>) -> Response {
+    Json(&web.outputs.board.newest().populations).into_response()
+}
+
+/// What to show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    module: Option<String>,
+    instance: Option<String>,
+    replica: Option<u32>,
+    verdict: Option<String>,
+    action: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Filter {
+    fn wants(&self, judgement: &Judgement) -> bool {
+        let slot = &judgement.slot;
+        self.module.as_deref().is_none_or(|module| module == &*slot.population.module)
+            && self.instance.as_deref().is_none_or(|instance| instance == &*slot.runner)
+            && self.replica.is_none_or(|replica| replica == slot.replica)
+            && self.verdict.as_deref().is_none_or(|verdict| verdict == judgement.verdict.name())
+    }
+
+    fn wants_decision(&self, decision: &Decision) -> bool {
+        self.wants(&decision.judgement)
+            && self
+                .action
+                .as_deref()
+                .is_none_or(|action| action == decision.action.name() || action == decision.action.kind())
+    }
+}
+
+/// An instance with its verdict and the verdict's reason.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    judgement: &'a Judgement,
+    explanation: String,
+}
+
+fn explained<'a>(view: &View, judgement: &'a Judgement) -> Explained<'a> {
+    Explained { judgement, explanation: view.explanation(judgement) }
+}
+
+async fn instances(State(web): State<Web>, Query(filter): Query<Filter>) -> Response {
+    let view = web.outputs.board.newest();
+    let wanted = view.instances.iter().filter(|instance| filter.wants(instance));
+    let shown: Vec<_> =
+        wanted.take(filter.limit.unwrap_or(usize::MAX)).map(|instance| explained(&view, instance)).collect();
+    Json(shown).into_response()
+}
+
+async fn decisions(State(web): State<Web>, Query(filter): Query<Filter>) -> Response {
+    let limit = filter.limit.unwrap_or(100);
+    Json(web.outputs.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()
+}

@@ -1,0 +1,170 @@
+//! PURE: what was decided, newest first, each with its inputs, its reason, what was done and what came of it.
+
+use maud::{Markup, html};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Asked, Frame, Tab, asked::instance_path, paging::Page, words};
+use crate::decisions::{Action, Decision};
+
+/// Decisions of one page.
+const DECISIONS: usize = 50;
+
+/// Kinds of actions that can be asked for.
+const ACTIONS: [&str; 5] = ["ordered", "dry_run", "held", "postponed", "awaiting_effect"];
+
+/// Whether `asked` wants to see a decision.
+pub(in crate::web) fn wants(asked: &Asked, decision: &Decision) -> bool {
+    let slot = &decision.judgement.slot;
+    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+    is(&asked.module, &slot.population.module)
+        && is(&asked.instance, &slot.runner)
+        && asked.replica.is_none_or(|replica| replica == slot.replica)
+        && is(&asked.verdict, decision.judgement.verdict.name())
+        && (is(&asked.action, decision.action.kind()) || is(&asked.action, decision.action.name()))
+}
+
+/// The page of all decisions that are wanted and still kept.
+pub(in crate::web) fn decisions(frame: &Frame<'_>, asked: &Asked, found: &[Decision]) -> Markup {
+    let page = Page::new(asked.page, DECISIONS, found.len());
+    let of: Vec<String> = [
+        asked.module.clone().map(|module| format!("of module {module}")),
+        asked.replica.map(|replica| format!("of replica {replica}")),
+        asked.instance.clone().map(|runner| format!("on {runner}")),
+        asked.verdict.clone().map(|verdict| format!("for {}", words::spaced(&verdict))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let body = html! {
+        h1 { "Decisions" }
+        p.faint {
+            "About instances that asked for a restart. A decision that repeats itself is counted, not listed again."
+        }
+        @if !of.is_empty() {
+            p { "Only " (of.join(", ")) ". " a href="/decisions" { "Show all" } }
+        }
+        (filters(asked))
+        (list(frame, &found[page.range()]))
+        (page.links("/decisions", asked, "decisions"))
+    };
+    frame.document("Decisions", Tab::Decisions, &body)
+}
+
+fn filters(asked: &Asked) -> Markup {
+    let to = |action: Option<&str>| {
+        Asked { action: action.map(str::to_owned), page: None, ..asked.clone() }.at("/decisions")
+    };
+    let current = |action: Option<&str>| (asked.action.as_deref() == action).then_some("true");
+    html! {
+        nav.filters aria-label="What was done" {
+            a href=(to(None)) aria-current=[current(None)] { "all" }
+            @for action in ACTIONS {
+                a href=(to(Some(action))) aria-current=[current(Some(action))] { (words::spaced(action)) }
+            }
+        }
+    }
+}
+
+/// Decisions in a list.
+pub(super) fn list(frame: &Frame<'_>, decisions: &[Decision]) -> Markup {
+    html! {
+        @if decisions.is_empty() {
+            p.empty { "No instance has asked for a restart." }
+        } @else {
+            ol.decisions {
+                @for decision in decisions { (item(frame, decision)) }
+            }
+        }
+    }
+}
+
+fn item(frame: &Frame<'_>, decision: &Decision) -> Markup {
+    let slot = &decision.judgement.slot;
+    html! {
+        li data-decision=(decision.id) data-action=(decision.action.name()) {
+            p.what {
+                (words::moment(decision.at, frame.now))
+                " " a href=(instance_path(slot)) { (slot.population.module) "/" (slot.replica) }
+                " " span.faint { (slot.runner) }
+                " " (words::action(&decision.action))
+                @if let Some(effect) = &decision.effect { " " (words::effect(effect)) }
+            }
+            p.sentence {
+                (decision.explanation)
+                @if decision.repeated > 1 {
+                    " " span.faint {
+                        "(decided " (decision.repeated) " times, last at " (words::moment(decision.last_at, frame.now)) ")"
+                    }
+                }
+            }
+            @if let Some(message) = message(&decision.action) { p.faint { (message) } }
+            details id={ "decision-" (decision.id) } {
+                summary { "All inputs" }
+                (inputs(decision))
+            }
+        }
+    }
+}
+
+/// What the runner said, where it said something.
+fn message(action: &Action) -> Option<&str> {
+    use crate::restart::Outcome::{CouldNotStart, NoAnswer, NoCredentials, Unexpected};
+    match action {
+        Action::Ordered(
+            CouldNotStart { message }
+            | NoCredentials { message }
+            | NoAnswer { message }
+            | Unexpected { message },
+        ) => Some(message),
+        _ => None,
+    }
+}
+
+/// Every field under the name that the API gives it; sizes and spans of time also as people read them.
+pub(super) fn inputs(of: &impl Serialize) -> Markup {
+    let fields = match serde_json::to_value(of) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    html! {
+        dl.inputs {
+            @for (name, value) in fields.iter().filter(|(name, value)| !value.is_null() && *name != "explanation") {
+                div {
+                    dt { (name) }
+                    dd {
+                        (plain(value))
+                        @if let Some(read) = as_read(name, value) { " " span.faint { "(" (read) ")" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            let text = format!("{:.3}", number.as_f64().unwrap_or(f64::NAN));
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+fn as_read(name: &str, value: &Value) -> Option<String> {
+    let number = value.as_f64()?;
+    #[allow(clippy::cast_possible_truncation)]
+    let millis = |factor: f64| words::span((number * factor) as i64);
+    match name {
+        _ if name.contains("bytes") => Some(words::rounded(number)),
+        "slope" => Some(format!("{} per hour", words::rounded(number * 3600.0))),
+        "at" | "last_at" | "generation" | "new_generation" => {
+            Some(crate::backtest::report::rfc3339(crate::units::Millis(value.as_i64()?)))
+        }
+        _ if name.ends_with("_millis") => Some(millis(1.0)),
+        _ if name.ends_with("_seconds") && number >= 1.0 => Some(millis(1000.0)),
+        _ => None,
+    }
+}

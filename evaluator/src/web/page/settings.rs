@@ -1,0 +1,22 @@
+//! PURE: the config that is in force.
+
+use maud::{Markup, html};
+
+use super::{Frame, Tab};
+
+/// The page of the config, without secrets.
+pub(in crate::web) fn settings(frame: &Frame<'_>) -> Markup {
+    let body = html! {
+        h1 { "Config" }
+        p.faint {
+            "What is in force, with all defaults, as "
+            code { "ebb-evaluator check" }
+            " prints it. Values of further headers are hidden; passwords and tokens stand in files of their own."
+        }
+        @match frame.config.to_yaml_without_secrets() {
+            Ok(yaml) => pre.scroll #config tabindex="0" role="region" aria-label="Config" { (yaml) },
+            Err(error) => p.empty { "The config cannot be shown: " (error) },
+        }
+    };
+    frame.document("Config", Tab::Config, &body)
+}

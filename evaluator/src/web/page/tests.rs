@@ -1,0 +1,380 @@
+use std::path::Path;
+
+use ebb_service::units::{ByteCount, Span};
+
+use super::*;
+use crate::{
+    decisions::{Action, Journal},
+    history::{History, Sample, Window},
+    restart::{Outcome, Restarted},
+    rule::{
+        hold::Hold,
+        ledger::Effect,
+        policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold},
+        verdict::{Judgement, Verdict},
+    },
+    units::{Generation, Population, SlotId},
+    view::PopulationView,
+};
+
+const NOW: Millis = Millis(1_795_521_600_000);
+const HOSTILE: &str = "\"><script>alert(1)</script>";
+
+fn config(more: &str) -> Config {
+    let text =
+        format!("store: {{prometheus: {{url: \"http://p:9090\", {more}}}}}\nrunners: {{allow: [\"r:1\"]}}\n");
+    Config::parse(Path::new("evaluator.yml"), &text, false).unwrap()
+}
+
+fn population(module: &str) -> PopulationView {
+    let renewal = Renewal { restart_price: "1GiB*10m".parse().unwrap(), pooling: Pooling::Off };
+    PopulationView {
+        population: Population { module: module.into(), digest: "0123456789ab".into() },
+        rule: Rule {
+            policy: Policy::Renewal(renewal),
+            guard_rails: GuardRails {
+                min_age: Span::secs(60),
+                min_lifetimes: 5,
+                max_bytes: None,
+                min_reclaim: ByteCount::mib(1),
+            },
+        },
+        learned: Learned {
+            sample_size: 17,
+            estimate: None,
+            mean_slope: 0.0,
+            threshold: Threshold::Bytes(8e6),
+            fresh_bytes: Some(1_000_000),
+            step_bounds: None,
+            cost: None,
+        },
+        instances: 1,
+        memory_bytes: 9_000_000,
+        reclaimable_bytes: 8_000_000,
+        suspended_until: None,
+    }
+}
+
+fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
+    let population = Population { module: module.into(), digest: "0123456789ab".into() };
+    Judgement {
+        slot: SlotId { population, runner: runner.into(), replica },
+        generation: Generation(NOW.0.unsigned_abs() - 3_600_000),
+        age_millis: 3_600_000,
+        memory_bytes: 9_000_000 + u64::from(replica),
+        reclaimable_bytes: 8_000_000,
+        bound: Bound { threshold_bytes: Some(8e6), ..Bound::default() },
+        sample_size: 17,
+        mean_bytes: None,
+        stddev_bytes: None,
+        verdict: if replica == 0 { Verdict::AboveThreshold } else { Verdict::Within },
+    }
+}
+
+fn view(module: &str, replicas: u32) -> View {
+    View {
+        at: NOW.minus(4000),
+        populations: vec![population(module)],
+        instances: (0..replicas).map(|replica| judgement(module, "r:1", replica)).collect(),
+        restarts_available: 7,
+        ..View::default()
+    }
+}
+
+const NOTHING: Shown<'_> = Shown { decisions: &[], extract: None };
+
+fn overview_of(view: &View, config: &Config) -> String {
+    overview(&Frame { view, config, now: NOW }, &Asked::default(), NOTHING).into_string()
+}
+
+fn module_of(view: &View, name: &str, asked: &Asked, shown: Shown<'_>) -> String {
+    let config = config("");
+    let frame = Frame { view, config: &config, now: NOW };
+    module(&frame, name, asked, &Listing::new(view, name, asked), shown).unwrap().into_string()
+}
+
+fn has(page: &str, expected: &[&str]) {
+    for text in expected {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}
+
+fn has_not(page: &str, unwanted: &[&str]) {
+    for text in unwanted {
+        assert!(!page.contains(text), "{text}: {page}");
+    }
+}
+
+fn count(page: &str, text: &str) -> usize {
+    page.matches(text).count()
+}
+
+fn decided(journal: &Journal, judgement: Judgement, action: Action) {
+    journal.record(judgement, "9.0 MiB > 8.0 MiB, because".to_owned(), action, NOW.minus(60_000));
+}
+
+#[test]
+fn the_first_page_lists_modules_with_what_was_learned_of_them() {
+    let page = overview_of(&view("leaky", 2), &config(""));
+    has(
+        &page,
+        &[
+            "<a href=\"/modules/leaky\">leaky</a>",
+            "renewal",
+            "restart price 1GiB*10m",
+            "8.6 MiB",
+            "7.6 MiB",
+            "17",
+            "Newest tick",
+            "4s ago",
+            "<strong>7</strong> of 10 restarts available",
+            "of one replica one in 1m",
+        ],
+    );
+    has_not(&page, &["Dry run", "No restart is ordered", "late:", "suspended until"]);
+}
+
+#[test]
+fn before_the_first_tick_the_page_says_so_and_shows_no_figures_of_it() {
+    let page = overview_of(&View::default(), &config(""));
+    has(&page, &["The first evaluation is under way.", "No instance has asked for a restart."]);
+    has_not(&page, &["Newest tick", "1970", "late:"]);
+}
+
+#[test]
+fn a_hold_is_told_with_its_reason() {
+    let hold = Hold::StoreFault { fault: "query_failed", message: format!("asking {HOSTILE}") };
+    let page = overview_of(&View { hold: Some(hold), ..view("leaky", 1) }, &config(""));
+    has(&page, &["Holding", "No restart is ordered: query failed.", "&lt;script&gt;"]);
+    has_not(&page, &["<script>"]);
+}
+
+#[test]
+fn a_dry_run_is_told_on_every_page() {
+    let mut config = config("");
+    config.dry_run = true;
+    let view = view("leaky", 1);
+    let frame = Frame { view: &view, config: &config, now: NOW };
+    let asked = Asked::default();
+    let listing = Listing::new(&view, "leaky", &asked);
+    let pages = [
+        overview(&frame, &asked, NOTHING),
+        module(&frame, "leaky", &asked, &listing, NOTHING).unwrap(),
+        instance(&frame, ("leaky", 0), &asked, &listing.instances, NOTHING).unwrap(),
+        decisions(&frame, &asked, &[]),
+        settings(&frame),
+    ];
+    for page in pages {
+        has(&page.into_string(), &["class=\"badge dry\"", "nothing is restarted"]);
+    }
+}
+
+#[test]
+fn a_tick_is_late_when_the_next_should_be_over_too() {
+    let check = |seconds_ago: i64, late: bool| {
+        let view = View { at: NOW.minus(seconds_ago * 1000), ..view("leaky", 1) };
+        assert_eq!(overview_of(&view, &config("")).contains("late:"), late, "{seconds_ago}");
+    };
+    // Every 10 s.
+    check(21, false);
+    check(22, true);
+}
+
+#[test]
+fn a_module_whose_restarts_are_suspended_says_until_when() {
+    let mut view = view("leaky", 1);
+    view.populations[0].suspended_until = Some(Millis(NOW.0 + 60_000));
+    has(&overview_of(&view, &config("")), &["suspended until <time", "12:01:00"]);
+}
+
+#[test]
+fn labels_from_outside_are_text_and_never_markup() {
+    let view = View {
+        populations: vec![population(HOSTILE)],
+        instances: vec![judgement(HOSTILE, HOSTILE, 0)],
+        ..view("leaky", 0)
+    };
+    let journal = Journal::default();
+    decided(
+        &journal,
+        judgement(HOSTILE, HOSTILE, 0),
+        Action::Ordered(Outcome::NoAnswer { message: HOSTILE.into() }),
+    );
+    let found = journal.newest(9, |_| true);
+    let config = config("");
+    let frame = Frame { view: &view, config: &config, now: NOW };
+    let extract =
+        history(HOSTILE, HOSTILE, 1).extract(&[view.instances[0].slot.clone()], NOW.minus(3_600_000));
+    let shown = Shown { decisions: &found, extract: Some(&extract) };
+    let asked = Asked { module: Some(HOSTILE.into()), verdict: Some(HOSTILE.into()), ..Asked::default() };
+    let all = Asked::default();
+    let listing = Listing::new(&view, HOSTILE, &all);
+    let pages = [
+        overview(&frame, &all, shown),
+        module(&frame, HOSTILE, &all, &listing, shown).unwrap(),
+        instance(&frame, (HOSTILE, 0), &all, &listing.instances, shown).unwrap(),
+        decisions(&frame, &asked, &found),
+        frame.problem(HOSTILE, HOSTILE),
+    ];
+    for page in pages {
+        let page = page.into_string();
+        // The page's own script, and no other.
+        assert_eq!(count(&page, "<script"), 1, "{page}");
+        has(&page, &["&lt;script&gt;"]);
+        // Nor does an attribute end early.
+        has_not(&page, &["=\"\">", "href=\"\"", "style="]);
+    }
+}
+
+#[test]
+fn addresses_keep_what_they_name() {
+    let asked = Asked { instance: Some("[::1]:9742/é &x".into()), page: Some(3), ..Asked::default() };
+    assert_eq!(asked.at("/decisions"), "/decisions?instance=%5B%3A%3A1%5D%3A9742%2F%C3%A9%20%26x&page=3");
+    assert_eq!(Asked { page: Some(1), ..Asked::default() }.at("/"), "/");
+}
+
+#[test]
+fn a_decision_is_shown_with_its_reason_its_action_its_effect_and_all_inputs() {
+    let journal = Journal::default();
+    decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
+    decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
+    let restarted =
+        Restarted { new_generation: Generation(5), reclaimed_bytes: 8_000_000, duration_seconds: 0.012 };
+    decided(&journal, judgement("leaky", "r:1", 3), Action::Ordered(Outcome::Restarted(restarted)));
+    journal.observe_effect(2, Effect::MemoryFell { memory_bytes_after: 1_000_000 });
+    let view = view("leaky", 4);
+    let config = config("");
+    let frame = Frame { view: &view, config: &config, now: NOW };
+    let page = decisions(&frame, &Asked::default(), &journal.newest(9, |_| true)).into_string();
+    has(
+        &page,
+        &[
+            "9.0 MiB &gt; 8.0 MiB, because",
+            "restarted in 12 ms, 7.6 MiB given back",
+            "memory fell to 976.6 KiB",
+            "dry run: not restarted",
+            "(decided 2 times, last at <time datetime=\"2026-11-24T11:59:00Z\">11:59:00</time>)",
+            "<dt>threshold_bytes</dt><dd>8000000 <span class=\"faint\">(7.6 MiB)</span></dd>",
+            "<dt>age_millis</dt><dd>3600000 <span class=\"faint\">(1h)</span></dd>",
+            "href=\"/modules/leaky/3?instance=r%3A1\"",
+        ],
+    );
+    let place = |id: &str| page.find(&format!("data-decision=\"{id}\"")).unwrap();
+    assert!(place("2") < place("1"), "newest first");
+}
+
+#[test]
+fn decisions_are_found_by_what_they_are_about() {
+    let journal = Journal::default();
+    decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
+    decided(&journal, judgement("leaky", "r:2", 0), Action::Held { hold: "timeout" });
+    let check = |asked: Asked, expected: &[u64]| {
+        let found: Vec<_> = journal.newest(9, |one| wants(&asked, one)).iter().map(|one| one.id).collect();
+        assert_eq!(found, expected, "{asked:?}");
+    };
+    check(Asked::default(), &[2, 1]);
+    check(Asked { instance: Some("r:2".into()), ..Asked::default() }, &[2]);
+    check(Asked { action: Some("dry_run".into()), ..Asked::default() }, &[1]);
+    check(Asked { replica: Some(1), ..Asked::default() }, &[]);
+    check(Asked { verdict: Some("above_threshold".into()), ..Asked::default() }, &[2, 1]);
+}
+
+#[test]
+fn ten_thousand_instances_make_no_huge_page_and_the_rest_is_a_link_away() {
+    let view = view("leaky", 10_000);
+    let page = module_of(&view, "leaky", &Asked::default(), NOTHING);
+    assert!(page.len() < 200_000, "{}", page.len());
+    assert_eq!(count(&page, "<tr data-replica="), 50);
+    has(
+        &page,
+        &["1–50 of 10000 instances", "href=\"/modules/leaky?page=2\"", "href=\"/modules/leaky?page=200\""],
+    );
+
+    let last = module_of(&view, "leaky", &Asked { page: Some(9999), ..Asked::default() }, NOTHING);
+    has(&last, &["9951–10000 of 10000 instances", "data-replica=\"9999\""]);
+    has_not(&last, &[">Next<"]);
+}
+
+#[test]
+fn instances_are_ordered_and_chosen_as_asked() {
+    let view = view("leaky", 100);
+    let largest = Asked { sort: Some(asked::Sort::Memory), ..Asked::default() };
+    assert_eq!(Listing::new(&view, "leaky", &largest).instances[0].slot.replica, 99);
+    let above = Asked { verdict: Some("above_threshold".into()), ..Asked::default() };
+    assert_eq!(Listing::new(&view, "leaky", &above).instances.len(), 1);
+    has(
+        &module_of(&view, "leaky", &largest, NOTHING),
+        &["aria-sort=\"descending\"", "above threshold 1", "within 99", "verdict=within&amp;sort=memory"],
+    );
+}
+
+/// Of each replica: an hour, in which it was restarted once.
+fn history(module: &str, runner: &str, replicas: u32) -> History {
+    let mut history = History::default();
+    let window = Window::ending_at(NOW, 86_400_000);
+    for replica in 0..replicas {
+        let slot = judgement(module, runner, replica).slot;
+        let start = NOW.0 - 3_600_000;
+        let samples = (0..60_i64).map(|minute| Sample {
+            at: Millis(start + minute * 60_000),
+            generation: Generation((start + minute / 30 * 1_800_000).unsigned_abs()),
+            bytes: (1 + (minute % 30).unsigned_abs()) * 300_000,
+        });
+        history.observe(&slot, window, samples);
+    }
+    history
+}
+
+#[test]
+fn a_module_page_has_one_chart_per_replica_up_to_a_limit() {
+    let view = view("leaky", 30);
+    let slots: Vec<_> = view.instances.iter().map(|one| one.slot.clone()).collect();
+    let extract = history("leaky", "r:1", 30).extract(&slots, NOW.minus(86_400_000));
+    let shown = Shown { decisions: &[], extract: Some(&extract) };
+    let page = module_of(&view, "leaky", &Asked::default(), shown);
+    assert_eq!(count(&page, "<figure"), 12);
+    has(&page, &["Of the first 12 instances listed below", "threshold 7.6 MiB, 1 restart", "role=\"img\""]);
+    assert!(page.len() < 300_000, "{}", page.len());
+}
+
+#[test]
+fn while_the_evaluation_is_busy_the_page_says_why_there_are_no_charts() {
+    has(&module_of(&view("leaky", 1), "leaky", &Asked::default(), NOTHING), &["The evaluation is busy"]);
+}
+
+#[test]
+fn an_unknown_module_has_no_page() {
+    let (view, config) = (view("leaky", 1), config(""));
+    let frame = Frame { view: &view, config: &config, now: NOW };
+    let asked = Asked::default();
+    assert!(module(&frame, "other", &asked, &Listing::new(&view, "other", &asked), NOTHING).is_none());
+    assert!(instance(&frame, ("other", 0), &asked, &[], NOTHING).is_none());
+}
+
+#[test]
+fn the_config_is_shown_without_secrets() {
+    let config = config("headers: {X-Token: hunter2}, basic_auth: {username: u, password_file: secret}");
+    let view = view("leaky", 1);
+    let page = settings(&Frame { view: &view, config: &config, now: NOW }).into_string();
+    has(&page, &["X-Token: &lt;hidden&gt;", "password_file: secret", "restart_price", "interval: 10s"]);
+    has_not(&page, &["hunter2"]);
+}
+
+#[test]
+fn the_style_sheet_knows_every_colour_of_a_chart() {
+    let style = include_str!("../assets/page.css");
+    let svg = {
+        let view = view("leaky", 1);
+        let extract = history("leaky", "r:1", 1).extract(&[view.instances[0].slot.clone()], Millis(0));
+        module_of(&view, "leaky", &Asked::default(), Shown { decisions: &[], extract: Some(&extract) })
+    };
+    let figure = &svg[svg.find("<figure").unwrap()..svg.find("</figure>").unwrap()];
+    for attribute in ["stroke=\"#", "fill=\"#"] {
+        for (at, _) in figure.match_indices(attribute) {
+            let colour = &figure[at..at + attribute.len() + 7];
+            // The colour of text is that of all text.
+            let is_text = figure[..at].rfind('<').is_some_and(|tag| figure[tag..].starts_with("<text"));
+            assert!(is_text || style.contains(&format!("[{colour}]")), "{colour}");
+        }
+    }
+}

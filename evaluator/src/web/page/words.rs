@@ -1,0 +1,142 @@
+//! PURE: times, sizes, policies and outcomes in words.
+
+use ebb_service::units::{ByteCount, Span};
+use maud::{Markup, html};
+
+use crate::{
+    backtest::report::rfc3339,
+    decisions::Action,
+    restart::Outcome,
+    rule::{
+        ledger::Effect,
+        policy::{Adapt, IntervalKind, Learned, Policy, Pooling, Threshold},
+        verdict::Verdict,
+    },
+    units::Millis,
+};
+
+/// A moment to the second; with its date, unless that is today's.
+pub(super) fn moment(at: Millis, now: Millis) -> Markup {
+    let text = rfc3339(at);
+    let (date, time) = (text.get(..10).unwrap_or(""), text.get(11..19).unwrap_or(""));
+    let today = rfc3339(now).get(..10) == Some(date);
+    html! {
+        time datetime=(text) { @if !today { (date) " " } (time) }
+    }
+}
+
+/// How long ago something was.
+pub(super) fn ago(millis: i64) -> String {
+    if millis < 1000 { "just now".to_owned() } else { format!("{} ago", span(millis)) }
+}
+
+/// A span of time in its two largest units.
+pub(super) fn span(millis: i64) -> String {
+    let seconds = u64::try_from(millis / 1000).unwrap_or(0);
+    let text = Span::secs(seconds).to_string();
+    let units: Vec<&str> = text.split(' ').take(2).collect();
+    units.join(" ")
+}
+
+/// A size.
+pub(super) fn bytes(bytes: u64) -> String {
+    ByteCount(bytes).to_string()
+}
+
+/// A size that was computed.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(super) fn rounded(size: f64) -> String {
+    bytes(size.max(0.0).round() as u64)
+}
+
+/// `too_young` → `too young`.
+pub(super) fn spaced(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// A number and what it counts, with an s unless it is one.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A policy's name, and what it is set to.
+pub(super) fn policy(policy: &Policy) -> (&'static str, String) {
+    match policy {
+        Policy::TInterval(policy) => {
+            let kind = match policy.interval {
+                IntervalKind::Confidence => "confidence".to_owned(),
+                IntervalKind::Prediction => "prediction".to_owned(),
+                IntervalKind::Tolerance => format!("tolerance of {}", policy.coverage.get()),
+            };
+            let adapt = if policy.adapt == Adapt::Off { "" } else { ", by growth" };
+            ("t_interval", format!("level {}, {kind}{adapt}", policy.confidence_level))
+        }
+        Policy::Renewal(policy) => {
+            let pooling = if policy.pooling == Pooling::Off { ", not pooled" } else { "" };
+            ("renewal", format!("restart price {}{pooling}", policy.restart_price))
+        }
+        Policy::LargestFirst(pressure) => {
+            ("largest_first", format!("below {} available", pressure.available_below))
+        }
+        Policy::OldestFirst(pressure) => {
+            ("oldest_first", format!("below {} available", pressure.available_below))
+        }
+        Policy::Static => ("static", "max_bytes alone".to_owned()),
+        Policy::MaxAge(age) => ("max_age", age.to_string()),
+        Policy::None => ("none", String::new()),
+    }
+}
+
+/// A population's threshold, or why there is none.
+pub(super) fn threshold(learned: &Learned) -> String {
+    match learned.threshold {
+        Threshold::Bytes(bytes) => rounded(bytes),
+        Threshold::Unavailable(reason) => reason.to_string(),
+        Threshold::NotSought => "none".to_owned(),
+    }
+}
+
+/// A verdict with a sign, so that colour alone tells nothing.
+pub(super) fn verdict(verdict: Verdict) -> Markup {
+    let (class, sign) = match verdict {
+        _ if verdict.asks_for_restart() => ("tag above", "▲"),
+        Verdict::Within => ("tag within", "✓"),
+        _ => ("tag", "–"),
+    };
+    html! { span class=(class) { span aria-hidden="true" { (sign) " " } (spaced(verdict.name())) } }
+}
+
+/// What was done, with a sign, and what became of it.
+pub(super) fn action(action: &Action) -> Markup {
+    let (class, sign, text) = match action {
+        Action::Ordered(Outcome::Restarted(restarted)) => (
+            "tag done",
+            "↻",
+            format!(
+                "restarted in {:.0} ms, {} given back",
+                restarted.duration_seconds * 1000.0,
+                bytes(restarted.reclaimed_bytes)
+            ),
+        ),
+        Action::Ordered(outcome) => ("tag above", "✕", format!("order failed: {}", spaced(outcome.name()))),
+        Action::DryRun => ("tag dry", "○", "dry run: not restarted".to_owned()),
+        Action::Held { hold } => ("tag held", "‖", format!("held: {}", spaced(hold))),
+        Action::Postponed { limit } => ("tag", "…", format!("postponed: {}", spaced(limit.name()))),
+        Action::AwaitingEffect => ("tag", "…", "restarted, effect not seen yet".to_owned()),
+    };
+    html! { span class=(class) { span aria-hidden="true" { (sign) " " } (text) } }
+}
+
+/// What was seen of a restart's effect.
+pub(super) fn effect(effect: &Effect) -> Markup {
+    let (class, sign, text) = match effect {
+        Effect::MemoryFell { memory_bytes_after } => {
+            ("tag within", "↓", format!("memory fell to {}", bytes(*memory_bytes_after)))
+        }
+        Effect::MemoryDidNotFall { memory_bytes_after } => {
+            ("tag above", "▲", format!("memory did not fall: {}", bytes(*memory_bytes_after)))
+        }
+        Effect::NotSeen => ("tag", "?", "effect not seen".to_owned()),
+    };
+    html! { span class=(class) { span aria-hidden="true" { (sign) " " } (text) } }
+}

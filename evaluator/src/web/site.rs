@@ -1,0 +1,190 @@
+//! The page for operators: gathers what it needs, has it rendered, sends it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use maud::Markup;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    ExtractRequest, Web,
+    page::{self, Asked, Frame, Listing, Shown},
+};
+use crate::{
+    config::Config,
+    decisions::Decision,
+    history::{Extract, TRACES_MAX},
+    rule::verdict::Judgement,
+    units::Millis,
+    view::View,
+};
+
+/// Decisions that stand on another page than their own.
+const DECISIONS: usize = 10;
+
+/// How long the history is waited for. The evaluation gives it out between two ticks, and a tick that waits for the
+/// store may take long: the page is then sent without charts.
+const EXTRACT_WITHIN: Duration = Duration::from_secs(2);
+
+const STYLE: &str = include_str!("assets/page.css");
+const SCRIPT: &str = include_str!("assets/page.js");
+
+/// Its routes.
+pub(super) fn routes() -> Router<Web> {
+    Router::new()
+        .route("/", get(overview))
+        .route("/modules/{module}", get(module))
+        .route("/modules/{module}/{replica}", get(instance))
+        .route("/decisions", get(decisions))
+        .route("/config", get(config))
+        .route("/assets/page.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
+        .route("/assets/page.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
+}
+
+fn asset(content_type: &'static str, content: &'static str) -> Response {
+    // They change with the program, which a cache does not know of.
+    let headers: [(HeaderName, &str); 2] =
+        [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-cache")];
+    (headers, content).into_response()
+}
+
+/// What an address asks for, or why it cannot be told.
+type AskedQuery = Result<Query<Asked>, QueryRejection>;
+
+/// What is known at this moment.
+struct Known {
+    view: Arc<View>,
+    config: Arc<Config>,
+    now: Millis,
+}
+
+impl Known {
+    fn of(web: &Web) -> Self {
+        Self {
+            view: web.outputs.board.newest(),
+            config: Arc::clone(&web.config.borrow()),
+            now: Millis::from(SystemTime::now()),
+        }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        Frame { view: &self.view, config: &self.config, now: self.now }
+    }
+
+    fn not_found(&self, what: &str) -> Response {
+        let message = format!(
+            "{what} has no instance that was seen within {}, and no decision on it is kept.",
+            self.config.lookback
+        );
+        send(StatusCode::NOT_FOUND, self.frame().problem("Not found", &message))
+    }
+
+    fn refused(&self, rejection: &QueryRejection) -> Response {
+        let message = rejection.body_text();
+        send(StatusCode::BAD_REQUEST, self.frame().problem("This address asks for nothing known", &message))
+    }
+}
+
+fn send(status: StatusCode, page: Markup) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-store")], page).into_response()
+}
+
+async fn overview(State(web): State<Web>, asked: AskedQuery) -> Response {
+    let known = Known::of(&web);
+    let asked = match asked {
+        Ok(Query(asked)) => asked,
+        Err(rejection) => return known.refused(&rejection),
+    };
+    let decisions = web.outputs.journal.newest(DECISIONS, |_| true);
+    let shown = Shown { decisions: &decisions, extract: None };
+    send(StatusCode::OK, page::overview(&known.frame(), &asked, shown))
+}
+
+async fn module(State(web): State<Web>, Path(module): Path<String>, asked: AskedQuery) -> Response {
+    let known = Known::of(&web);
+    let asked = match asked {
+        Ok(Query(asked)) => asked,
+        Err(rejection) => return known.refused(&rejection),
+    };
+    let listing = Listing::new(&known.view, &module, &asked);
+    let of_module = |decision: &Decision| *decision.judgement.slot.population.module == *module;
+    let decisions = web.outputs.journal.newest(DECISIONS, of_module);
+    let extract = extract(&web, &known, &asked, &listing.instances).await;
+    let shown = Shown { decisions: &decisions, extract: extract.as_ref() };
+    match page::module(&known.frame(), &module, &asked, &listing, shown) {
+        Some(page) => send(StatusCode::OK, page),
+        None => known.not_found(&format!("Module {module}")),
+    }
+}
+
+async fn instance(
+    State(web): State<Web>,
+    Path((module, replica)): Path<(String, String)>,
+    asked: AskedQuery,
+) -> Response {
+    let known = Known::of(&web);
+    let asked = match asked {
+        Ok(Query(asked)) => asked,
+        Err(rejection) => return known.refused(&rejection),
+    };
+    let name = format!("{module}/{replica}");
+    let Ok(replica) = replica.parse() else { return known.not_found(&name) };
+    let wanted = Asked {
+        module: Some(module.clone()),
+        replica: Some(replica),
+        instance: asked.instance.clone(),
+        ..Asked::default()
+    };
+    let is_wanted = |judgement: &&Judgement| {
+        let slot = &judgement.slot;
+        *slot.population.module == *module
+            && slot.replica == replica
+            && asked.instance.as_deref().is_none_or(|runner| runner == &*slot.runner)
+    };
+    // The same replica lives on as many runners as there are.
+    let instances: Vec<_> = known.view.instances.iter().filter(is_wanted).take(TRACES_MAX).collect();
+    let decisions = web.outputs.journal.newest(DECISIONS, |decision| page::wants(&wanted, decision));
+    let extract = extract(&web, &known, &asked, &instances).await;
+    let shown = Shown { decisions: &decisions, extract: extract.as_ref() };
+    match page::instance(&known.frame(), (&module, replica), &asked, &instances, shown) {
+        Some(page) => send(StatusCode::OK, page),
+        None => known.not_found(&name),
+    }
+}
+
+async fn decisions(State(web): State<Web>, asked: AskedQuery) -> Response {
+    let known = Known::of(&web);
+    let asked = match asked {
+        Ok(Query(asked)) => asked,
+        Err(rejection) => return known.refused(&rejection),
+    };
+    // The journal itself is bounded.
+    let found = web.outputs.journal.newest(usize::MAX, |decision| page::wants(&asked, decision));
+    send(StatusCode::OK, page::decisions(&known.frame(), &asked, &found))
+}
+
+async fn config(State(web): State<Web>) -> Response {
+    let known = Known::of(&web);
+    send(StatusCode::OK, page::settings(&known.frame()))
+}
+
+/// The memory of the first of `instances` over time; none when the evaluation does not answer in time.
+async fn extract(web: &Web, known: &Known, asked: &Asked, instances: &[&Judgement]) -> Option<Extract> {
+    let slots = instances.iter().take(TRACES_MAX).map(|judgement| judgement.slot.clone()).collect();
+    let since = known.now.minus(asked.chart_span(known.config.lookback).as_millis());
+    let (answer, answered) = oneshot::channel();
+    let ask = async {
+        web.desk.extract.send(ExtractRequest { slots, since, answer }).await.ok()?;
+        answered.await.ok()
+    };
+    timeout(EXTRACT_WITHIN, ask).await.ok().flatten()
+}

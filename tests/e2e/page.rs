@@ -1,0 +1,213 @@
+//! The evaluator's page in a real browser: what it tells, that it keeps itself up to date, and that it needs no script.
+
+use ebb_testbed::{browser::Browser, evaluator::Evaluator, http, runner::Runner, wait};
+use serde_json::json;
+use thirtyfour::{By, Key, WebElement};
+
+use crate::support::{self, DEADLINE};
+
+/// Two modules: one that leaks and is restarted, one that does not and is not.
+struct Fleet {
+    evaluator: Evaluator,
+    _runner: Runner,
+}
+
+impl Fleet {
+    async fn start(flags: &[&str]) -> Self {
+        let runner = Runner::start(&[support::leaky(4), support::steady(5)].concat()).await;
+        let store = support::scrape_store(&[&runner.address]);
+        let config = support::evaluator(&store, &[&runner.address], "");
+        Self { evaluator: Evaluator::start_with(&config, flags).await, _runner: runner }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.evaluator.address)
+    }
+
+    /// Waits until decisions with this action are there; returns their number.
+    async fn decided(&self, action: &str, at_least: usize) -> usize {
+        let what = format!("{at_least} decisions {action} are there");
+        wait::until(&what, DEADLINE, async || {
+            let decisions = self.evaluator.api(&format!("decisions?action={action}")).await;
+            let count = decisions.as_array()?.len();
+            (count >= at_least).then_some(count)
+        })
+        .await
+    }
+}
+
+async fn all(browser: &Browser, css: &str) -> Vec<WebElement> {
+    browser.driver.find_all(By::Css(css)).await.unwrap()
+}
+
+async fn text(browser: &Browser, css: &str) -> String {
+    browser.driver.find(By::Css(css)).await.unwrap().text().await.unwrap()
+}
+
+/// Waits until an element is there whose text contains `words`. An element that was replaced meanwhile is looked for again.
+async fn says(browser: &Browser, css: &str, words: &str) {
+    wait::until(&format!("{css} says {words}"), DEADLINE, async || {
+        let text = browser.driver.find(By::Css(css)).await.ok()?.text().await.ok()?;
+        text.contains(words).then_some(())
+    })
+    .await;
+}
+
+async fn script(browser: &Browser, script: &str) -> serde_json::Value {
+    browser.driver.execute(script, Vec::new()).await.unwrap().json().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
+    let fleet = Fleet::start(&[]).await;
+    let browser = Browser::start((1200, 900)).await;
+    fleet.decided("restarted", 1).await;
+    browser.driver.goto(fleet.url("/")).await.unwrap();
+    says(&browser, "tr[data-module=leaky]", "t_interval").await;
+    says(&browser, "tr[data-module=steady]", "MiB").await;
+    assert_eq!(text(&browser, ".badge").await, "Restarts on");
+    assert_eq!(text(&browser, "#total-instances").await, "9");
+
+    // A reload would forget this, and the page would forget what its reader has opened.
+    script(&browser, "window.notReloaded = true").await;
+    browser.driver.find(By::Css(".decisions details summary")).await.unwrap().click().await.unwrap();
+    let opened = browser.driver.find(By::Css("details[open]")).await.unwrap().id().await.unwrap().unwrap();
+    browser.driver.find(By::Css("tr[data-module=leaky] a")).await.unwrap().focus().await.unwrap();
+    let newest = "return Number(document.querySelector('[data-decision]').dataset.decision)";
+    let before = script(&browser, newest).await.as_u64().unwrap();
+    wait::until("a restart appears", DEADLINE, async || {
+        let script = "return [...document.querySelectorAll('[data-action=restarted]')].map(d => Number(d.dataset.decision))";
+        let restarts = browser.driver.execute(script, Vec::new()).await.ok()?;
+        restarts.json().as_array()?.iter().any(|id| id.as_u64() > Some(before)).then_some(())
+    })
+    .await;
+    assert_eq!(script(&browser, "return window.notReloaded").await, json!(true));
+    assert_eq!(script(&browser, "return document.activeElement.textContent").await, json!("leaky"));
+    let is_open = format!("const d = document.getElementById('{opened}'); return d === null || d.open");
+    assert_eq!(script(&browser, &is_open).await, json!(true));
+
+    // Paused, it stays as it is.
+    browser.driver.find(By::Id("live")).await.unwrap().click().await.unwrap();
+    script(&browser, "document.querySelector('h1').textContent = 'Touched'").await;
+    fleet.decided("restarted", fleet.decided("restarted", 1).await + 2).await;
+    assert_eq!(text(&browser, "h1").await, "Touched");
+    browser.driver.find(By::Id("live")).await.unwrap().click().await.unwrap();
+    says(&browser, "h1", "Modules").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_when_the_evaluator_cannot_be_reached() {
+    let mut fleet = Fleet::start(&["--dry-run"]).await;
+    let browser = Browser::start((1200, 900)).await;
+    browser.driver.goto(fleet.url("/")).await.unwrap();
+    says(&browser, ".badge", "Dry run").await;
+    fleet.evaluator.process.kill();
+    says(&browser, "#connection", "The evaluator cannot be reached").await;
+    assert_eq!(text(&browser, ".badge").await, "Dry run");
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_replica_has_a_chart_and_each_decision_an_explanation() {
+    let fleet = Fleet::start(&[]).await;
+    let browser = Browser::start((1200, 900)).await;
+    fleet.decided("restarted", 3).await;
+    browser.driver.goto(fleet.url("/modules/leaky")).await.unwrap();
+    wait::until("every replica has a line in a chart", DEADLINE, async || {
+        let figures = "figure[data-replica] > svg polyline[stroke='#1D63A8']";
+        (all(&browser, figures).await.len() >= 4).then_some(())
+    })
+    .await;
+    for replica in 0..4 {
+        assert_eq!(all(&browser, &format!("figure[data-replica='{replica}']")).await.len(), 1);
+        let row = text(&browser, &format!("tr[data-replica='{replica}']")).await;
+        assert!(row.contains("MiB") && row.contains(&format!("leaky/{replica}")), "{row}");
+    }
+    let why = text(&browser, "tr[data-replica='0'] .why").await;
+    assert!(["min_age", "MiB", "no threshold"].iter().any(|words| why.contains(words)), "{why}");
+
+    // Why was this one restarted?
+    browser.driver.goto(fleet.url("/decisions?module=leaky&action=restarted")).await.unwrap();
+    let sentence = text(&browser, "[data-action=restarted] .sentence").await;
+    assert!(sentence.contains("prediction interval at level 0.8 of"), "{sentence}");
+    browser.driver.find(By::Css("[data-action=restarted] summary")).await.unwrap().click().await.unwrap();
+    says(&browser, "[data-action=restarted] details[open] dl", "threshold_bytes").await;
+    browser.driver.find(By::Css("[data-action=restarted] .what a")).await.unwrap().click().await.unwrap();
+    says(&browser, "h1", "leaky/").await;
+    says(&browser, "[data-action=restarted] .sentence", ">").await;
+    says(&browser, "[data-action=restarted]", "memory fell").await;
+    assert_eq!(all(&browser, ".charts.large figure").await.len(), 1);
+
+    // And why not that one?
+    browser.driver.goto(fleet.url("/modules/steady/0")).await.unwrap();
+    says(&browser, "[data-verdict=within]", "≤").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_works_without_scripts_by_keyboard_and_on_a_narrow_screen() {
+    let fleet = Fleet::start(&["--dry-run"]).await;
+    let browser = Browser::start((1200, 900)).await;
+    fleet.decided("dry_run", 1).await;
+    browser.run_scripts(false).await;
+    browser.resize(360, 740).await;
+    for path in ["/", "/modules/leaky", "/modules/leaky/0", "/decisions", "/config"] {
+        browser.driver.goto(fleet.url(path)).await.unwrap();
+        assert_eq!(text(&browser, ".badge").await, "Dry run", "{path}");
+        assert!(!browser.driver.find(By::Id("live")).await.unwrap().is_displayed().await.unwrap());
+        let width = script(&browser, "return document.documentElement.scrollWidth").await;
+        assert!(width.as_u64() <= Some(360), "{path} is {width} pixels wide");
+        let unnamed = "return [...document.querySelectorAll('main th:not([scope]), main svg:not([aria-hidden]):not([aria-label])')].length";
+        assert_eq!(script(&browser, unnamed).await, json!(0), "{path}");
+    }
+    browser.driver.goto(fleet.url("/modules/leaky")).await.unwrap();
+    assert_eq!(all(&browser, "figure[data-replica] > svg").await.len(), 4);
+    says(&browser, "[data-action=dry_run]", "dry run: not restarted").await;
+
+    // Tab by tab from the top: first over the navigation, then to the modules.
+    browser.driver.goto(fleet.url("/")).await.unwrap();
+    let mut reached = Vec::new();
+    for _ in 0..12 {
+        let focused = browser.driver.active_element().await.unwrap();
+        focused.send_keys(Key::Tab + "").await.unwrap();
+        let outline = "const on = document.activeElement; return [on.textContent.trim(), getComputedStyle(on).outlineStyle]";
+        let on = script(&browser, outline).await;
+        assert_eq!(on[1], "solid", "the focus is seen on {on}");
+        reached.push(on[0].as_str().unwrap().to_owned());
+    }
+    assert_eq!(reached[..5], ["Skip to content", "Ebb", "Modules", "Decisions", "Config"]);
+    for link in ["leaky", "steady"] {
+        assert!(reached.iter().any(|text| text == link), "{link}: {reached:?}");
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn pages_come_with_a_policy_that_lets_nothing_foreign_in() {
+    let fleet = Fleet::start(&["--dry-run"]).await;
+    for path in ["/", "/modules/nothing", "/decisions?sort=none", "/assets/page.js", "/api/v1/status"] {
+        let response = http::client().get(fleet.url(path)).send().await.unwrap();
+        let status = response.status().as_u16();
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        let policy = header("content-security-policy");
+        for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]
+        {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        let expected = match path {
+            "/modules/nothing" => (404, "text/html; charset=utf-8", Some("no-store")),
+            "/decisions?sort=none" => (400, "text/html; charset=utf-8", Some("no-store")),
+            "/assets/page.js" => (200, "text/javascript; charset=utf-8", Some("no-cache")),
+            "/api/v1/status" => (200, "application/json", None),
+            _ => (200, "text/html; charset=utf-8", Some("no-store")),
+        };
+        let cache = response.headers().get("cache-control").map(|value| value.to_str().unwrap());
+        assert_eq!((status, &*header("content-type"), cache), expected, "{path}");
+    }
+}
