@@ -91,6 +91,7 @@ async fn the_evaluator_exposes_every_metric_of_the_contract() {
     let scrape = evaluator.scrape().await;
     for name in [
         "ebb_evaluator_threshold_bytes",
+        "ebb_evaluator_instance_threshold_bytes",
         "ebb_evaluator_sample_mean_bytes",
         "ebb_evaluator_sample_stddev_bytes",
         "ebb_evaluator_sample_size",

@@ -175,3 +175,26 @@ async fn a_file_that_is_replaced_while_it_is_read_is_the_old_one_or_the_new_one(
     let summary = writer.stop().await;
     assert_eq!(summary.failed, 0, "{summary}");
 }
+
+#[tokio::test]
+async fn a_folder_is_listed_while_files_come_and_go_in_it() {
+    let runner = Runner::start(&support::storage(3, "64MiB", "")).await;
+    ask(&runner, &Ask::put("/kept", Pattern { bytes: 10, seed: 0 })).await;
+    // Each upload is a temporary file for a moment.
+    let writer = Load::start(&runner.http_address, 2, |n| {
+        Ask::put(&format!("/{}", n % 5), Pattern { bytes: 1000, seed: n })
+    });
+    let mut listings = 0;
+    wait::until("the folder was listed many times", DEADLINE, async || {
+        let answer = client().get(format!("http://{}/", runner.http_address)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        let listed: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let entries = listed["entries"].as_array().unwrap();
+        assert!(entries.iter().any(|entry| entry["name"] == "kept"), "{listed:#}");
+        listings += 1;
+        (listings >= 300).then_some(())
+    })
+    .await;
+    let summary = writer.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+}

@@ -1,4 +1,4 @@
-//! The newest view → gauges per population. A population that is gone takes its series with it.
+//! The newest view → gauges per population and instance. What is gone takes its series with it.
 
 use std::{fmt, sync::Arc};
 
@@ -78,6 +78,25 @@ impl Collector for ViewCollector {
                     ];
                     ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
                 }
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "ebb_evaluator_instance_threshold",
+            "Size above which this instance is restarted",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?;
+        for instance in &view.instances {
+            if let Some(bytes) = instance.bound.threshold_bytes {
+                let slot = &instance.slot;
+                // `instance` would be taken by the scrape of the evaluator itself.
+                let labels = [
+                    ("module", &*slot.population.module),
+                    ("digest", &*slot.population.digest),
+                    ("runner", &*slot.runner),
+                    ("replica", &*slot.replica.to_string()),
+                ];
+                ConstGauge::new(bytes).encode(family.encode_family(&labels)?)?;
             }
         }
         let mut gauge = |name: &str, help: &str, value: f64| {

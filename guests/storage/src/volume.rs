@@ -82,6 +82,19 @@ fn describe(found: &fs::Metadata, name: &str) -> io::Result<Metadata> {
 
 /// What is in a folder, by name. What is being written is not there yet.
 pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Metadata>> {
+    // A file that vanishes while the folder is read, such as an upload's temporary one, ends the reading with
+    // "not found". It is begun again then; a folder in which that happens each time is being emptied.
+    const ATTEMPTS: u32 = 100;
+    for _ in 1..ATTEMPTS {
+        match read_entries(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => {}
+            read => return read,
+        }
+    }
+    read_entries(folder)
+}
+
+fn read_entries(folder: &Path) -> io::Result<Vec<Metadata>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
