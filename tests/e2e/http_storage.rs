@@ -182,7 +182,7 @@ async fn a_folder_is_listed_while_files_come_and_go_in_it() {
     ask(&runner, &Ask::put("/kept", Pattern { bytes: 10, seed: 0 })).await;
     // Each upload is a temporary file for a moment.
     let writer = Load::start(&runner.http_address, 2, |n| {
-        Ask::put(&format!("/{}", n % 5), Pattern { bytes: 1000, seed: n })
+        Ask::put(format!("/{}", n % 5), Pattern { bytes: 1000, seed: n })
     });
     let mut listings = 0;
     wait::until("the folder was listed many times", DEADLINE, async || {
