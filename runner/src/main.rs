@@ -3,13 +3,14 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 use ebb_runner::{Listeners, RunError, config::Config};
 use ebb_service::{
+    commands::{CommandError, CommonCommand},
     logging::{self, Chain},
     signals,
 };
@@ -49,11 +50,33 @@ struct Flags {
 enum Command {
     /// Judge the config file, compile and link its modules, and start nothing.
     Check,
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    let Some(file) = flags.config else {
+    let Flags { config, command } = Flags::parse();
+    match command {
+        Some(Command::Common(command)) => common(command, config.as_deref()),
+        Some(Command::Check) => with_config(config, true),
+        None => with_config(config, false),
+    }
+}
+
+fn common(command: CommonCommand, config: Option<&Path>) -> ExitCode {
+    let listens = || {
+        let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
+        Ok(Config::load(file)?.control.listen)
+    };
+    match command.execute(listens) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILURE, &Chain(&error).to_string()),
+    }
+}
+
+/// Runs what the config file says, or only judges it.
+fn with_config(file: Option<PathBuf>, check: bool) -> ExitCode {
+    let Some(file) = file else {
         return fail(USAGE, "no config file: expected --config FILE, or EBB_RUNNER_CONFIG");
     };
     let config = match Config::load(&file) {
@@ -65,13 +88,14 @@ fn main() -> ExitCode {
     if let Err(error) = logging::init(&log) {
         return fail(USAGE, &format!("{}: log.level: {}", file.display(), Chain(&error)));
     }
-    let outcome = match flags.command {
-        Some(Command::Check) => ebb_runner::check(&config).map(|()| {
+    let outcome = if check {
+        ebb_runner::check(&config).map(|()| {
             let (modules, instances) = (config.modules.len(), config.instances());
             let _ =
                 writeln!(io::stdout(), "{}: valid, {modules} modules, {instances} instances", file.display());
-        }),
-        None => run(config),
+        })
+    } else {
+        run(config)
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

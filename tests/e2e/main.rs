@@ -16,6 +16,7 @@ mod http_foreign;
 mod http_restarts;
 mod http_storage;
 mod identity;
+mod operations;
 mod orders;
 mod page;
 mod policies;
