@@ -179,8 +179,8 @@ impl Simulation {
              `ebb-lab simulate --seeds {seeds} --days {days} --replicas {replicas}`, then `ebb-lab report`.\n\n\
              Restarts over those of an optimum that knows the future, at equal mean memory; 1 is the optimum. {replicas} \
              replicas, {days} days, a scrape and a tick a minute, shipped guard rails, budget and lookback. Geometric mean \
-             over the rates of {levels} restarts a day and replica (the optimum's), as far as the policy's sweep reaches; \
-             median over {seeds} seeds with its 95 % bootstrap interval. `*`: the sweep does not reach every rate. `static` \
+             over the rates of {levels} restarts a day and replica (the optimum's), as far as the policy's sweep reaches, \
+             between its settings on logarithmic scales; median over {seeds} seeds with its 95 % bootstrap interval. `*`: the sweep does not reach every rate. `static` \
              is the best size for the whole module, chosen in hindsight for each amount of memory; `(own size, in \
              hindsight)` is no policy but what could be reached if all but the future were known: the best size for each \
              replica.\n\n",
