@@ -5,7 +5,7 @@ mod backtest;
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use self::backtest::BacktestArgs;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_evaluator::{
     RunError, Service,
     backtest::report::rfc3339,
@@ -14,6 +14,7 @@ use ebb_evaluator::{
     units::{InstanceName, Millis},
 };
 use ebb_service::{
+    commands::{CommandError, CommonCommand, Program},
     config_file::{ConfigError, Refusal},
     logging::{self, LogLevelError},
     signals,
@@ -24,6 +25,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Learns how much memory WebAssembly instances need, and restarts those that hold more.
+///
+/// Without a command it runs what the config file says. SIGTERM and SIGINT stop it, SIGHUP reloads the config.
 #[derive(Debug, Parser)]
 #[command(name = "ebb-evaluator", version)]
 pub(crate) struct Cli {
@@ -52,6 +55,8 @@ enum Command {
         #[arg(long, value_name = "HOST:PORT")]
         evaluator: Option<String>,
     },
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 /// Why a command failed.
@@ -59,6 +64,8 @@ enum Command {
 pub(crate) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Common(#[from] CommandError),
     #[error(transparent)]
     LogLevel(#[from] LogLevelError),
     #[error("listening on {address}")]
@@ -111,17 +118,25 @@ impl CliError {
 
 impl Cli {
     pub(crate) fn execute(self) -> Result<(), CliError> {
-        let config = Config::load(&self.config, self.dry_run)?;
-        match self.command {
+        let Self { config: path, dry_run, command } = self;
+        let load = || Config::load(&path, dry_run);
+        match command {
             None => {
+                let config = load()?;
                 logging::init(&config.log)?;
-                runtime()?.block_on(serve(config, self.config, self.dry_run))
+                runtime()?.block_on(serve(config, path.clone(), dry_run))
             }
-            Some(Command::Check) => check(&config),
-            Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&config, args)),
+            Some(Command::Check) => check(&load()?),
+            Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
             Some(Command::Explain { instance, evaluator }) => {
+                let config = load()?;
                 let address = evaluator.unwrap_or_else(|| config.listen.to_string());
                 runtime()?.block_on(explain(address, &instance))
+            }
+            Some(Command::Common(command)) => {
+                let listens = || Ok(load()?.listen);
+                let program = Program { command: Self::command(), schema: Config::schema, listens: &listens };
+                Ok(command.execute(program)?)
             }
         }
     }

@@ -3,13 +3,14 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_runner::{Listeners, RunError, config::Config};
 use ebb_service::{
+    commands::{CommandError, CommonCommand, Program},
     logging::{self, Chain},
     signals,
 };
@@ -35,10 +36,12 @@ const CONTROL_THREADS: usize = 2;
 const QUIET_TARGETS: &str = "wasmtime_wasi=warn,wasmtime_wasi_io=warn,";
 
 /// Hosts long-running WebAssembly instances, exposes their linear memory, restarts them by order.
+///
+/// Without a command it runs what the config file says. SIGTERM and SIGINT stop it, SIGHUP reloads the config.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "ebb-runner", version)]
 struct Flags {
-    /// The config file.
+    /// Config file.
     #[arg(long, env = "EBB_RUNNER_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -47,13 +50,36 @@ struct Flags {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Judge the config file, compile and link its modules, and start nothing.
+    /// Validate the config file, compile and link its modules; start nothing.
     Check,
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    let Some(file) = flags.config else {
+    let Flags { config, command } = Flags::parse();
+    match command {
+        Some(Command::Common(command)) => common(command, config.as_deref()),
+        Some(Command::Check) => with_config(config, true),
+        None => with_config(config, false),
+    }
+}
+
+fn common(command: CommonCommand, config: Option<&Path>) -> ExitCode {
+    let listens = || {
+        let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
+        Ok(Config::load(file)?.control.listen)
+    };
+    let program = Program { command: Flags::command(), schema: Config::schema, listens: &listens };
+    match command.execute(program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILURE, &Chain(&error).to_string()),
+    }
+}
+
+/// Runs what the config file says, or only judges it.
+fn with_config(file: Option<PathBuf>, check: bool) -> ExitCode {
+    let Some(file) = file else {
         return fail(USAGE, "no config file: expected --config FILE, or EBB_RUNNER_CONFIG");
     };
     let config = match Config::load(&file) {
@@ -65,13 +91,14 @@ fn main() -> ExitCode {
     if let Err(error) = logging::init(&log) {
         return fail(USAGE, &format!("{}: log.level: {}", file.display(), Chain(&error)));
     }
-    let outcome = match flags.command {
-        Some(Command::Check) => ebb_runner::check(&config).map(|()| {
+    let outcome = if check {
+        ebb_runner::check(&config).map(|()| {
             let (modules, instances) = (config.modules.len(), config.instances());
             let _ =
                 writeln!(io::stdout(), "{}: valid, {modules} modules, {instances} instances", file.display());
-        }),
-        None => run(config),
+        })
+    } else {
+        run(config)
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,18 +3,24 @@
 //!
 //! | module | subject |
 //! | --- | --- |
+//! | [`commands`] | what both programs can be asked on the command line |
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
+//! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
+//! | [`probe`] | is the program that listens there ready? |
 //! | [`secret`] | bearer tokens: read from a file, compared in constant time, never printed |
 //! | [`exposition`] | a metrics registry → OpenMetrics 1.0 or Prometheus text 0.0.4 |
 //! | [`process`] | the standard `process_*` metrics |
 //! | [`logging`] | structured logs as text or JSON, and errors as a chain |
 //! | [`signals`] | SIGTERM and SIGINT → stop, SIGHUP → reload |
 
+pub mod commands;
 pub mod config_file;
 pub mod exposition;
 pub mod logging;
+pub mod probe;
 pub mod process;
+pub mod schema;
 pub mod secret;
 pub mod signals;
 pub mod units;

@@ -3,6 +3,7 @@
 // The helpers of tests are tests, too.
 #![allow(clippy::unwrap_used)]
 
+mod docs;
 mod exposition;
 mod faults;
 mod gauge;
@@ -14,9 +15,11 @@ mod http_foreign;
 mod http_restarts;
 mod http_storage;
 mod identity;
+mod operations;
 mod orders;
 mod policies;
 mod programs;
 mod restarts;
+mod schemas;
 mod structure;
 mod support;

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::support;
 
-fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
+/// Exit code of `program` with `args`, and all that it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
         Command::new(paths::program(program)).args(args).output().unwrap();
     (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
