@@ -26,8 +26,9 @@ pub struct Runner {
 /// Settings of the section `http`, unless a test has its own.
 const ACCESS_LOG: &str = "access_log: true";
 
-/// How long a runner may take to compile its modules and start their instances.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a runner may take to compile its modules and start their instances. CPython alone takes a runner that was
+/// built without optimisation 40 s, and several times that beside other work.
+const READY_WITHIN: Duration = Duration::from_secs(240);
 
 impl Runner {
     /// Starts a runner with `modules`, the YAML list below `modules:`, and waits until it is ready.
