@@ -17,7 +17,7 @@ demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch in
 	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: programs guests foreign chromium prometheus dashboard-tools ## run all tests: unit, property, and end-to-end on real programs
+test: programs guests foreign chromium prometheus dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
@@ -52,6 +52,12 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 compose-check: ## run docker-compose.yml with four runners, check what it does, take it down (root; a quarter of an hour at first)
 	scripts/compose-check.sh
 
+.PHONY: schemas
+schemas: tools ## write config/*.schema.json anew, after a change of config keys
+	$(CARGO) build --bin ebb-runner --bin ebb-evaluator
+	target/debug/ebb-runner schema >config/runner.schema.json
+	target/debug/ebb-evaluator schema >config/evaluator.schema.json
+
 # --- what the commands above need ---
 
 .PHONY: programs
@@ -77,6 +83,10 @@ prometheus:
 .PHONY: dashboard-tools
 dashboard-tools:
 	scripts/install-dashboard-tools.sh
+
+.PHONY: systemd
+systemd:
+	scripts/install-systemd.sh
 
 .PHONY: bench-tools
 bench-tools: tools

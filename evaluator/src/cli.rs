@@ -5,7 +5,7 @@ mod backtest;
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use self::backtest::BacktestArgs;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_evaluator::{
     RunError, Service,
     backtest::report::rfc3339,
@@ -14,7 +14,7 @@ use ebb_evaluator::{
     units::{InstanceName, Millis},
 };
 use ebb_service::{
-    commands::{CommandError, CommonCommand},
+    commands::{CommandError, CommonCommand, Program},
     config_file::{ConfigError, Refusal},
     logging::{self, LogLevelError},
     signals,
@@ -25,6 +25,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Learns how much memory WebAssembly instances need, and restarts those that hold more.
+///
+/// Without a command it runs what the config file says. SIGTERM and SIGINT stop it, SIGHUP reloads the config.
 #[derive(Debug, Parser)]
 #[command(name = "ebb-evaluator", version)]
 pub(crate) struct Cli {
@@ -131,7 +133,11 @@ impl Cli {
                 let address = evaluator.unwrap_or_else(|| config.listen.to_string());
                 runtime()?.block_on(explain(address, &instance))
             }
-            Some(Command::Common(command)) => Ok(command.execute(|| Ok(load()?.listen))?),
+            Some(Command::Common(command)) => {
+                let listens = || Ok(load()?.listen);
+                let program = Program { command: Self::command(), schema: Config::schema, listens: &listens };
+                Ok(command.execute(program)?)
+            }
         }
     }
 }

@@ -16,8 +16,10 @@ use std::{
 use ebb_service::{
     config_file::{self, ConfigError, Refusal, relative_to},
     logging::LogConfig,
-    units::Span,
+    schema,
+    units::{Span, listen_address},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -59,29 +61,43 @@ pub struct Config {
 }
 
 /// The file as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
+    /// Where API and metrics are served. Beyond loopback only with a token.
     #[serde(default = "default_listen")]
+    #[schemars(schema_with = "listen_address")]
     listen: SocketAddr,
+    /// File with one line: the token that POST /-/reload must carry.
     bearer_token_file: Option<PathBuf>,
+    /// Logs, on standard error.
     #[serde(default)]
     log: LogConfig,
+    /// Time between two evaluations; at least 100ms.
     #[serde(default = "default_interval")]
     interval: Span,
+    /// How far back lifetimes count; at least the interval.
     #[serde(default = "default_lookback")]
     lookback: Span,
+    /// Decide everything and restart nothing.
     #[serde(default)]
     dry_run: bool,
+    /// Where samples come from: exactly one of `prometheus` and `scrape`.
     store: StoreConfig,
+    /// When an answer is not relied on, and nothing is restarted.
     #[serde(default)]
     hold: HoldConfig,
+    /// Where and how restarts are ordered.
     #[serde(default)]
     runners: RunnersConfig,
+    /// How many restarts are done.
     #[serde(default)]
     budget: BudgetConfig,
+    /// The rule of every module.
     #[serde(default)]
+    #[schemars(schema_with = "rules::schema_of_defaults")]
     defaults: RuleConfig,
+    /// By module name, what is different for one; the rest is taken from `defaults`.
     #[serde(default)]
     modules: std::collections::BTreeMap<String, RuleConfig>,
 }
@@ -103,7 +119,8 @@ const fn default_lookback() -> Span {
 }
 
 /// The `store:` section: exactly one of the two.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum StoreConfig {
     /// A server with Prometheus' HTTP API.
     Prometheus(Box<PrometheusConfig>),
@@ -140,7 +157,7 @@ impl Serialize for StoreConfig {
 }
 
 /// The `hold:` section: when an answer is not relied on, and no restart is ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldConfig {
     /// A sample older than this tells nothing about the present. Unless set, three intervals.
@@ -166,9 +183,10 @@ impl Default for HoldConfig {
 }
 
 /// A share of a whole, from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, JsonSchema, Serialize)]
 #[serde(try_from = "f64")]
-pub struct Share(pub f64);
+#[schemars(!try_from)]
+pub struct Share(#[schemars(range(min = 0, max = 1))] pub f64);
 
 impl TryFrom<f64> for Share {
     type Error = String;
@@ -183,7 +201,7 @@ impl TryFrom<f64> for Share {
 }
 
 /// The `runners:` section: where and how restarts are ordered.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunnersConfig {
     /// Addresses that restarts may be ordered from; everything else is refused.
@@ -284,6 +302,12 @@ impl Config {
         let mut config = file.validate(force_dry_run).map_err(|refusal| refusal.into_error(path, text))?;
         config.resolve_paths(path);
         Ok(config)
+    }
+
+    /// The JSON schema of config files, as text.
+    #[must_use]
+    pub fn schema() -> String {
+        schema::of::<ConfigFile>("Config of ebb-evaluator")
     }
 
     /// Age from which a sample tells nothing about the present, in milliseconds.

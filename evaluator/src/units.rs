@@ -1,8 +1,9 @@
 //! Names and quantities of the evaluator, parsed once at the edge.
 
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::SystemTime};
 
-use ebb_service::units::{ByteCount, Span};
+use ebb_service::units::{BYTE_COUNT_FORM, ByteCount, LONGER_THAN_ZERO, SPAN_FORM, Span};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A moment: milliseconds since the Unix epoch, the resolution of Prometheus.
@@ -129,6 +130,22 @@ impl fmt::Display for SlotId {
 #[serde(try_from = "f64", into = "f64")]
 pub struct ConfidenceLevel(f64);
 
+impl JsonSchema for ConfidenceLevel {
+    fn schema_name() -> Cow<'static, str> {
+        "ConfidenceLevel".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number strictly between 0 and 1.",
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "exclusiveMaximum": 1,
+            "examples": [0.95, 0.99],
+        })
+    }
+}
+
 /// A number that is no confidence level.
 #[derive(Debug, thiserror::Error)]
 #[error("confidence level {0}: expected a number strictly between 0 and 1, such as 0.95")]
@@ -182,6 +199,16 @@ impl fmt::Display for ConfidenceLevel {
 #[serde(try_from = "f64", into = "f64")]
 pub struct Coverage(f64);
 
+impl JsonSchema for Coverage {
+    fn schema_name() -> Cow<'static, str> {
+        "Coverage".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        ConfidenceLevel::json_schema(generator)
+    }
+}
+
 /// A number that is no share of a population.
 #[derive(Debug, thiserror::Error)]
 #[error("coverage {0}: expected a number strictly between 0 and 1, such as 0.99")]
@@ -221,6 +248,21 @@ impl fmt::Display for Coverage {
 pub struct RestartPrice {
     memory: ByteCount,
     time: Span,
+}
+
+impl JsonSchema for RestartPrice {
+    fn schema_name() -> Cow<'static, str> {
+        "RestartPrice".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An amount of memory times a span of time: 1GiB*10m. More than nothing.",
+            "type": "string",
+            "pattern": format!(r"^(?=[^*]*[1-9]){BYTE_COUNT_FORM}\*{LONGER_THAN_ZERO}{SPAN_FORM}$"),
+            "examples": ["1GiB*10m", "256MiB*10m", "512MiB*1h"],
+        })
+    }
 }
 
 /// Text that is no price of a restart.

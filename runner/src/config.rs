@@ -13,6 +13,7 @@ mod located;
 mod module;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     net::SocketAddr,
     num::NonZeroU32,
@@ -23,9 +24,11 @@ use std::{
 use ebb_service::{
     config_file::{self, ConfigError},
     logging::LogConfig,
-    units::Span,
+    schema,
+    units::{LONGER_THAN_ZERO, SPAN_FORM, Span, listen_address},
 };
-use serde::{Deserialize, Deserializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::{
     http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
@@ -64,10 +67,14 @@ pub struct ControlConfig {
     pub bearer_token_file: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
+// Serialized, here and below, for the defaults in the JSON schema.
+#[derive(Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawControl {
+    /// Where the control API and /metrics listen. Beyond loopback only with a token.
+    #[schemars(schema_with = "listen_address")]
     listen: SocketAddr,
+    /// File with one line: the token that POST requests must carry.
     bearer_token_file: Option<PathBuf>,
 }
 
@@ -106,7 +113,7 @@ impl<'de> Deserialize<'de> for ControlConfig {
 }
 
 /// The `engine:` section.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
     /// How often a busy guest gives way to the others, and the longest that it takes to stop it.
@@ -130,6 +137,27 @@ impl Default for EngineConfig {
 /// A tick between 1 ms and 1 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochTick(pub Duration);
+
+impl Serialize for EpochTick {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Span(self.0).serialize(serializer)
+    }
+}
+
+impl JsonSchema for EpochTick {
+    fn schema_name() -> Cow<'static, str> {
+        "EpochTick".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A span of time from 1ms to 1s.",
+            "type": "string",
+            "pattern": format!("^{LONGER_THAN_ZERO}{SPAN_FORM}$"),
+            "examples": ["1ms", "10ms", "100ms"],
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for EpochTick {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -155,6 +183,21 @@ pub enum CompileCache {
     Off,
 }
 
+impl JsonSchema for CompileCache {
+    fn schema_name() -> Cow<'static, str> {
+        "CompileCache".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A folder that only the runner's user may write to, or off. By default ebb/compiled in the \
+                            user's cache folder.",
+            "anyOf": [{"type": "string", "minLength": 1}, {"const": false}],
+            "examples": ["/var/cache/ebb", "off"],
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for CompileCache {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         located::scalar(deserializer, "a folder, or off", |text| match text {
@@ -166,19 +209,27 @@ impl<'de> Deserialize<'de> for CompileCache {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
+    /// The control listener: metrics, health, instances, restarts, reload.
     #[serde(default)]
+    #[schemars(with = "RawControl")]
     control: ControlConfig,
+    /// The listener that modules of kind `http` share.
     http: Option<HttpConfig>,
+    /// Logs, on standard error.
     #[serde(default)]
     log: LogConfig,
+    /// How guests are compiled and run.
     #[serde(default)]
     engine: EngineConfig,
+    /// How long a clean stop may take, requests that finish included.
     #[serde(default = "default_shutdown_timeout")]
     shutdown_timeout: Span,
+    /// What to run.
     #[serde(deserialize_with = "modules_that_agree")]
+    #[schemars(with = "Vec<module::RawModule>")]
     modules: Vec<ModuleConfig>,
 }
 
@@ -226,6 +277,12 @@ impl Config {
     /// [`ConfigError::Invalid`] when it is no valid config.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         config_file::parse(path, text).map(|raw: RawConfig| raw.resolved(path))
+    }
+
+    /// The JSON schema of config files, as text.
+    #[must_use]
+    pub fn schema() -> String {
+        schema::of::<RawConfig>("Config of ebb-runner")
     }
 
     /// Instances of all modules together.

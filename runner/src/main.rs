@@ -7,10 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_runner::{Listeners, RunError, config::Config};
 use ebb_service::{
-    commands::{CommandError, CommonCommand},
+    commands::{CommandError, CommonCommand, Program},
     logging::{self, Chain},
     signals,
 };
@@ -36,10 +36,12 @@ const CONTROL_THREADS: usize = 2;
 const QUIET_TARGETS: &str = "wasmtime_wasi=warn,wasmtime_wasi_io=warn,";
 
 /// Hosts long-running WebAssembly instances, exposes their linear memory, restarts them by order.
+///
+/// Without a command it runs what the config file says. SIGTERM and SIGINT stop it, SIGHUP reloads the config.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "ebb-runner", version)]
 struct Flags {
-    /// The config file.
+    /// Config file.
     #[arg(long, env = "EBB_RUNNER_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -48,7 +50,7 @@ struct Flags {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Judge the config file, compile and link its modules, and start nothing.
+    /// Validate the config file, compile and link its modules; start nothing.
     Check,
     #[command(flatten)]
     Common(CommonCommand),
@@ -68,7 +70,8 @@ fn common(command: CommonCommand, config: Option<&Path>) -> ExitCode {
         let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
         Ok(Config::load(file)?.control.listen)
     };
-    match command.execute(listens) {
+    let program = Program { command: Flags::command(), schema: Config::schema, listens: &listens };
+    match command.execute(program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILURE, &Chain(&error).to_string()),
     }

@@ -18,7 +18,7 @@ use ebb_service::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, Kind},
+    config::{Config, HttpConfig, Kind},
     fleet::{
         Fleet,
         rollout::{Rollout, RolloutError},
@@ -49,6 +49,17 @@ pub enum ReloadError {
     /// A module cannot be run.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// What became of the modules.
+    #[serde(flatten)]
+    pub rollout: Rollout,
+    /// Keys whose values in the file differ from those that the runner was started with, and stay without effect until
+    /// it is started anew.
+    pub needs_restart: Vec<&'static str>,
 }
 
 /// How the last reload went.
@@ -145,25 +156,30 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`] names the file, and where in it.
-    pub async fn reload(&self) -> Result<Rollout, ReloadError> {
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let outcome = self.try_reload().await;
         self.status.record(outcome.is_ok());
         match &outcome {
-            Ok(rollout) => info!(
-                added = rollout.added.len(),
-                removed = rollout.removed.len(),
-                changed = rollout.changed.len(),
-                scaled = rollout.scaled.len(),
-                unchanged = rollout.unchanged.len(),
-                "config reloaded"
-            ),
+            Ok(Reloaded { rollout, needs_restart }) => {
+                info!(
+                    added = rollout.added.len(),
+                    removed = rollout.removed.len(),
+                    changed = rollout.changed.len(),
+                    scaled = rollout.scaled.len(),
+                    unchanged = rollout.unchanged.len(),
+                    "config reloaded"
+                );
+                for field in needs_restart {
+                    warn!(field, "changed in the config file, takes effect when the runner is started anew");
+                }
+            }
             Err(cause) => error!(error = %Chain(cause), "config not reloaded, the old one stays in force"),
         }
         outcome
     }
 
-    async fn try_reload(&self) -> Result<Rollout, ReloadError> {
+    async fn try_reload(&self) -> Result<Reloaded, ReloadError> {
         let config = Config::load(&self.file)?;
         let token = self.read_token(&config)?;
         let serves = config.modules.iter().find(|module| module.kind == Kind::Http);
@@ -172,8 +188,7 @@ impl Reloader {
         }
         let rollout = self.fleet.roll_out(&config.modules).await?;
         self.token.store(token.map(Arc::new));
-        self.warn_of_what_needs_a_new_start(&config);
-        Ok(rollout)
+        Ok(Reloaded { rollout, needs_restart: needs_restart(&self.first, &config) })
     }
 
     fn read_token(&self, config: &Config) -> Result<Option<BearerToken>, ReloadError> {
@@ -183,17 +198,74 @@ impl Reloader {
             None => Ok(None),
         }
     }
+}
 
-    fn warn_of_what_needs_a_new_start(&self, config: &Config) {
-        let fields = [
-            ("control.listen", config.control.listen != self.first.control.listen),
-            ("http", config.http.as_ref().is_some_and(|http| Some(http) != self.first.http.as_ref())),
-            ("log", config.log != self.first.log),
-            ("engine", config.engine != self.first.engine),
-            ("shutdown_timeout", config.shutdown_timeout != self.first.shutdown_timeout),
-        ];
-        for (field, _) in fields.iter().filter(|(_, changed)| *changed) {
-            warn!(field, "changed in the config file, takes effect when the runner is started anew");
-        }
+/// The keys in which `now` differs from what the process was started with, and which cannot change any more.
+fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
+    let (engine, http) = (&now.engine, http_differences(first.http.as_ref(), now.http.as_ref()));
+    let others = [
+        ("control.listen", now.control.listen != first.control.listen),
+        ("log.format", now.log.format != first.log.format),
+        ("log.level", now.log.level != first.log.level),
+        ("engine.epoch_tick", engine.epoch_tick != first.engine.epoch_tick),
+        ("engine.compile_cache", engine.compile_cache != first.engine.compile_cache),
+        ("engine.guest_threads", engine.guest_threads != first.engine.guest_threads),
+        ("shutdown_timeout", now.shutdown_timeout != first.shutdown_timeout),
+    ];
+    let changed = others.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field);
+    http.into_iter().chain(changed).collect()
+}
+
+fn http_differences(first: Option<&HttpConfig>, now: Option<&HttpConfig>) -> Vec<&'static str> {
+    let (first, now) = match (first, now) {
+        (None, None) => return Vec::new(),
+        // A listener that is not there yet, or one that nobody asks for any more.
+        (None, Some(_)) | (Some(_), None) => return vec!["http"],
+        (Some(first), Some(now)) => (first, now),
+    };
+    let HttpConfig { listen, access_log, header_limit, write_timeout, max_connections } = first;
+    let fields = [
+        ("http.listen", now.listen != *listen),
+        ("http.access_log", now.access_log != *access_log),
+        ("http.header_limit", now.header_limit != *header_limit),
+        ("http.write_timeout", now.write_timeout != *write_timeout),
+        ("http.max_connections", now.max_connections != *max_connections),
+    ];
+    fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn check(first: &str, now: &str, expected: &[&str]) {
+        let config =
+            |text: &str| Config::parse(Path::new("runner.yml"), &format!("{text}\nmodules: []\n")).unwrap();
+        assert_eq!(needs_restart(&config(first), &config(now)), expected, "{first} → {now}");
+    }
+
+    #[test]
+    fn each_key_that_waits_for_a_new_start_is_named() {
+        check("", "", &[]);
+        check("", "control: {listen: \"127.0.0.1:1\"}", &["control.listen"]);
+        check("", "log: {format: json, level: warn}", &["log.format", "log.level"]);
+        check(
+            "",
+            "engine: {epoch_tick: 1ms, compile_cache: off, guest_threads: 1}",
+            &["engine.epoch_tick", "engine.compile_cache", "engine.guest_threads"],
+        );
+        check("", "shutdown_timeout: 1s", &["shutdown_timeout"]);
+        check("http: {access_log: false}", "http: {access_log: true}", &["http.access_log"]);
+        check(
+            "http: {}",
+            "http: {listen: \"127.0.0.1:1\", header_limit: 8KiB, write_timeout: 1s, max_connections: 1}",
+            &["http.listen", "http.header_limit", "http.write_timeout", "http.max_connections"],
+        );
+        check("http: {}", "", &["http"]);
+        check("", "http: {}", &["http"]);
+        // Read anew at each reload.
+        check("", "control: {bearer_token_file: t}", &[]);
     }
 }

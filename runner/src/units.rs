@@ -1,7 +1,8 @@
 //! What a module, a slot and a lifetime are called. Parsed once, at the edge.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -42,6 +43,21 @@ impl FromStr for ModuleName {
         } else {
             Err(ParseModuleNameError { text: text.to_owned() })
         }
+    }
+}
+
+impl JsonSchema for ModuleName {
+    fn schema_name() -> Cow<'static, str> {
+        "ModuleName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$",
+            "maxLength": MODULE_NAME_LENGTH_MAX,
+            "examples": ["leaky"],
+        })
     }
 }
 

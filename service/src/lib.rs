@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`commands`] | what both programs can be asked on the command line |
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
+//! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
 //! | [`probe`] | is the program that listens there ready? |
 //! | [`secret`] | bearer tokens: read from a file, compared in constant time, never printed |
@@ -19,6 +20,7 @@ pub mod exposition;
 pub mod logging;
 pub mod probe;
 pub mod process;
+pub mod schema;
 pub mod secret;
 pub mod signals;
 pub mod units;

@@ -6,11 +6,12 @@ use std::{
     io::{self, IsTerminal as _},
 };
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -21,7 +22,7 @@ pub enum LogFormat {
 }
 
 /// The `log:` section of a config file.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// How a log line looks.
@@ -29,6 +30,7 @@ pub struct LogConfig {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or `tracing` directives such as
     /// `info,ebb_runner=debug`.
     #[serde(deserialize_with = "level")]
+    #[schemars(schema_with = "level_schema")]
     pub level: String,
 }
 
@@ -40,6 +42,19 @@ impl Default for LogConfig {
 
 /// What a directive without a target may be.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+fn level_schema(_: &mut SchemaGenerator) -> Schema {
+    // In either case, letter by letter: JSON schemas know no flags.
+    let in_either_case = |level: &str| -> String {
+        level.chars().map(|letter| format!("[{letter}{}]", letter.to_ascii_uppercase())).collect()
+    };
+    let part = format!(r"\s*({}|[^,]*=[^,]*)\s*", LEVELS.map(in_either_case).join("|"));
+    json_schema!({
+        "type": "string",
+        "pattern": format!("^{part}(,{part})*$"),
+        "examples": ["info", "warn", "info,guest=warn", "info,access=off"],
+    })
+}
 
 /// Refuses a bare word that is no level: as a directive, it would name a target and silence everything else.
 fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

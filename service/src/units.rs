@@ -1,8 +1,9 @@
-//! Quantities as operators write them in YAML: `64MiB`, `10s`.
+//! Quantities as operators write them in YAML: `64MiB`, `10s`. Each tells editors its form as a JSON schema.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number of bytes. Written `65536`, `64KiB`, `1.5GiB` (binary) or `64kB`, `1GB` (decimal).
@@ -80,6 +81,35 @@ impl Serialize for ByteCount {
     }
 }
 
+/// What a byte count looks like as text, for JSON schemas: a regular expression without anchors.
+pub const BYTE_COUNT_FORM: &str =
+    r"\s*([0-9]+|([0-9]+\.?[0-9]*|\.[0-9]+)\s*([bB]|[kKmMgGtTpPeE][iI]?[bB]?))\s*";
+
+impl JsonSchema for ByteCount {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteCount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of bytes: 65536, 64KiB, 1.5GiB (binary) or 64kB, 1GB (decimal).",
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": format!("^{BYTE_COUNT_FORM}$"),
+            "examples": [65536, "64KiB", "256MiB", "1GiB"],
+        })
+    }
+}
+
+/// `bytes` in the largest binary unit of which they are a whole number: `64MiB`.
+#[must_use]
+pub fn exact_bytes(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fits = |&(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= shift;
+    let (shift, unit) = units.into_iter().find(fits).unwrap_or((0, "B"));
+    format!("{}{unit}", bytes >> shift)
+}
+
 /// A span of time. Written `250ms`, `10s`, `5m`, `1h 30m`, `1d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
@@ -147,6 +177,42 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// What a span of time looks like as text, for JSON schemas: a regular expression without anchors.
+pub const SPAN_FORM: &str = concat!(
+    r"\s*(0|([0-9][0-9\s]*(\.[0-9\s]+)?(",
+    "nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|",
+    "hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w|months|month|M|years|year|yr|y",
+    r")\s*)+)\s*",
+);
+
+/// In front of [`SPAN_FORM`]: a span longer than zero.
+pub const LONGER_THAN_ZERO: &str = "(?=.*[1-9])";
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A span of time: 250ms, 10s, 5m, 1h 30m, 1d.",
+            "type": "string",
+            "pattern": format!("^{SPAN_FORM}$"),
+            "examples": ["250ms", "10s", "5m", "1h 30m", "1d"],
+        })
+    }
+}
+
+/// The JSON schema of an address to listen on.
+#[must_use]
+pub fn listen_address(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "pattern": r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$",
+        "examples": ["127.0.0.1:9742", "0.0.0.0:9742", "[::1]:9742"],
+    })
+}
+
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -188,5 +254,65 @@ mod tests {
     fn a_duration_without_a_unit_is_refused() {
         assert!(serde_yaml::from_str::<Span>("10").is_err());
         assert_eq!(serde_yaml::from_str::<Span>("10s").unwrap(), Span::secs(10));
+    }
+
+    /// Whether the schema of `T` lets through what stands in `yaml`.
+    fn is_valid<T: JsonSchema>(yaml: &str) -> bool {
+        let schema: serde_json::Value = serde_json::from_str(&crate::schema::of::<T>("")).unwrap();
+        let value: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
+        jsonschema::is_valid(&schema, &value)
+    }
+
+    #[test]
+    fn the_schema_of_byte_counts_lets_through_what_is_read() {
+        let check = |yaml: &str, valid: bool| {
+            assert_eq!(serde_yaml::from_str::<ByteCount>(yaml).is_ok(), valid, "{yaml}");
+            assert_eq!(is_valid::<ByteCount>(yaml), valid, "schema: {yaml}");
+        };
+        for yaml in ["0", "65536", "64KiB", "64 MiB", "1.5GiB", ".5g", "1GB", "7b", "3Ti", "\" 8 \"", "1.k"] {
+            check(yaml, true);
+        }
+        for yaml in ["-1", "1.5", "64 parsecs", "MiB", "64MiBs", "1,5GiB", "true", "[1]", "\"\"", "\"1.5\""] {
+            check(yaml, false);
+        }
+    }
+
+    #[test]
+    fn the_schema_of_spans_lets_through_what_is_read() {
+        let check = |yaml: &str, valid: bool| {
+            assert_eq!(serde_yaml::from_str::<Span>(yaml).is_ok(), valid, "{yaml}");
+            assert_eq!(is_valid::<Span>(yaml), valid, "schema: {yaml}");
+        };
+        for yaml in [
+            "250ms",
+            "10s",
+            "5m",
+            "1h 30m",
+            "1h30m",
+            "1d",
+            "1.5h",
+            "20 min 17 nsec",
+            "2 weeks",
+            "1M",
+            "\"0\"",
+        ] {
+            check(yaml, true);
+        }
+        for yaml in ["10", "soon", "10 parsecs", "s", "-1s", "1s 5", "10S", "5minuten", "true", "\"\""] {
+            check(yaml, false);
+        }
+    }
+
+    #[test]
+    fn exact_bytes_lose_none() {
+        let check = |bytes: u64, text: &str| {
+            assert_eq!(exact_bytes(bytes), text);
+            assert_eq!(text.parse::<ByteCount>().unwrap().0, bytes);
+        };
+        check(0, "0B");
+        check(65_536, "64KiB");
+        check(65_537, "65537B");
+        check(3 << 29, "1536MiB");
+        check(1 << 60, "1048576TiB");
     }
 }

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod dashboards;
+mod docs;
 mod exposition;
 mod faults;
 mod gauge;
@@ -22,5 +23,6 @@ mod page;
 mod policies;
 mod programs;
 mod restarts;
+mod schemas;
 mod structure;
 mod support;

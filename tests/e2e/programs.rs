@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::support;
 
+/// Exit code of `program` with `args`, and all that it printed.
 pub(crate) fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
         Command::new(paths::program(program)).args(args).output().unwrap();

@@ -3,9 +3,10 @@
 //! The address of an order comes out of a series' label, so whoever can write a series could point the
 //! evaluator, and its token, anywhere. Only what the operator lists is spoken to.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Addresses that restarts may be ordered from.
@@ -27,6 +28,35 @@ enum Host {
     /// `*` in front of the rest of a name.
     Below(String),
     Network(IpNet),
+}
+
+impl JsonSchema for AllowList {
+    fn schema_name() -> Cow<'static, str> {
+        "AllowList".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": generator.subschema_for::<AllowedRunner>(),
+            "minItems": 1,
+        })
+    }
+}
+
+impl JsonSchema for AllowedRunner {
+    fn schema_name() -> Cow<'static, str> {
+        "AllowedRunner".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Runners by host and port; *.example.org and networks such as 10.0.0.0/8 mean many.",
+            "type": "string",
+            "pattern": r"^(\*?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]|\[?[0-9A-Fa-f:.]+/[0-9]{1,3}\]?):[0-9]{1,5}$",
+            "examples": ["runner:9742", "*.example.org:9742", "10.0.0.0/8:9742", "[::1]:9742"],
+        })
+    }
 }
 
 impl TryFrom<Vec<AllowedRunner>> for AllowList {

@@ -6,7 +6,9 @@ use ebb_service::{
     config_file::Refusal,
     units::{ByteCount, Span},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     rule::policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
@@ -14,10 +16,10 @@ use crate::{
 };
 
 /// Settings of a rule; what is not set is taken from `defaults:`, and there from the built-in ones.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleConfig {
-    /// Above which size an instance is restarted.
+    /// When an instance is restarted.
     pub policy: Option<PolicyName>,
     /// `t_interval`: what the interval is an interval of.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +48,7 @@ pub struct RuleConfig {
     /// Younger instances are neither restarted nor counted.
     pub min_age: Option<Span>,
     /// `t_interval`: with fewer lifetimes there is no threshold.
+    #[schemars(range(min = 2))]
     pub min_lifetimes: Option<u64>,
     /// Above this an instance is restarted whatever the policy says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,22 +74,22 @@ const KEYS_OF_POLICIES: &[KeyOfPolicies] = &[
 ];
 
 /// A policy, as YAML names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyName {
-    /// [`Policy::TInterval`].
+    /// When it holds more than the upper end of an interval of the medians of all lifetimes.
     TInterval,
-    /// [`Policy::Renewal`].
+    /// When it holds more than its slot costs on average, restarts included.
     Renewal,
-    /// [`Policy::LargestFirst`].
+    /// When its host is short of memory and it is the largest. Needs `available_below`.
     LargestFirst,
-    /// [`Policy::OldestFirst`].
+    /// When its host is short of memory and it has run longest. Needs `available_below`.
     OldestFirst,
-    /// [`Policy::Static`].
+    /// When it holds more than `max_bytes`, which is then needed.
     Static,
-    /// [`Policy::MaxAge`].
+    /// When it has run for `max_age`, which is then needed.
     MaxAge,
-    /// [`Policy::None`].
+    /// Never, but for `max_bytes`.
     None,
 }
 
@@ -119,23 +122,7 @@ pub struct Rules {
 
 impl Rules {
     pub(super) fn new(defaults: RuleConfig, modules: BTreeMap<String, RuleConfig>) -> Result<Self, Refusal> {
-        let built_in = RuleConfig {
-            policy: Some(PolicyName::Renewal),
-            interval: Some(IntervalKind::Prediction),
-            confidence_level: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
-            coverage: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
-            adapt: Some(Adapt::Off),
-            restart_price: Some(
-                RestartPrice::new(ByteCount::mib(1024), Span::secs(600)).expect("it is more than nothing"),
-            ),
-            pooling: Some(Pooling::Adaptive),
-            available_below: None,
-            max_age: None,
-            min_age: Some(Span::secs(300)),
-            min_lifetimes: Some(5),
-            max_bytes: None,
-            min_reclaim: Some(ByteCount::mib(1)),
-        };
+        let built_in = RuleConfig::built_in();
         let policy_of = |config: &RuleConfig| config.policy.or(defaults.policy).or(built_in.policy);
         let in_use: Vec<_> =
             std::iter::once(&defaults).chain(modules.values()).filter_map(policy_of).collect();
@@ -180,7 +167,41 @@ impl Rules {
     }
 }
 
+/// The schema of `defaults:`, which tells the built-in settings. In a module, what is not set is that of `defaults:`.
+pub(super) fn schema_of_defaults(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = RuleConfig::json_schema(generator);
+    let built_in = serde_json::to_value(RuleConfig::built_in()).expect("settings are JSON");
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (key, property) in properties.expect("a struct has properties") {
+        if let (Some(default), Some(property)) = (built_in.get(key), property.as_object_mut()) {
+            property.insert("default".to_owned(), default.clone());
+        }
+    }
+    schema
+}
+
 impl RuleConfig {
+    /// What holds where neither a module nor `defaults:` says anything.
+    fn built_in() -> Self {
+        Self {
+            policy: Some(PolicyName::Renewal),
+            interval: Some(IntervalKind::Prediction),
+            confidence_level: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
+            coverage: Some(0.99.try_into().expect("0.99 lies between 0 and 1")),
+            adapt: Some(Adapt::Off),
+            restart_price: Some(
+                RestartPrice::new(ByteCount::mib(1024), Span::secs(600)).expect("it is more than nothing"),
+            ),
+            pooling: Some(Pooling::Adaptive),
+            available_below: None,
+            max_age: None,
+            min_age: Some(Span::secs(300)),
+            min_lifetimes: Some(5),
+            max_bytes: None,
+            min_reclaim: Some(ByteCount::mib(1)),
+        }
+    }
+
     /// These settings, with `others` where they are not set.
     fn or(self, others: &Self) -> Self {
         Self {

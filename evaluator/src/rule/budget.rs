@@ -7,19 +7,22 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ebb_service::units::Span;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Millis, SlotId};
 
 /// The `budget:` section of the config.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetConfig {
     /// Restarts of one module that are under way at the same time.
     pub max_unavailable: u32,
     /// Restarts per minute, all modules together; unused ones are saved up to `burst`.
+    #[schemars(range(min = 1))]
     pub restarts_per_minute: u32,
     /// Restarts that may come at once after a quiet time.
+    #[schemars(range(min = 1))]
     pub burst: u32,
     /// Pause between two restarts of one slot.
     pub cooldown: Span,

@@ -15,6 +15,7 @@ mod xor_chunk;
 use std::collections::BTreeMap;
 
 use ebb_service::{config_file::Refusal, units::Span};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -26,13 +27,16 @@ use super::{
 use crate::units::Millis;
 
 /// The `store.prometheus:` section of the config.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("not" = {"required": ["basic_auth", "authorization"]}))]
 pub struct PrometheusConfig {
     /// Where the server's API begins: `http://prometheus:9090`, or with a path in front of `/api/v1`.
+    #[schemars(regex(pattern = r"^https?://[^@]+$"), extend("examples" = ["http://prometheus:9090"]))]
     pub url: String,
     /// Further label matchers of the series to read, such as `job="ebb-runner"`.
     #[serde(default)]
+    #[schemars(inner(regex(pattern = MATCHER_FORM)))]
     pub matchers: Vec<String>,
     /// Longest wait for the answer of a tick's query.
     #[serde(default = "default_timeout")]
@@ -94,6 +98,9 @@ impl PrometheusConfig {
         Ok(())
     }
 }
+
+/// What a label matcher looks like, for JSON schemas.
+const MATCHER_FORM: &str = r#"^\s*[A-Za-z0-9_]+\s*(=|!=|=~|!~)\s*("[^"]*"|'[^']*')\s*$"#;
 
 /// Whether text has the form of a label matcher: a label, an operator, a quoted value.
 fn is_matcher(text: &str) -> bool {

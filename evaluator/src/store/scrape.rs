@@ -6,6 +6,7 @@
 use ebb_service::units::Span;
 use futures::future::join_all;
 use reqwest::header;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -19,10 +20,11 @@ use crate::{
 };
 
 /// The `store.scrape:` section of the config.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScrapeConfig {
     /// Addresses of the runners' control listeners, `host:port`.
+    #[schemars(length(min = 1), inner(regex(pattern = r"^[^\s/@]+:[0-9]{1,5}$")))]
     pub targets: Vec<String>,
     /// Longest wait for a target's answer.
     #[serde(default = "default_timeout")]

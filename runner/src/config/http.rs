@@ -1,9 +1,10 @@
 //! The `http:` section (where HTTP is served) and the `http:` section of a module (what of it, and how).
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
-use ebb_service::units::ByteCount;
-use serde::{Deserialize, Deserializer};
+use ebb_service::units::{ByteCount, listen_address};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{located, module::Positive};
 
@@ -13,18 +14,21 @@ const HEADER_LIMIT_MIN: u64 = 8 * 1024;
 const HEADER_LIMIT_MAX: u64 = 16 << 20;
 
 /// The `http:` section: the listener that modules of kind `http` share.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Where requests are taken.
+    #[schemars(schema_with = "listen_address")]
     pub listen: SocketAddr,
     /// Whether every request is logged.
     pub access_log: bool,
     /// The longest request head: request line and headers.
     #[serde(deserialize_with = "header_limit")]
+    #[schemars(schema_with = "header_limit_schema")]
     pub header_limit: ByteCount,
     /// How long a client may take nothing of what it was sent. Then its connection is closed.
-    #[serde(deserialize_with = "positive")]
+    #[serde(deserialize_with = "positive", serialize_with = "as_positive")]
+    #[schemars(with = "Positive")]
     pub write_timeout: Duration,
     /// How many connections may be open at once. More wait until one closes.
     pub max_connections: NonZeroU32,
@@ -44,6 +48,17 @@ impl Default for HttpConfig {
 
 fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     Positive::deserialize(deserializer).map(|positive| positive.0)
+}
+
+fn as_positive<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    Positive(*duration).serialize(serializer)
+}
+
+fn header_limit_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = ByteCount::json_schema(generator);
+    schema.insert("minimum".to_owned(), HEADER_LIMIT_MIN.into());
+    schema.insert("maximum".to_owned(), HEADER_LIMIT_MAX.into());
+    schema
 }
 
 fn header_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteCount, D::Error> {
@@ -75,17 +90,27 @@ pub struct ServeConfig {
 }
 
 /// The `http:` section of a module, as written.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawServe {
+    /// Which requests are this module's. By default all.
     #[serde(deserialize_with = "some_routes")]
+    #[schemars(length(min = 1))]
     routes: Vec<Route>,
+    /// Requests that an instance works on at once. By default 1 with WASI 0.2, where no other number is possible, and
+    /// 16 with 0.3.
     pub(super) concurrency: Option<NonZeroU32>,
+    /// Requests that may wait for an instance; more get 503.
     queue_limit: u32,
+    /// Longest wait for an instance, then 503.
     queue_timeout: Positive,
+    /// How long a request may make no progress.
     request_timeout: Positive,
+    /// How long a replaced instance may go on with what it has begun.
     drain_timeout: Positive,
+    /// Longest request body; a longer one gets 413.
     body_limit: ByteCount,
+    /// Where guests may send requests: hosts, with or without a port.
     pub(super) outgoing: Vec<Destination>,
 }
 
@@ -127,7 +152,7 @@ fn some_routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Route>,
 }
 
 /// Which requests belong to a module: those for `host` whose path is `path` or below it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// The host that the client asks for.
@@ -204,6 +229,30 @@ impl HostPattern {
     }
 }
 
+impl Serialize for HostPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a host looks like, for JSON schemas: a regular expression without anchors.
+const HOST_FORM: &str = r"(\*|(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])";
+
+impl JsonSchema for HostPattern {
+    fn schema_name() -> Cow<'static, str> {
+        "HostPattern".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A host without a port; *.example.org: all hosts below it; *: any.",
+            "type": "string",
+            "pattern": format!("^{HOST_FORM}$"),
+            "examples": ["files.example.org", "*.example.org", "*"],
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for HostPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         located::scalar(deserializer, "a host", str::parse)
@@ -247,6 +296,27 @@ impl fmt::Display for PathPrefix {
     }
 }
 
+impl Serialize for PathPrefix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for PathPrefix {
+    fn schema_name() -> Cow<'static, str> {
+        "PathPrefix".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A path, and everything below it.",
+            "type": "string",
+            "pattern": "^/[^?#* ]*$",
+            "examples": ["/", "/files"],
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for PathPrefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         located::scalar(deserializer, "a path", str::parse)
@@ -284,6 +354,21 @@ impl FromStr for Destination {
             _ => (text, None),
         };
         Ok(Self { host: host.parse()?, port })
+    }
+}
+
+impl JsonSchema for Destination {
+    fn schema_name() -> Cow<'static, str> {
+        "Destination".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A host, or a host and a port.",
+            "type": "string",
+            "pattern": format!("^{HOST_FORM}(:[0-9]{{1,5}})?$"),
+            "examples": ["api.example.org:443", "*.internal"],
+        })
     }
 }
 

@@ -1,9 +1,10 @@
 //! One entry of `modules:` → a [`ModuleConfig`].
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use ebb_service::units::{ByteCount, Span};
-use serde::{Deserialize, Deserializer};
+use ebb_service::units::{ByteCount, LONGER_THAN_ZERO, SPAN_FORM, Span};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     PAGE_BYTES,
@@ -19,7 +20,7 @@ const RESERVED_ENV_PREFIX: &str = "EBB_";
 const REPLICAS_MAX: u32 = 1_000_000;
 
 /// What kind of program a module is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A `wasi:cli` component or a preview1 core module that runs on.
@@ -82,7 +83,7 @@ pub struct GuestConfig {
 }
 
 /// A folder that instances see.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirConfig {
     /// The folder on the host.
@@ -94,31 +95,47 @@ pub struct DirConfig {
     pub read_only: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawModule {
+#[schemars(extend("if" = {"properties": {"kind": {"const": "command"}}, "required": ["kind"]},
+    "then" = {"properties": {"http": false}}))]
+pub(super) struct RawModule {
+    /// Its name, unique in the file: the label `module`.
     #[serde(deserialize_with = "module_name")]
     name: ModuleName,
+    /// The .wasm or .wat file, taken from the config file's folder.
     path: PathBuf,
+    /// What kind of program it is.
     kind: Kind,
+    /// How many instances.
     #[serde(default = "one")]
     replicas: Replicas,
+    /// Arguments after the program's name, which is the module's.
     #[serde(default)]
     args: Vec<Plain>,
+    /// Environment variables. `EBB_MODULE`, `EBB_REPLICA` and `EBB_GENERATION` are added.
     #[serde(default)]
     env: BTreeMap<EnvName, Plain>,
+    /// Folders of the host that instances see.
     #[serde(default)]
     dirs: Vec<DirConfig>,
+    /// Whether instances may use the host's network.
     #[serde(default)]
     inherit_network: bool,
+    /// For the sum of an instance's linear memories; more is denied to the guest.
     #[serde(default)]
     memory_limit: MemoryLimit,
+    /// Ordered restarts under way at once, whoever orders.
     #[serde(default = "one_restarting")]
     max_restarting: NonZeroU32,
+    /// Longest time for an instantiation.
     #[serde(default = "default_start_timeout")]
     start_timeout: Positive,
+    /// When to start again what ended by itself.
     #[serde(default)]
+    #[schemars(with = "RawRestart")]
     restart: RestartConfig,
+    /// How it serves; for kind `http` only.
     http: Option<RawServe>,
 }
 
@@ -190,11 +207,14 @@ impl Default for RestartConfig {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawRestart {
+    /// Wait after a first trap, exit or failed start; it doubles each time.
     backoff_min: Positive,
+    /// Longest wait.
     backoff_max: Positive,
+    /// A lifetime this long makes its end a first failure again.
     reset_after: Positive,
 }
 
@@ -224,8 +244,9 @@ impl TryFrom<RawRestart> for RestartConfig {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Replicas(u32);
+/// A number of instances.
+#[derive(Clone, Copy, JsonSchema, Serialize)]
+struct Replicas(#[schemars(range(max = REPLICAS_MAX))] u32);
 
 impl<'de> Deserialize<'de> for Replicas {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -240,6 +261,27 @@ impl<'de> Deserialize<'de> for Replicas {
 #[derive(Clone, Copy)]
 pub(super) struct Positive(pub(super) Duration);
 
+impl Serialize for Positive {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Span(self.0).serialize(serializer)
+    }
+}
+
+impl JsonSchema for Positive {
+    fn schema_name() -> Cow<'static, str> {
+        "Positive".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A span of time longer than zero: 250ms, 10s, 5m, 1h 30m, 1d.",
+            "type": "string",
+            "pattern": format!("^{LONGER_THAN_ZERO}{SPAN_FORM}$"),
+            "examples": ["250ms", "10s", "5m", "1h 30m", "1d"],
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Positive {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         located::scalar(deserializer, "a duration such as 10s", |text| match span(text)? {
@@ -250,7 +292,22 @@ impl<'de> Deserialize<'de> for Positive {
 }
 
 /// A limit of linear memory: at least a page, at most the 4 GiB that a slot of the pool spans.
+#[derive(Serialize)]
 struct MemoryLimit(ByteCount);
+
+impl JsonSchema for MemoryLimit {
+    fn schema_name() -> Cow<'static, str> {
+        "MemoryLimit".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = ByteCount::json_schema(generator);
+        schema.insert("description".to_owned(), "A number of bytes from 64KiB to 4GiB.".into());
+        schema.insert("minimum".to_owned(), PAGE_BYTES.into());
+        schema.insert("maximum".to_owned(), (1_u64 << 32).into());
+        schema
+    }
+}
 
 impl Default for MemoryLimit {
     fn default() -> Self {
@@ -272,7 +329,18 @@ impl<'de> Deserialize<'de> for MemoryLimit {
 }
 
 /// Text for a guest: an argument, or an environment variable's value. Numbers need no quotes.
+#[derive(Serialize)]
 struct Plain(String);
+
+impl JsonSchema for Plain {
+    fn schema_name() -> Cow<'static, str> {
+        "Plain".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"description": "Text; numbers need no quotes.", "type": ["string", "number", "boolean"]})
+    }
+}
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -285,8 +353,18 @@ impl<'de> Deserialize<'de> for Plain {
     }
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct EnvName(String);
+
+impl JsonSchema for EnvName {
+    fn schema_name() -> Cow<'static, str> {
+        "EnvName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": format!("^(?!{RESERVED_ENV_PREFIX})[^=]+$")})
+    }
+}
 
 impl<'de> Deserialize<'de> for EnvName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,6 +7,7 @@
 //! Source: renewal reward; Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7: the
 //! one-step-look-ahead rule is optimal in the monotone case.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,7 +26,7 @@ pub struct Renewal {
 }
 
 /// How far a slot's average is drawn towards the average of the other slots of its module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// Not at all: each slot learns alone.

@@ -1,5 +1,6 @@
 //! PURE: restart above the upper end of a Student-t interval (Nakagawa & Kushida 2021).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// What the interval is an interval of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalKind {
     /// Of the population's mean: the paper. It narrows as lifetimes are added, until about half of the
@@ -21,7 +22,7 @@ pub enum IntervalKind {
 }
 
 /// How the level is set for each instance by its growth (Nakagawa & Kushida 2021, section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Adapt {
     /// Not at all.

@@ -9,13 +9,14 @@ use std::{
 
 use bytes::BytesMut;
 use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PrometheusConfig, StoreError};
 use crate::http::client_builder;
 
 /// User name and password.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BasicAuth {
     /// Name of the user.
@@ -25,7 +26,7 @@ pub struct BasicAuth {
 }
 
 /// An `Authorization` header.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Authorization {
     /// The scheme.
@@ -40,8 +41,9 @@ fn bearer() -> String {
 }
 
 /// Certificates.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("dependencies" = {"cert_file": ["key_file"], "key_file": ["cert_file"]}))]
 pub struct TlsConfig {
     /// Authority that signed the server's certificate, as PEM. Otherwise the system's authorities.
     #[serde(skip_serializing_if = "Option::is_none")]

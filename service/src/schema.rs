@@ -1,0 +1,66 @@
+//! JSON schemas of config files, by which editors complete and check them. Derived from the types that the files are
+//! read into, so that they cannot tell of other keys than those.
+
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
+use serde_json::Value;
+
+use crate::units::{Span, exact_bytes};
+
+/// The schema of config files of the shape of `T`, as text.
+///
+/// Draft 7: the newest that all editors understand.
+///
+/// # Panics
+/// Never: a schema is JSON.
+#[must_use]
+pub fn of<T: JsonSchema>(title: &str) -> String {
+    let settings = SchemaSettings::draft07().with_transform(tidy_defaults);
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), title.into());
+    // That of the type is for readers of the source.
+    schema.remove("description");
+    let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+    text + "\n"
+}
+
+/// Defaults as an operator would write them; none where nothing is the default.
+fn tidy_defaults(schema: &mut Schema) {
+    match schema.get_mut("default") {
+        Some(Value::Null) => drop(schema.remove("default")),
+        Some(Value::String(text)) => *text = readable(text),
+        // The keys of a section each tell their own.
+        Some(Value::Object(_)) => drop(schema.remove("default")),
+        _ => {}
+    }
+    transform_subschemas(&mut tidy_defaults, schema);
+}
+
+/// `67108864B` → `64MiB`, also in front of `*10m`; `3days` → `3d`.
+fn readable(text: &str) -> String {
+    if text.parse::<Span>().is_ok() {
+        return text.replace("days", "d").replace("day", "d");
+    }
+    let (bytes, rest) = text.split_once('*').map_or((text, None), |(bytes, rest)| (bytes, Some(rest)));
+    let Some(bytes) = bytes.strip_suffix('B').and_then(|bytes| bytes.parse().ok()) else {
+        return text.to_owned();
+    };
+    let bytes = exact_bytes(bytes);
+    rest.map_or_else(|| bytes.clone(), |rest| format!("{bytes}*{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_written_as_operators_write_them() {
+        let check = |text: &str, expected: &str| assert_eq!(readable(text), expected);
+        check("67108864B", "64MiB");
+        check("65537B", "65537B");
+        check("1073741824B*10m", "1GiB*10m");
+        check("10s", "10s");
+        check("3days", "3d");
+        check("1day 12h", "1d 12h");
+        check("127.0.0.1:9742", "127.0.0.1:9742");
+    }
+}
