@@ -9,6 +9,7 @@ mod allow;
 mod rules;
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -19,7 +20,7 @@ use ebb_service::{
     schema,
     units::{Span, listen_address},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -119,13 +120,32 @@ const fn default_lookback() -> Span {
 }
 
 /// The `store:` section: exactly one of the two.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreConfig {
     /// A server with Prometheus' HTTP API.
     Prometheus(Box<PrometheusConfig>),
     /// The runners themselves.
     Scrape(ScrapeConfig),
+}
+
+impl JsonSchema for StoreConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "StoreConfig".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Exactly one of `prometheus` and `scrape`.",
+            "type": "object",
+            "properties": {
+                "prometheus": generator.subschema_for::<PrometheusConfig>(),
+                "scrape": generator.subschema_for::<ScrapeConfig>(),
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": 1,
+        })
+    }
 }
 
 // Not an enum to serde, which would want YAML tags, and would lose the line of an error.

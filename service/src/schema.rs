@@ -2,7 +2,7 @@
 //! read into, so that they cannot tell of other keys than those.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::units::{Span, exact_bytes};
 
@@ -14,7 +14,7 @@ use crate::units::{Span, exact_bytes};
 /// Never: a schema is JSON.
 #[must_use]
 pub fn of<T: JsonSchema>(title: &str) -> String {
-    let settings = SchemaSettings::draft07().with_transform(tidy_defaults);
+    let settings = SchemaSettings::draft07().with_transform(tidy);
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     schema.insert("title".to_owned(), title.into());
     // That of the type is for readers of the source.
@@ -23,16 +23,31 @@ pub fn of<T: JsonSchema>(title: &str) -> String {
     text + "\n"
 }
 
-/// Defaults as an operator would write them; none where nothing is the default.
-fn tidy_defaults(schema: &mut Schema) {
+/// Defaults as an operator would write them, none where nothing is the default; and no choice between a value and nothing:
+/// editors would blame the section around for a mistake in the value.
+fn tidy(schema: &mut Schema) {
     match schema.get_mut("default") {
-        Some(Value::Null) => drop(schema.remove("default")),
-        Some(Value::String(text)) => *text = readable(text),
         // The keys of a section each tell their own.
-        Some(Value::Object(_)) => drop(schema.remove("default")),
+        Some(Value::Null | Value::Object(_)) => drop(schema.remove("default")),
+        Some(Value::String(text)) => *text = readable(text),
         _ => {}
     }
-    transform_subschemas(&mut tidy_defaults, schema);
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.retain(|choice| *choice != json!({"type": "null"}));
+        if let [_] = choices.as_slice()
+            && let Some(value) = schema.remove("anyOf")
+        {
+            schema.insert("allOf".to_owned(), value);
+        }
+    }
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [kind] = types.as_slice() {
+            let kind = kind.clone();
+            schema.insert("type".to_owned(), kind);
+        }
+    }
+    transform_subschemas(&mut tidy, schema);
 }
 
 /// `67108864B` → `64MiB`, also in front of `*10m`; `3days` → `3d`.
@@ -51,6 +66,37 @@ fn readable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::ByteCount;
+
+    /// A section.
+    #[derive(JsonSchema, serde::Serialize, Default)]
+    #[serde(default)]
+    struct Section {
+        /// How long.
+        span: Option<Span>,
+        /// How many.
+        count: Option<u32>,
+        /// How much.
+        bytes: ByteCount,
+    }
+
+    #[test]
+    fn a_mistake_in_a_value_is_marked_at_the_value() {
+        let schema: Value = serde_json::from_str(&of::<Section>("Test")).unwrap();
+        assert_eq!(schema["properties"]["span"]["allOf"][0]["$ref"], "#/definitions/Span");
+        assert_eq!(schema["properties"]["count"]["type"], "integer");
+        assert_eq!(schema["properties"]["count"].get("default"), None);
+        assert_eq!(schema["properties"]["bytes"]["default"], "0B");
+        let place = |value: Value| {
+            let validator = jsonschema::validator_for(&schema).unwrap();
+            let errors: Vec<_> =
+                validator.iter_errors(&value).map(|error| error.instance_path().to_string()).collect();
+            errors
+        };
+        assert_eq!(place(json!({"span": "10s", "count": 1, "bytes": "1KiB"})), [""; 0]);
+        assert_eq!(place(json!({"span": "10"})), ["/span"]);
+        assert_eq!(place(json!({"count": "1"})), ["/count"]);
+    }
 
     #[test]
     fn defaults_are_written_as_operators_write_them() {
