@@ -62,7 +62,8 @@ impl SlotCost {
     #[must_use]
     pub fn of(slot: &Slot, price: RestartPrice) -> Option<Self> {
         let mut cost = Self { price: price.byte_seconds(), ..Self::default() };
-        let mut whole = Vec::new();
+        // Σ cost², Σ cost · seconds and Σ seconds² of the lifetimes seen whole.
+        let mut moments = [0.0; 3];
         for (index, lifetime) in slot.lifetimes().enumerate() {
             let (area, millis) = lifetime.area();
             let seen = Cost { byte_seconds: byte_seconds(area), seconds: seconds(millis) };
@@ -73,22 +74,22 @@ impl SlotCost {
             cost.restarts += 1;
             if index == 0 && !lifetime.seen_from_start() {
                 cost.partial[0] = seen;
-            } else {
-                whole.push(Cost { byte_seconds: seen.byte_seconds + cost.price, ..seen });
+                continue;
             }
+            let whole = seen.byte_seconds + cost.price;
+            cost.lifetimes += 1;
+            cost.whole.byte_seconds += whole;
+            cost.whole.seconds += seen.seconds;
+            moments[0] += whole * whole;
+            moments[1] += whole * seen.seconds;
+            moments[2] += seen.seconds * seen.seconds;
         }
-        for lifetime in &whole {
-            cost.whole.byte_seconds += lifetime.byte_seconds;
-            cost.whole.seconds += lifetime.seconds;
-        }
-        cost.lifetimes = u32::try_from(whole.len()).unwrap_or(u32::MAX);
         if cost.lifetimes > 1 {
             let average = cost.whole.byte_seconds / cost.whole.seconds;
-            let deviation = |lifetime: &Cost| lifetime.byte_seconds - average * lifetime.seconds;
-            let squares: f64 = whole.iter().map(|lifetime| deviation(lifetime).powi(2)).sum();
+            let squares = moments[0] - 2.0 * average * moments[1] + average * average * moments[2];
             // Few lifetimes lie too close to the average that they make.
             let lifetimes = f64::from(cost.lifetimes);
-            cost.scatter = squares * lifetimes / (lifetimes - 1.0);
+            cost.scatter = squares.max(0.0) * lifetimes / (lifetimes - 1.0);
         }
         (cost.seconds() > 0.0).then_some(cost)
     }
@@ -164,18 +165,7 @@ impl PopulationCost {
         if seconds <= 0.0 {
             return None;
         }
-        // The highest average that agrees with what was seen.
-        let (mut low, mut high) =
-            (sum(slots, |slot| slot.at(0.0)) / seconds, sum(slots, |slot| slot.at(f64::MAX)) / seconds);
-        while high - low > high * 1e-9 {
-            let middle = f64::midpoint(low, high);
-            if sum(slots, |slot| slot.at(middle)) >= middle * seconds * (1.0 - 1e-9) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        let average_bytes = low;
+        let average_bytes = highest_average(slots, seconds);
         let population = Self { slots: slots.len(), seconds, average_bytes, weight_seconds: None };
         Some(Self { weight_seconds: population.sought_weight(slots), ..population })
     }
@@ -227,6 +217,38 @@ impl PopulationCost {
     }
 }
 
+/// The highest average in bytes that agrees with what `slots` have seen in `seconds`, to 9 digits.
+///
+/// By Newton's method within a bracket: with every average, the excess of the cost over what it would be at that average
+/// falls in straight lines, by the time that tells of the average.
+fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
+    const PRECISION: f64 = 1e-9;
+    // In thousandths of a byte-second, of which the sum of integers leaves away one per slot at most.
+    let cost = |average: f64| sum(slots, |slot| slot.at(average) * 1000.0) / 1000.0;
+    #[allow(clippy::cast_precision_loss)]
+    let left_away = slots.len() as f64 / 1000.0;
+    let (mut low, mut high) = (cost(0.0) / seconds, cost(f64::MAX) / seconds);
+    let mut guess = high;
+    while high - low > high * PRECISION {
+        // Also where nothing tells of the average, and the step is no number.
+        if !(low < guess && guess < high) {
+            guess = f64::midpoint(low, high);
+        }
+        let excess = cost(guess) - guess * seconds;
+        let rounding = guess * seconds * PRECISION + left_away;
+        let agrees = excess >= -rounding;
+        if agrees {
+            low = guess;
+        } else {
+            high = guess;
+        }
+        // Aims beyond the end of what agrees, from either side, so that the bracket closes on both.
+        let aim = if agrees { 1.5 * rounding } else { 0.5 * rounding };
+        guess += (excess + aim) / sum(slots, |slot| slot.telling_seconds(guess));
+    }
+    low
+}
+
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn sum(slots: &[SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
     slots.iter().fold(0_u128, |sum, slot| sum.saturating_add(of(slot) as u128)) as f64
@@ -247,6 +269,7 @@ mod tests {
     use std::sync::Arc;
 
     use ebb_service::units::{ByteCount, Span};
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
     use crate::{
@@ -376,6 +399,25 @@ mod tests {
         assert_eq!(population(&old).weight_seconds(), None);
         assert_eq!(population(&with_young).weight_seconds(), None);
         assert_near(population(&with_young).average_bytes(), population(&old).average_bytes());
+    }
+
+    proptest! {
+        /// The definition: it agrees with what was seen, and nothing above it does.
+        #[test]
+        fn the_average_of_a_population_is_the_highest_that_agrees(
+            fleet in vec((0_u64..200, vec(1_i64..400, 1..5)), 1..6),
+        ) {
+            let fleet: Vec<_> = fleet.iter().map(|(rate, lengths)| (*rate, &lengths[..])).collect();
+            let costs = costs(&fleet);
+            let average = PopulationCost::of(&costs).unwrap().average_bytes();
+            let excess = |average: f64| {
+                costs.iter().map(|slot| slot.at(average) - average * slot.seconds()).sum::<f64>()
+            };
+            let seconds: f64 = costs.iter().map(SlotCost::seconds).sum();
+            let rounding = 1e-8 * average * seconds + 1.0;
+            prop_assert!(excess(average) >= -rounding, "{average}: {}", excess(average));
+            prop_assert!(excess(1.01 * average) < 0.0, "{average}: {}", excess(1.01 * average));
+        }
     }
 
     #[test]
