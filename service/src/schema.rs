@@ -19,6 +19,9 @@ pub fn of<T: JsonSchema>(title: &str) -> String {
     schema.insert("title".to_owned(), title.into());
     // That of the type is for readers of the source.
     schema.remove("description");
+    // The same text whether or not another crate of the build has serde_json keep the order of keys.
+    let mut schema = schema.to_value();
+    schema.sort_all_objects();
     let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
     text + "\n"
 }

@@ -164,8 +164,8 @@ fn dashboards_lead_to_each_other_and_keep_time_and_variables() {
 }
 
 #[test]
-fn the_readme_lists_every_metric_that_dashboards_and_alerts_ask_for() {
-    let readme = std::fs::read_to_string(paths::root().join("README.md")).unwrap();
+fn the_docs_list_every_metric_that_dashboards_and_alerts_ask_for() {
+    let docs = std::fs::read_to_string(paths::root().join("docs/metrics.md")).unwrap();
     let alerts = std::fs::read_to_string(paths::root().join("config/alerts.yml")).unwrap();
     let all = Dashboard::all();
     let expressions = all.iter().flat_map(Dashboard::queries).map(|query| query.expr);
@@ -176,8 +176,8 @@ fn the_readme_lists_every_metric_that_dashboards_and_alerts_ask_for() {
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
             let name = family.unwrap_or(word);
             assert!(
-                readme.contains(&format!("`{name}`")),
-                "{name} is in no table of README.md: {expression}"
+                docs.contains(&format!("`{name}`")),
+                "{name} is in no table of docs/metrics.md: {expression}"
             );
             asked_for += 1;
         }
