@@ -128,11 +128,22 @@ image_of() { sed -n "s#^ *image: \($1:.*\)#\1#p" docker-compose.yml; }
 
 rust=$(sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 debian=$(sed -n 's/^ARG DEBIAN=//p' Dockerfile)
-if ! has_image "rust:$rust-slim-$debian"; then
-    folder="$PLACE/image"
+# The image made here has the crates of one state of the lock files: another state needs another image. One from a registry
+# has no such label.
+lock=$(cat Cargo.lock guests/Cargo.lock | sha256sum | cut -c1-16)
+made_for() { docker image inspect --format '{{index .Config.Labels "ebb.lock"}}' "$1" 2>/dev/null; }
+image="rust:$rust-slim-$debian"
+if ! has_image "$image" || [[ -n $(made_for "$image") && $(made_for "$image") != "$lock" ]]; then
+    system="$PLACE/$debian" folder="$PLACE/image"
+    if [[ ! -d $system ]]; then
+        rm -rf "$system.part"
+        debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates "$debian" "$system.part" "$(debian_mirror)" \
+            >/dev/null
+        rm -rf "$system.part"/var/cache/apt/archives/*.deb "$system.part"/var/lib/apt/lists/*
+        mv "$system.part" "$system"
+    fi
     rm -rf "$folder"
-    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates "$debian" "$folder" "$(debian_mirror)" >/dev/null
-    rm -rf "$folder"/var/cache/apt/archives/*.deb "$folder"/var/lib/apt/lists/*
+    cp -a "$system" "$folder"
     cp -a /etc/ssl/certs/. "$folder/etc/ssl/certs/"
     # As in the official image, this machine's toolchain instead of one fetched by rustup.
     sysroot=$(rustc --print sysroot)
@@ -140,9 +151,11 @@ if ! has_image "rust:$rust-slim-$debian"; then
     cp -a "$sysroot" "$folder/usr/local/rustup/toolchains/$rust.0-x86_64-unknown-linux-gnu"
     rm -rf "$folder"/usr/local/rustup/toolchains/*/share
     cp -a "$(dirname "$(command -v rustup)")"/{rustup,cargo,rustc} "$folder/usr/local/cargo/bin/"
-    # What cargo has downloaded for this repository, so that the build need not do so again.
+    # The crates of this repository, so that the build need not fetch them.
+    cargo fetch --quiet --locked
+    cargo fetch --quiet --locked --manifest-path guests/Cargo.toml
     cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$folder/usr/local/cargo/"
-    import "rust:$rust-slim-$debian" "$folder" \
+    import "$image" "$folder" "LABEL ebb.lock=$lock" \
         "ENV RUSTUP_HOME=/usr/local/rustup CARGO_HOME=/usr/local/cargo CARGO_NET_OFFLINE=true PATH=/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 fi
 base=$(sed -n 's/^FROM \(gcr.*\) AS runner/\1/p' Dockerfile)

@@ -40,6 +40,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every name that [`Action::name`] may return, for metrics that exist from the start.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let limits = Limit::ALL.into_iter().map(Limit::name);
+        Outcome::NAMES.into_iter().chain(limits).chain(["dry_run", "held", "awaiting_effect"])
+    }
+
     /// What it is, without what became of it: the API's `action`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -217,6 +223,21 @@ mod tests {
             mean_bytes: None,
             stddev_bytes: None,
             verdict: Verdict::AboveThreshold,
+        }
+    }
+
+    #[test]
+    fn metrics_know_the_name_of_every_action() {
+        let names: Vec<_> = Action::names().collect();
+        let postponed = Limit::ALL.map(|limit| Action::Postponed { limit });
+        let others = [
+            Action::Ordered(Outcome::NotAllowed),
+            Action::DryRun,
+            Action::Held { hold: "timeout" },
+            Action::AwaitingEffect,
+        ];
+        for action in postponed.into_iter().chain(others) {
+            assert!(names.contains(&action.name()), "{}", action.name());
         }
     }
 

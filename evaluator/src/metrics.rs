@@ -245,6 +245,9 @@ impl Metrics {
         for outcome in Outcome::NAMES {
             drop(self.restarts.get_or_create(&ByOutcome { module: module.to_owned(), outcome }));
         }
+        for action in Action::names() {
+            drop(self.actions.get_or_create(&ByAction { module: module.to_owned(), action }));
+        }
         for verdict in Verdict::ALL {
             drop(
                 self.verdicts

@@ -184,6 +184,15 @@ impl Lifetime {
         if self.end.is_some() { (self.settled.area, self.settled.area_millis) } else { self.sought_area() }
     }
 
+    /// What it has held between `from`, or its start if that was later, and its first sample: with the size of that sample,
+    /// as in [`Lifetime::area`].
+    #[must_use]
+    pub fn area_before_first_sample(&self, from: Millis) -> (u128, i64) {
+        let first = self.steps[0];
+        let from = self.generation.started_at().max(from).min(first.at);
+        (area(first.bytes, from, first.at), first.at.since(from))
+    }
+
     fn sought(&self) -> Settled {
         let (area, area_millis) = self.sought_area();
         let (grown_bytes, grown_millis) = self.sought_growth();

@@ -69,6 +69,10 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 4] =
+        [Self::RateLimited, Self::CoolingDown, Self::ModuleSuspended, Self::RunnerSilent];
+
     /// The limit's name, as logs and metrics tell it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -10,7 +10,10 @@
 
 use serde::Serialize;
 
-use crate::{history::Slot, units::RestartPrice};
+use crate::{
+    history::{Lifetime, Slot},
+    units::RestartPrice,
+};
 
 /// One slot's cost inside the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -64,15 +67,25 @@ impl SlotCost {
         let mut cost = Self { price: price.byte_seconds(), ..Self::default() };
         // Σ cost², Σ cost · seconds and Σ seconds² of the lifetimes seen whole.
         let mut moments = [0.0; 3];
-        for (index, lifetime) in slot.lifetimes().enumerate() {
-            let (area, millis) = lifetime.area();
+        let mut before: Option<&Lifetime> = None;
+        for lifetime in slot.lifetimes() {
+            let (mut area, mut millis) = lifetime.area();
+            let is_oldest = before.is_none();
+            if let Some(before) = before.replace(lifetime)
+                && !lifetime.seen_from_start()
+            {
+                // The window cut nothing off: its first samples were missed.
+                let (missed, missed_millis) = lifetime.area_before_first_sample(before.last_at());
+                area += missed;
+                millis += missed_millis;
+            }
             let seen = Cost { byte_seconds: byte_seconds(area), seconds: seconds(millis) };
             if lifetime.end().is_none() {
                 cost.partial[1] = seen;
                 continue;
             }
             cost.restarts += 1;
-            if index == 0 && !lifetime.seen_from_start() {
+            if is_oldest && !lifetime.seen_from_start() {
                 cost.partial[0] = seen;
                 continue;
             }
@@ -185,8 +198,8 @@ impl PopulationCost {
     }
 
     /// For how many seconds of a slot's own experience the others' average stands: the ratio of the variance
-    /// within slots to the variance between them. None when the slots do not differ more than chance has it:
-    /// then nothing speaks against taking them for equal.
+    /// within slots to the variance between them. None when the slots do not differ more than chance has it, and while too
+    /// few have a past to tell: then nothing speaks against taking them for equal.
     ///
     /// Source: Efron & Morris, *Data Analysis Using Stein's Estimator and Its Generalizations* (1975), with the
     /// moment estimator of the variance between groups by DerSimonian & Laird (1986).
@@ -207,6 +220,10 @@ impl PopulationCost {
         let seconds = sum(slots, |slot| telling(slot) * 1000.0) / 1000.0;
         let squares = sum(slots, |slot| telling(slot).powi(2));
         let groups = sum(slots, |slot| if telling(slot) > 0.0 { 1.0 } else { 0.0 });
+        // One slot with a past says nothing of how slots differ.
+        if groups < 2.0 {
+            return None;
+        }
         let observed = sum(slots, |slot| {
             let own = telling(slot);
             let excess = slot.at(self.average_bytes) - self.average_bytes * slot.seconds();
@@ -377,6 +394,35 @@ mod tests {
         // Two slots with the same three lifetimes in another order.
         let costs = costs(&[(10, &[100, 300, 200, 1]), (10, &[300, 200, 100, 1])]);
         assert_eq!(PopulationCost::of(&costs).unwrap().weight_seconds(), None);
+    }
+
+    #[test]
+    fn one_slot_with_a_past_says_nothing_of_how_slots_differ() {
+        let past: &[i64] = &[3600, 3602, 3598, 3601, 3599, 60];
+        let mut fleet = vec![(0, past)];
+        fleet.extend([(0, &[60_i64][..]); 9]);
+        assert_eq!(PopulationCost::of(&costs(&fleet)).unwrap().weight_seconds(), None);
+    }
+
+    #[test]
+    fn what_was_missed_of_a_lifetime_counts_with_the_first_size_seen() {
+        // 1000 bytes for 100 s, then an hour of which the first half was not seen, then what runs.
+        let slot = |missed: i64| {
+            let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
+            let id = SlotId { population, runner: Arc::from("r:1"), replica: 0 };
+            let mut history = History::default();
+            let lifetimes = [(0, 1, 100), (100, 100 + missed, 3700), (3700, 3701, 3710)];
+            let samples = lifetimes.into_iter().flat_map(|(start, first, last)| {
+                (first..=last).map(move |second| Sample {
+                    at: Millis(second * SECOND),
+                    generation: Generation(u64::try_from(start * SECOND).unwrap()),
+                    bytes: 1000,
+                })
+            });
+            history.observe(&id, Window::ending_at(Millis(0), i64::MAX / 4), samples);
+            SlotCost::of(history.slot(&id).unwrap(), price()).unwrap()
+        };
+        assert_eq!(slot(1800), slot(1));
     }
 
     #[test]

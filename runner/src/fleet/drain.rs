@@ -37,14 +37,20 @@ pub(super) async fn drain(running: &Running, drain_timeout: Duration, halt: &Can
 }
 
 /// Drops what a lifetime left where nobody waits for it but its slot: the pool has room for the next
-/// lifetime only once this is done. Returns the resident memory that left the process meanwhile.
-pub(super) async fn dispose(threads: &Handles, remains: Remains) -> ByteCount {
+/// lifetime only once this is done.
+pub(super) async fn dispose(threads: &Handles, remains: Remains) {
+    // An error means that the host's own code panicked while dropping, and was printed.
+    let _ = threads.starts.spawn_blocking(move || drop(remains)).await;
+}
+
+/// The same for a lifetime that an order ended: returns the resident memory that left the process meanwhile.
+pub(super) async fn release(threads: &Handles, remains: Remains) -> ByteCount {
     let drop_remains = move || {
         let before = host::resident();
         drop(remains);
         before.saturating_sub(host::resident())
     };
-    // An error means that the host's own code panicked while dropping, and was printed.
+    // As in `dispose`: a panic was printed.
     threads.starts.spawn_blocking(drop_remains).await.unwrap_or_default()
 }
 
@@ -101,7 +107,7 @@ impl Retired {
         }
         let stopped = running.stop(&threads.starts).await;
         let old_bytes = meter.bytes();
-        let released = release(&module, &slot, &threads, old, stopped).await;
+        let released = release_retired(&module, &slot, &threads, old, stopped).await;
         let done = Restarted { reclaimed: old_bytes.saturating_sub(new_bytes), released, ..restarted(false) };
         module.restarted(slot.replica, reason, &done);
         drop(permit);
@@ -115,7 +121,7 @@ impl Retired {
 }
 
 /// Drops what is left, and tells if it ended by itself meanwhile. Its successor runs, so nothing follows.
-async fn release(
+async fn release_retired(
     module: &Module,
     slot: &Slot,
     threads: &Handles,
@@ -128,7 +134,7 @@ async fn release(
                 warn!(module = %module.name, replica = slot.replica.0, generation = generation.0, error = how,
                     "instance crashed while it finished its last requests");
             }
-            dispose(threads, remains).await
+            release(threads, remains).await
         }
         Err(error) => {
             warn!(module = %module.name, replica = slot.replica.0, generation = generation.0, error = %error,

@@ -116,8 +116,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(prepared) => {
-                tenancy.running = Some((generation, self.launch(prepared, program, generation)));
-                tenancy.last = Some(generation);
+                self.launch(tenancy, Successor { prepared, program, generation });
                 debug!(module = %self.module.name, replica = self.slot.replica.0, generation = generation.0,
                     "instance started");
                 Event::Started
@@ -241,17 +240,17 @@ impl Supervisor {
         order: RestartOrder,
         old: Generation,
         running: Running,
-        Successor { prepared, program, generation }: Successor,
+        successor: Successor,
     ) {
-        let new_bytes = prepared.meter().bytes();
+        let new = successor.generation;
+        let new_bytes = successor.prepared.meter().bytes();
         let old_meter = Arc::clone(running.meter());
         let remains = running.stop(&self.threads.starts).await;
         let old_bytes = old_meter.bytes();
-        tenancy.running = Some((generation, self.launch(prepared, program, generation)));
-        tenancy.last = Some(generation);
+        self.launch(tenancy, successor);
         let released = match remains {
             Ok(remains) if matches!(remains.end, End::Stopped) => {
-                drain::dispose(&self.threads, remains).await
+                drain::release(&self.threads, remains).await
             }
             // It ended by itself before it could be stopped. Its successor runs, so nothing follows.
             ended => {
@@ -261,7 +260,7 @@ impl Supervisor {
         };
         let restarted = Restarted {
             old,
-            new: generation,
+            new,
             reclaimed: old_bytes.saturating_sub(new_bytes),
             released,
             duration: order.received.elapsed(),
@@ -279,12 +278,12 @@ impl Supervisor {
         order: RestartOrder,
         old: Generation,
         running: Running,
-        Successor { prepared, program, generation }: Successor,
+        successor: Successor,
     ) {
-        let new_bytes = prepared.meter().bytes();
+        let new = successor.generation;
+        let new_bytes = successor.prepared.meter().bytes();
         // The successor first: there is no moment without an instance that takes requests.
-        tenancy.running = Some((generation, self.launch(prepared, program, generation)));
-        tenancy.last = Some(generation);
+        self.launch(tenancy, successor);
         running.retire();
         self.slot.count_restart(order.reason);
         let RestartOrder { reason, received, reply, permit, .. } = order;
@@ -294,7 +293,7 @@ impl Supervisor {
             threads: self.threads.clone(),
             running,
             old,
-            new: generation,
+            new,
             new_bytes,
             reason,
             received,
@@ -338,8 +337,8 @@ impl Supervisor {
         }
     }
 
-    /// Makes a prepared lifetime the live one, and runs it.
-    fn launch(&self, prepared: Prepared, program: Arc<Program>, generation: Generation) -> Running {
+    /// Makes a prepared lifetime the slot's live one, and runs it.
+    fn launch(&self, tenancy: &mut Tenancy, Successor { prepared, program, generation }: Successor) {
         let meter = Arc::clone(prepared.meter());
         self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
         let serve = self.module.serve();
@@ -353,7 +352,8 @@ impl Supervisor {
             Kind::Command => &self.threads.guests,
             Kind::Http => &self.threads.http,
         };
-        prepared.launch(threads, &serving)
+        tenancy.running = Some((generation, prepared.launch(threads, &serving)));
+        tenancy.last = Some(generation);
     }
 
     /// Takes note of how a lifetime ended by itself.
