@@ -11,7 +11,7 @@ use plotters::{
     prelude::*,
 };
 
-use crate::{backtest::report::rfc3339, units::Millis};
+use crate::units::Millis;
 
 /// A colour.
 pub type Colour = RGBColor;
@@ -225,7 +225,7 @@ impl Ranged for TimeAxis {
 impl ValueFormatter<i64> for TimeAxis {
     /// `16:40`; with seconds where minutes are long, with the date where days are short.
     fn format_ext(&self, at: &i64) -> String {
-        let text = rfc3339(Millis(*at));
+        let text = Millis(*at).rfc3339();
         // 2026-11-25T16:40:00Z
         let (date, time) = (text.get(5..10).unwrap_or(""), text.get(11..19).unwrap_or(""));
         let minutes = time.get(..5).unwrap_or("");

@@ -8,13 +8,12 @@ use self::backtest::BacktestArgs;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_evaluator::{
     RunError, Service,
-    backtest::report::rfc3339,
     config::Config,
     http::client_builder,
     units::{InstanceName, Millis},
 };
 use ebb_service::{
-    commands::{CommandError, CommonCommand, Program},
+    commands::{self, CommandError, CommonCommand, Program},
     config_file::{ConfigError, Refusal},
     logging::{self, LogLevelError},
     signals,
@@ -84,11 +83,11 @@ pub(crate) enum CliError {
         "a backtest needs a history: expected store.prometheus in the config, the runners themselves (store.scrape) keep none"
     )]
     NoPast,
-    #[error("from {} to {} is no time: expected a begin before its end and before now", rfc3339(*from), rfc3339(*to))]
+    #[error("from {} to {} is no time: expected a begin before its end and before now", from.rfc3339(), to.rfc3339())]
     NoTime { from: Millis, to: Millis },
-    #[error("from {} to {} are more than {most} ticks at the interval {interval}: expected less time, such as --from 24h", rfc3339(*from), rfc3339(*to))]
+    #[error("from {} to {} are more than {most} ticks at the interval {interval}: expected less time, such as --from 24h", from.rfc3339(), to.rfc3339())]
     TooLong { from: Millis, to: Millis, interval: Span, most: i64 },
-    #[error("the store has no samples of any instance from {} to {}", rfc3339(*from), rfc3339(*to))]
+    #[error("the store has no samples of any instance from {} to {}", from.rfc3339(), to.rfc3339())]
     NoHistory { from: Millis, to: Millis },
     #[error("policy {policy}: {}: {}", problem.field, problem.message)]
     Policy { policy: String, problem: Refusal },
@@ -129,8 +128,10 @@ impl Cli {
             Some(Command::Check) => check(&load()?),
             Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
             Some(Command::Explain { instance, evaluator }) => {
-                let config = load()?;
-                let address = evaluator.unwrap_or_else(|| config.listen.to_string());
+                let address = match evaluator {
+                    Some(address) => address,
+                    None => commands::reachable(load()?.listen)?,
+                };
                 runtime()?.block_on(explain(address, &instance))
             }
             Some(Command::Common(command)) => {
@@ -161,7 +162,7 @@ async fn serve(config: Config, config_path: PathBuf, force_dry_run: bool) -> Res
 
 #[allow(clippy::print_stdout)]
 fn check(config: &Config) -> Result<(), CliError> {
-    let printed = serde_yaml::to_string(config).map_err(CliError::Print)?;
+    let printed = config.to_yaml_without_secrets().map_err(CliError::Print)?;
     print!("{printed}");
     Ok(())
 }
@@ -215,7 +216,7 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     for decision in &decisions {
         let words = [Some(&decision.action), decision.outcome.as_ref(), decision.effect.as_ref()];
         let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
-        println!("  {:.3} {}: {}", Millis(decision.at).as_seconds(), words.join(", "), decision.explanation);
+        println!("  {} {}: {}", Millis(decision.at).rfc3339(), words.join(", "), decision.explanation);
     }
     if instances.is_empty() && decisions.is_empty() {
         let (module, replica) = (name.module.clone(), name.replica);

@@ -26,6 +26,14 @@ impl Millis {
         self.0 as f64 / 1000.0
     }
 
+    /// The moment as RFC 3339 writes it, to the second.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        let seconds = u64::try_from(self.0 / 1000).unwrap_or(0);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        humantime::format_rfc3339_seconds(time).to_string()
+    }
+
     /// Milliseconds from `earlier` to `self`; negative when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> i64 {

@@ -203,6 +203,7 @@ impl<'de> Deserialize<'de> for CompileCache {
         located::scalar(deserializer, "a folder, or off", |text| match text {
             // YAML 1.1 readers know a bare `off` as `false`.
             "off" | "false" => Ok(Self::Off),
+            "on" | "true" => Err(format!("{text} is no folder: leave the key out for the default one")),
             "" => Err("expected a folder, or off".to_owned()),
             folder => Ok(Self::Folder(folder.into())),
         })

@@ -12,13 +12,13 @@ use std::{
 use arc_swap::ArcSwapOption;
 use ebb_service::{
     config_file::ConfigError,
-    logging::Chain,
+    logging::{Chain, LogConfig},
     secret::{BearerToken, TokenFileError},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, HttpConfig, Kind},
+    config::{Config, ControlConfig, EngineConfig, HttpConfig, Kind},
     fleet::{
         Fleet,
         rollout::{Rollout, RolloutError},
@@ -202,15 +202,20 @@ impl Reloader {
 
 /// The keys in which `now` differs from what the process was started with, and which cannot change any more.
 fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
-    let (engine, http) = (&now.engine, http_differences(first.http.as_ref(), now.http.as_ref()));
+    // Taken apart, so that a new key cannot be forgotten here.
+    let Config { control, http, log, engine, shutdown_timeout, modules: _, file: _ } = first;
+    let ControlConfig { listen, bearer_token_file: _ } = control;
+    let LogConfig { format, level } = log;
+    let EngineConfig { epoch_tick, compile_cache, guest_threads } = engine;
+    let http = http_differences(http.as_ref(), now.http.as_ref());
     let others = [
-        ("control.listen", now.control.listen != first.control.listen),
-        ("log.format", now.log.format != first.log.format),
-        ("log.level", now.log.level != first.log.level),
-        ("engine.epoch_tick", engine.epoch_tick != first.engine.epoch_tick),
-        ("engine.compile_cache", engine.compile_cache != first.engine.compile_cache),
-        ("engine.guest_threads", engine.guest_threads != first.engine.guest_threads),
-        ("shutdown_timeout", now.shutdown_timeout != first.shutdown_timeout),
+        ("control.listen", now.control.listen != *listen),
+        ("log.format", now.log.format != *format),
+        ("log.level", now.log.level != *level),
+        ("engine.epoch_tick", now.engine.epoch_tick != *epoch_tick),
+        ("engine.compile_cache", now.engine.compile_cache != *compile_cache),
+        ("engine.guest_threads", now.engine.guest_threads != *guest_threads),
+        ("shutdown_timeout", now.shutdown_timeout != *shutdown_timeout),
     ];
     let changed = others.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field);
     http.into_iter().chain(changed).collect()

@@ -67,7 +67,7 @@ pub enum CommandError {
     #[error("no config file: expected {0}, or --address HOST:PORT")]
     NoConfig(&'static str),
     /// The config leaves the port to the operating system.
-    #[error("{0}: the config leaves the port to the operating system; expected --address HOST:PORT")]
+    #[error("{0}: the config leaves the port to the operating system; expected HOST:PORT on the command line")]
     NoPort(SocketAddr),
     /// The program is not ready.
     #[error("not ready")]
@@ -98,10 +98,14 @@ impl CommonCommand {
             Self::Healthy(Healthy { address, timeout }) => {
                 let address = match address {
                     Some(address) => address,
-                    None => configured((program.listens)()?)?,
+                    None => reachable((program.listens)()?)?,
                 };
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.map_err(CommandError::Start)?.block_on(probe::ready(&address, timeout))?;
+                let runtime = runtime.map_err(CommandError::Start)?;
+                let asked = runtime.block_on(probe::ready(&address, timeout));
+                // A name that is still being resolved would be waited for.
+                runtime.shutdown_background();
+                asked?;
                 print(format!("{address} is ready\n").as_bytes())
             }
             Self::Completions { shell } => print(&completions(program.command, shell)),
@@ -113,7 +117,11 @@ impl CommonCommand {
     }
 }
 
-fn configured(listens: SocketAddr) -> Result<String, CommandError> {
+/// Where a program whose config says that it listens at `listens` can be asked.
+///
+/// # Errors
+/// [`CommandError::NoPort`].
+pub fn reachable(listens: SocketAddr) -> Result<String, CommandError> {
     if listens.port() == 0 {
         return Err(CommandError::NoPort(listens));
     }

@@ -28,7 +28,7 @@ impl Fleet {
     async fn decided(&self, action: &str, at_least: usize) -> usize {
         let what = format!("{at_least} decisions {action} are there");
         wait::until(&what, DEADLINE, async || {
-            let decisions = self.evaluator.api(&format!("decisions?action={action}")).await;
+            let decisions = self.evaluator.api(&format!("decisions?action={action}&limit=1000")).await;
             let count = decisions.as_array()?.len();
             (count >= at_least).then_some(count)
         })

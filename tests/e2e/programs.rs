@@ -40,6 +40,7 @@ fn the_shipped_configs_are_valid() {
         ("ebb-runner", "config/runner.yml"),
         ("ebb-evaluator", "config/evaluator.yml"),
         ("ebb-evaluator", "config/evaluator.paper.yml"),
+        ("ebb-evaluator", "deploy/compose/evaluator.yml"),
     ] {
         let (code, said) =
             run(program, &["--config", &paths::root().join(file).display().to_string(), "check"]);
@@ -48,10 +49,12 @@ fn the_shipped_configs_are_valid() {
 }
 
 #[test]
-fn the_shipped_prometheus_config_is_valid() {
-    let file = paths::root().join("config/prometheus.yml");
-    let output = Command::new(promtool()).args(["check", "config"]).arg(file).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+fn the_shipped_prometheus_configs_are_valid() {
+    for file in ["config/prometheus.yml", "deploy/compose/prometheus.yml"] {
+        let path = paths::root().join(file);
+        let output = Command::new(promtool()).args(["check", "config"]).arg(path).output().unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

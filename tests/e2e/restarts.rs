@@ -9,7 +9,10 @@ use ebb_testbed::{
 };
 use serde_json::Value;
 
-use crate::support::{self, DEADLINE};
+use crate::{
+    programs::run,
+    support::{self, DEADLINE},
+};
 
 #[tokio::test]
 async fn exactly_the_instances_above_the_threshold_are_restarted_on_prometheus_2() {
@@ -123,16 +126,16 @@ async fn the_cli_explains_an_instance() {
         explained.contains("steady/3 on ") && explained.contains("within: 4.0 MiB ≤ 4.0 MiB"),
         "{explained}"
     );
+    // From elsewhere, where no config is.
+    let asked = ["--config", "nowhere.yml", "explain", "steady/3", "--evaluator", &evaluator.address];
+    let (code, elsewhere) = run("ebb-evaluator", &asked);
+    assert_eq!((code, elsewhere.contains("steady/3 on ")), (Some(0), true), "{elsewhere}");
     let unknown = explain(&evaluator, "steady/99");
     assert!(unknown.contains("knows no living instance steady/99"), "{unknown}");
 }
 
 fn explain(evaluator: &Evaluator, instance: &str) -> String {
-    let output = std::process::Command::new(ebb_testbed::paths::program("ebb-evaluator"))
-        .args(["--config", &evaluator.config_path().display().to_string(), "explain", instance])
-        .output()
-        .unwrap();
-    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    run("ebb-evaluator", &["--config", &evaluator.config_path().display().to_string(), "explain", instance]).1
 }
 
 fn list(value: &Value) -> &Vec<Value> {

@@ -81,6 +81,7 @@ fn every_shipped_config_is_valid_and_names_its_schema() {
             let Some(stem) = stem.filter(|_| name.ends_with(".yml")) else { continue };
             let text = fs::read_to_string(&path).unwrap();
             assert_eq!(complaints(&format!("ebb-{stem}"), &text), [""; 0], "{}", path.display());
+            parse(&format!("ebb-{stem}"), &path, &text).unwrap_or_else(|error| panic!("{error}"));
             if folder == "config" {
                 let first = format!("# yaml-language-server: $schema={stem}.schema.json");
                 assert_eq!(text.lines().next(), Some(first.as_str()), "{}", path.display());
@@ -91,17 +92,21 @@ fn every_shipped_config_is_valid_and_names_its_schema() {
     assert!(seen >= 5, "{seen}");
 }
 
+/// As the program reads it.
+fn parse(program: &str, file: &Path, yaml: &str) -> Result<(), String> {
+    if program == "ebb-runner" {
+        ebb_runner::config::Config::parse(file, yaml).map(drop).map_err(|error| error.to_string())
+    } else {
+        ebb_evaluator::config::Config::parse(file, yaml, false).map(drop).map_err(|error| error.to_string())
+    }
+}
+
 /// A mistake that both the schema and the program see.
 #[track_caller]
 fn refused(program: &str, yaml: &str, place: &str) {
     let complaints = complaints(program, yaml);
     assert!(complaints.iter().any(|said| said.contains(place)), "{yaml}: {complaints:?} names {place}");
-    let file = Path::new("test.yml");
-    let parsed = if program == "ebb-runner" {
-        ebb_runner::config::Config::parse(file, yaml).map(drop)
-    } else {
-        ebb_evaluator::config::Config::parse(file, yaml, false).map(drop)
-    };
+    let parsed = parse(program, Path::new("test.yml"), yaml);
     assert!(parsed.is_err(), "{yaml}: the program reads what its schema refuses");
 }
 
@@ -118,6 +123,7 @@ fn mistakes_in_a_runners_config_are_marked() {
     bad("modules: []\nlog: {level: loud}", "/log/level");
     bad("modules: []\nlog: {format: xml}", "/log/format");
     bad("modules: []\nhttp: {header_limit: 1024}", "/http/header_limit");
+    bad("modules: []\nengine: {compile_cache: true}", "/engine/compile_cache");
     bad("modules: []\nhttp: {max_connections: 0}", "/http/max_connections");
     bad(&module(", replcas: 2"), "replcas");
     bad(&module(", replicas: many"), "/modules/0/replicas");

@@ -126,19 +126,11 @@ impl<'a> Report<'a> {
         for row in &self.policies {
             lines.push(format!("{}:", row.policy));
             lines.extend(row.outcome.restarts.iter().map(|tried| {
-                format!("  {} {}: {}", rfc3339(tried.at), tried.judgement.slot, tried.explanation)
+                format!("  {} {}: {}", tried.at.rfc3339(), tried.judgement.slot, tried.explanation)
             }));
         }
         lines.join("\n")
     }
-}
-
-/// A moment as RFC 3339 writes it, to the second.
-#[must_use]
-pub fn rfc3339(at: Millis) -> String {
-    let seconds = u64::try_from(at.0 / 1000).unwrap_or(0);
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[allow(clippy::cast_precision_loss)]

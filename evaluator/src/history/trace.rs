@@ -12,7 +12,8 @@ pub const TRACES_MAX: usize = 12;
 /// Spans of time that are told apart.
 const BUCKETS: i64 = 240;
 
-/// Without a sample for this long, nothing is known of the time between.
+/// Between two lifetimes, without a sample for this long, nothing is known of the time between. Within a lifetime memory is
+/// drawn as held: it never falls.
 const GAP_MILLIS: i64 = 120_000;
 
 /// How much memory a slot held when.
@@ -40,7 +41,7 @@ pub struct Extract {
 pub struct Trace {
     /// Which.
     pub slot: SlotId,
-    /// Points without a gap between them, oldest first; a gap lies between two runs.
+    /// Points without a gap between them, oldest first; between two runs lies a gap between two lifetimes.
     pub runs: Vec<Vec<Point>>,
     /// How often a new instance was seen to take another's place.
     pub restarts: usize,

@@ -13,7 +13,7 @@ use serde::{
     },
 };
 
-/// A scalar (text, a number or a truth value), as written, checked by `check`.
+/// A scalar (text, a number or a truth value), checked by `check` as it is written: `1.10` stays `1.10`.
 pub(super) fn scalar<'de, D, T>(
     deserializer: D,
     expected: &'static str,
@@ -34,25 +34,9 @@ where
         fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
             (self.1)(text).map_err(E::custom)
         }
-
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-            self.visit_str(&number.to_string())
-        }
-
-        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-            self.visit_str(&number.to_string())
-        }
-
-        fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
-            self.visit_str(&number.to_string())
-        }
-
-        fn visit_bool<E: de::Error>(self, truth: bool) -> Result<T, E> {
-            self.visit_str(if truth { "true" } else { "false" })
-        }
     }
 
-    deserializer.deserialize_any(Visitor(expected, check, PhantomData))
+    deserializer.deserialize_str(Visitor(expected, check, PhantomData))
 }
 
 /// A mapping of the shape of `Raw`, checked by `Raw → T`.

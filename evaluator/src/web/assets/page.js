@@ -6,16 +6,16 @@
   const connection = document.getElementById("connection");
   const button = document.getElementById("live");
   let paused = false;
-  let answeredAt = new Date();
+  let shownAt = new Date();
   let timer;
 
   const main = () => document.getElementById("main");
   const interval = () => Math.max(1000, Number(main().dataset.intervalMs) || 10000);
   const time = (date) => date.toISOString().slice(11, 19);
 
-  function tell(text) {
+  function tell(text, { unreachable = false } = {}) {
     if (connection.textContent !== text) connection.textContent = text;
-    document.body.classList.toggle("unreachable", text !== "");
+    document.body.classList.toggle("unreachable", unreachable);
   }
 
   // Whoever selects text or has the page in the background is not disturbed.
@@ -77,13 +77,17 @@
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const next = page.getElementById("main");
       if (!next) throw new Error("no page");
-      answeredAt = new Date();
+      if (!paused && isSelecting()) {
+        tell(`Text is selected: the page waits. This is as of ${time(shownAt)}.`);
+        return;
+      }
       tell("");
-      if (paused || isSelecting()) return;
+      if (paused) return;
       document.title = page.title;
       replace(next);
+      shownAt = new Date();
     } catch {
-      tell(`The evaluator cannot be reached. This is as of ${time(answeredAt)}.`);
+      tell(`The evaluator cannot be reached. This is as of ${time(shownAt)}.`, { unreachable: true });
     }
   }
 

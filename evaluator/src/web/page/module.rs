@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{history::TRACES_MAX, view::PopulationView};
 
-/// The page of a module. `None` when no instance of it was seen within the lookback.
+/// The page of a module. `None` when no instance of it was seen within the lookback, and no decision on
+/// it is kept.
 pub(in crate::web) fn module(
     frame: &Frame<'_>,
     module: &str,
@@ -20,7 +21,7 @@ pub(in crate::web) fn module(
 ) -> Option<Markup> {
     let of_module = |population: &&PopulationView| &*population.population.module == module;
     let populations: Vec<_> = frame.view.populations.iter().filter(of_module).collect();
-    if populations.is_empty() {
+    if populations.is_empty() && shown.decisions.is_empty() {
         return None;
     }
     let path = module_path(module);
@@ -29,6 +30,9 @@ pub(in crate::web) fn module(
     let body = html! {
         p.crumbs { a href="/" { "Modules" } }
         h1 { (module) }
+        @if populations.is_empty() {
+            p.empty { "No instance of it was seen within " (frame.config.lookback) "." }
+        }
         @for population in populations { (learned(frame, population)) }
         h2 #memory { "Memory over time" }
         @if charted.len() < listing.instances.len() {

@@ -5,13 +5,13 @@ use maud::{Markup, html};
 use super::{Asked, Frame, Shown, Tab, asked::module_path, decisions, paging::Page, words};
 use crate::view::PopulationView;
 
-/// Modules of one page.
-const MODULES: usize = 50;
+/// Populations of one page. A module has two while a new version takes over.
+const POPULATIONS: usize = 50;
 
 /// The first page: every module.
 pub(in crate::web) fn overview(frame: &Frame<'_>, asked: &Asked, shown: Shown<'_>) -> Markup {
     let populations = &frame.view.populations;
-    let page = Page::new(asked.page, MODULES, populations.len());
+    let page = Page::new(asked.page, POPULATIONS, populations.len());
     let body = html! {
         h1 { "Modules" }
         // Where nothing is known, there is no 0 either.
@@ -86,8 +86,8 @@ fn table(frame: &Frame<'_>, populations: &[PopulationView]) -> Markup {
     }
 }
 
-/// One population's figures. Also the head of a module's own page.
-pub(super) fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
+/// One population's figures.
+fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
     let (policy, setting) = words::policy(&population.rule.policy);
     let module = &population.population.module;
     html! {

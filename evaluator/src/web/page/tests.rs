@@ -1,9 +1,10 @@
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use ebb_service::units::{ByteCount, Span};
 
 use super::*;
 use crate::{
+    chart,
     decisions::{Action, Journal},
     history::{History, Sample, Window},
     restart::{Outcome, Restarted},
@@ -356,6 +357,12 @@ fn an_unknown_module_has_no_page() {
     let frame = Frame { view: &view, config: &config, now: NOW };
     let asked = Asked::default();
     assert!(module(&frame, "other", &asked, &Listing::new(&view, "other", &asked), NOTHING).is_none());
+    // Whose decisions are kept longer than its samples has one.
+    let journal = Journal::default();
+    decided(&journal, judgement("other", "r:1", 0), Action::DryRun);
+    let decisions = journal.newest(1, |_| true);
+    let page = module_of(&view, "other", &asked, Shown { decisions: &decisions, extract: None });
+    has(&page, &["No instance of it was seen within", "dry run"]);
     assert!(instance(&frame, ("other", 0), &asked, &[], NOTHING).is_none());
 }
 
@@ -377,12 +384,20 @@ fn the_style_sheet_knows_every_colour_of_a_chart() {
         module_of(&view, "leaky", &Asked::default(), Shown { decisions: &[], extract: Some(&extract) })
     };
     let figure = &svg[svg.find("<figure").unwrap()..svg.find("</figure>").unwrap()];
+    let mut seen = BTreeSet::new();
     for attribute in ["stroke=\"#", "fill=\"#"] {
         for (at, _) in figure.match_indices(attribute) {
             let colour = &figure[at..at + attribute.len() + 7];
             // The colour of text is that of all text.
             let is_text = figure[..at].rfind('<').is_some_and(|tag| figure[tag..].starts_with("<text"));
             assert!(is_text || style.contains(&format!("[{colour}]")), "{colour}");
+            seen.insert(&colour[attribute.len() - 1..]);
         }
+    }
+    let hex = |colour: chart::Colour| format!("#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2);
+    let legend = svg.split_once("class=\"legend\"").unwrap().1.split_once("</p>").unwrap().0;
+    for colour in [chart::MEMORY, chart::THRESHOLD, chart::RESTART].map(hex) {
+        assert!(seen.contains(&*colour), "{colour}: {seen:?}");
+        assert!(legend.contains(&colour), "{colour} in the legend");
     }
 }

@@ -4,7 +4,6 @@ use ebb_service::units::{ByteCount, Span};
 use maud::{Markup, html};
 
 use crate::{
-    backtest::report::rfc3339,
     decisions::Action,
     restart::Outcome,
     rule::{
@@ -17,9 +16,9 @@ use crate::{
 
 /// A moment to the second; with its date, unless that is today's.
 pub(super) fn moment(at: Millis, now: Millis) -> Markup {
-    let text = rfc3339(at);
+    let text = at.rfc3339();
     let (date, time) = (text.get(..10).unwrap_or(""), text.get(11..19).unwrap_or(""));
-    let today = rfc3339(now).get(..10) == Some(date);
+    let today = now.rfc3339().get(..10) == Some(date);
     html! {
         time datetime=(text) { @if !today { (date) " " } (time) }
     }
