@@ -3,7 +3,7 @@
 ARG RUST_VERSION=1.95
 ARG DEBIAN=bookworm
 
-FROM rust:${RUST_VERSION}-slim-${DEBIAN} AS build
+FROM rust:${RUST_VERSION}-${DEBIAN} AS build
 WORKDIR /ebb
 # The image has the toolchain; rust-toolchain.toml would add what only linting needs.
 ARG RUST_VERSION

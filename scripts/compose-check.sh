@@ -132,12 +132,12 @@ debian=$(sed -n 's/^ARG DEBIAN=//p' Dockerfile)
 # has no such label.
 lock=$(cat Cargo.lock guests/Cargo.lock | sha256sum | cut -c1-16)
 made_for() { docker image inspect --format '{{index .Config.Labels "ebb.lock"}}' "$1" 2>/dev/null; }
-image="rust:$rust-slim-$debian"
+image="rust:$rust-$debian"
 if ! has_image "$image" || [[ -n $(made_for "$image") && $(made_for "$image") != "$lock" ]]; then
     system="$PLACE/$debian" folder="$PLACE/image"
     if [[ ! -d $system ]]; then
         rm -rf "$system.part"
-        debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates "$debian" "$system.part" "$(debian_mirror)" \
+        debootstrap --variant=minbase --include=gcc,libc6-dev,make,ca-certificates "$debian" "$system.part" "$(debian_mirror)" \
             >/dev/null
         rm -rf "$system.part"/var/cache/apt/archives/*.deb "$system.part"/var/lib/apt/lists/*
         mv "$system.part" "$system"

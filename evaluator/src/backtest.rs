@@ -137,6 +137,12 @@ impl Recording {
         self.slots.len()
     }
 
+    /// Time of the first sample of all.
+    #[must_use]
+    pub fn begin(&self) -> Option<Millis> {
+        self.slots.values().filter_map(|spans| spans.first()).map(|span| span.first).min()
+    }
+
     /// Restarts between two moments that were really done, whoever ordered them.
     #[must_use]
     pub fn real_restarts(&self, from: Millis, to: Millis) -> usize {
@@ -150,7 +156,7 @@ impl Recording {
 
     /// Tries the rules that `rule_of` gives for each module.
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
-        let mut replay = self.begin(plan);
+        let mut replay = self.start(plan);
         let mut now = plan.from.minus(plan.lookback.as_millis());
         // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
         while now < plan.from {
@@ -166,7 +172,7 @@ impl Recording {
         replay.outcome
     }
 
-    fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
+    fn start<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
         Replay {
             plan,
             slots: self.slots.iter().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),

@@ -125,7 +125,11 @@ impl Cli {
                 logging::init(&config.log)?;
                 runtime()?.block_on(serve(config, path.clone(), dry_run))
             }
-            Some(Command::Check) => check(&load()?),
+            Some(Command::Check) => {
+                let config = load()?;
+                ebb_evaluator::check(&config)?;
+                print_config(&config)
+            }
             Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
             Some(Command::Explain { instance, evaluator }) => {
                 let address = match evaluator {
@@ -161,7 +165,7 @@ async fn serve(config: Config, config_path: PathBuf, force_dry_run: bool) -> Res
 }
 
 #[allow(clippy::print_stdout)]
-fn check(config: &Config) -> Result<(), CliError> {
+fn print_config(config: &Config) -> Result<(), CliError> {
     let printed = config.to_yaml_without_secrets().map_err(CliError::Print)?;
     print!("{printed}");
     Ok(())
@@ -186,10 +190,37 @@ struct Decided {
     action: String,
     outcome: Option<String>,
     effect: Option<String>,
+    /// Of what was postponed or held: by what.
+    limit: Option<String>,
+    hold: Option<String>,
+    /// Of an order that failed: more than `outcome` tells.
+    message: Option<String>,
+}
+
+impl Decided {
+    /// What was done, and what came of it: `ordered, restarted, memory_fell`, `postponed, cooling_down`.
+    fn done(&self) -> String {
+        let details = [&self.outcome, &self.limit, &self.hold, &self.effect, &self.message];
+        let words = std::iter::once(&self.action).chain(details.into_iter().flatten());
+        words.map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Of `/api/v1/status`, what keeps all restarts back.
+#[derive(Deserialize)]
+struct Status {
+    hold: Option<Held>,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    reason: String,
+    message: String,
 }
 
 #[allow(clippy::print_stdout)]
 async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
+    let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/').to_owned();
     let ask = |path: &str| {
         format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
     };
@@ -199,6 +230,11 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     let get = async |url: String| http.get(url).send().await?.error_for_status()?.bytes().await;
     let instances = get(ask("instances")).await.map_err(failed)?;
     let decisions = get(ask("decisions")).await.map_err(failed)?;
+    let status = get(format!("http://{address}/api/v1/status")).await.map_err(failed)?;
+    let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
+    if let Some(Held { reason, message }) = hold {
+        println!("All restarts are held: {reason}: {message}");
+    }
     let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
     let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;
     for found in &instances {
@@ -214,9 +250,7 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
         );
     }
     for decision in &decisions {
-        let words = [Some(&decision.action), decision.outcome.as_ref(), decision.effect.as_ref()];
-        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
-        println!("  {} {}: {}", Millis(decision.at).rfc3339(), words.join(", "), decision.explanation);
+        println!("  {} {}: {}", Millis(decision.at).rfc3339(), decision.done(), decision.explanation);
     }
     if instances.is_empty() && decisions.is_empty() {
         let (module, replica) = (name.module.clone(), name.replica);

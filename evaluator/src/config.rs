@@ -99,7 +99,8 @@ struct ConfigFile {
     #[schemars(schema_with = "rules::schema_of_defaults")]
     defaults: RuleConfig,
     /// By module name, what is different for one; the rest is taken from `defaults`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rules::each_module_once")]
+    #[schemars(with = "std::collections::BTreeMap<String, RuleConfig>")]
     modules: std::collections::BTreeMap<String, RuleConfig>,
 }
 

@@ -40,6 +40,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every kind of [`Action::kind`].
+    pub const KINDS: [&'static str; 5] = ["ordered", "dry_run", "held", "postponed", "awaiting_effect"];
+
     /// Every name that [`Action::name`] may return, for metrics that exist from the start.
     pub fn names() -> impl Iterator<Item = &'static str> {
         let limits = Limit::ALL.into_iter().map(Limit::name);
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_know_the_name_of_every_action() {
+    fn metrics_and_filters_know_the_name_of_every_action() {
         let names: Vec<_> = Action::names().collect();
         let postponed = Limit::ALL.map(|limit| Action::Postponed { limit });
         let others = [
@@ -238,6 +241,7 @@ mod tests {
         ];
         for action in postponed.into_iter().chain(others) {
             assert!(names.contains(&action.name()), "{}", action.name());
+            assert!(Action::KINDS.contains(&action.kind()), "{}", action.kind());
         }
     }
 

@@ -223,7 +223,8 @@ impl Evaluator {
     }
 }
 
-fn store(config: &Config) -> Result<Store, StoreError> {
+/// The store that `config` names. Reads certificates, asks nobody.
+pub(crate) fn store(config: &Config) -> Result<Store, StoreError> {
     Ok(match &config.store {
         StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store)?)),
         StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),

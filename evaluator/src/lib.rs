@@ -35,4 +35,4 @@ pub mod units;
 pub mod view;
 pub mod web;
 
-pub use self::service::{RunError, Service, run};
+pub use self::service::{RunError, Service, check, run};

@@ -105,6 +105,27 @@ impl Outcome {
         }
     }
 
+    /// What went wrong, where the name does not tell all of it.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::CouldNotStart { message }
+            | Self::NoCredentials { message }
+            | Self::NoAnswer { message }
+            | Self::Unexpected { message } => Some(message),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody must mend something: neither was it done, nor has it become needless or possible by itself.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        !matches!(
+            self,
+            Self::Restarted(_) | Self::GenerationGone | Self::AlreadyRestarting | Self::RunnerBusy
+        )
+    }
+
     /// Whether the runner put the order off, so that it may be given again soon.
     #[must_use]
     pub const fn is_postponed(&self) -> bool {

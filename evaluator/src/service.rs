@@ -65,6 +65,18 @@ pub enum RunError {
     Serve(#[source] io::Error),
 }
 
+/// Reads what a start reads besides the config: tokens, certificates. Asks nobody.
+///
+/// # Errors
+/// [`RunError`], as [`run`].
+pub fn check(config: &Config) -> Result<(), RunError> {
+    for file in [&config.bearer_token_file, &config.runners.bearer_token_file].into_iter().flatten() {
+        BearerToken::from_file(file)?;
+    }
+    crate::evaluation::store(config)?;
+    Ok(())
+}
+
 /// Runs an evaluator until it is told to stop.
 ///
 /// # Errors

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Millis(pub i64);
 
 impl Millis {
+    /// The last second that RFC 3339 can write.
+    const LAST: Self = Self(253_402_300_799_000);
+
     /// A Prometheus timestamp or a `…_time_seconds` gauge, in seconds. `None` unless it is finite.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)]
@@ -26,10 +29,10 @@ impl Millis {
         self.0 as f64 / 1000.0
     }
 
-    /// The moment as RFC 3339 writes it, to the second.
+    /// The moment as RFC 3339 writes it, to the second; what it cannot write, as the first or last that it can.
     #[must_use]
     pub fn rfc3339(self) -> String {
-        let seconds = u64::try_from(self.0 / 1000).unwrap_or(0);
+        let seconds = u64::try_from(self.min(Self::LAST).0 / 1000).unwrap_or(0);
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         humantime::format_rfc3339_seconds(time).to_string()
     }
@@ -61,10 +64,10 @@ pub struct Generation(pub u64);
 
 impl Generation {
     /// The generation that a `wasm_instance_start_time_seconds` sample tells. `None` when it tells none
-    /// (NaN, negative).
+    /// (NaN, negative, after the year 9999).
     #[must_use]
     pub fn from_start_time(seconds: f64) -> Option<Self> {
-        let started = Millis::from_seconds(seconds)?;
+        let started = Millis::from_seconds(seconds).filter(|started| *started <= Millis::LAST)?;
         u64::try_from(started.0).ok().map(Self)
     }
 
@@ -377,6 +380,14 @@ mod tests {
         assert_eq!(Generation::from_start_time(f64::NAN), None);
         assert_eq!(Generation::from_start_time(f64::INFINITY), None);
         assert_eq!(Generation::from_start_time(-1.0), None);
+        assert_eq!(Generation::from_start_time(2.6e11), None);
+    }
+
+    #[test]
+    fn every_moment_can_be_written() {
+        assert_eq!(Millis(1_700_000_000_999).rfc3339(), "2023-11-14T22:13:20Z");
+        assert_eq!(Millis(i64::MIN).rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(Millis(i64::MAX).rfc3339(), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -147,11 +147,26 @@ impl fmt::Display for Span {
     }
 }
 
+/// Why a text is no span of time.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ParseSpanError {
+    /// It is not written as one.
+    #[error(transparent)]
+    Malformed(#[from] humantime::DurationError),
+    /// Nobody means that, and sums of such spans would overflow.
+    #[error("longer than 100 years")]
+    TooLong,
+}
+
 impl FromStr for Span {
-    type Err = humantime::DurationError;
+    type Err = ParseSpanError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        humantime::parse_duration(text.trim()).map(Self)
+        const LONGEST: Duration = Duration::from_hours(24 * 36_525);
+        match humantime::parse_duration(text.trim())? {
+            longer if longer > LONGEST => Err(ParseSpanError::TooLong),
+            duration => Ok(Self(duration)),
+        }
     }
 }
 

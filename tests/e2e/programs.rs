@@ -40,7 +40,6 @@ fn the_shipped_configs_are_valid() {
         ("ebb-runner", "config/runner.yml"),
         ("ebb-evaluator", "config/evaluator.yml"),
         ("ebb-evaluator", "config/evaluator.paper.yml"),
-        ("ebb-evaluator", "deploy/compose/evaluator.yml"),
     ] {
         let (code, said) =
             run(program, &["--config", &paths::root().join(file).display().to_string(), "check"]);

@@ -130,7 +130,7 @@ fn the_sample_is_what_was_scraped_however_often_it_is_evaluated() {
     let learned = |interval: u64| {
         let plan = Plan { interval: Span::secs(interval), ..plan(1) };
         let recorded = recording(&sizes);
-        let mut replay = recorded.begin(&plan);
+        let mut replay = recorded.start(&plan);
         let mut now = START;
         while now <= end {
             replay.observe(Millis(now));

@@ -91,8 +91,8 @@ impl FromStr for PolicySpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let settings =
             text.split(',').enumerate().map(|(place, setting)| match (place, setting.split_once('=')) {
-                (0, None) => Ok(format!("policy: {setting}")),
-                (0, Some(_)) | (_, None) => Err(format!(
+                (0, None) if !setting.is_empty() => Ok(format!("policy: {setting}")),
+                (0, _) | (_, None) => Err(format!(
                     "expected NAME,KEY=VALUE,… such as t_interval,confidence_level=0.95, got {text}"
                 )),
                 (_, Some((key, value))) => Ok(format!("{key}: {value}")),
@@ -107,8 +107,9 @@ impl FromStr for PolicySpec {
 pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
     let StoreConfig::Prometheus(store) = &config.store else { return Err(CliError::NoPast) };
     let now = Millis::from(SystemTime::now());
-    let plan = Plan {
-        from: args.from.before(now),
+    let asked_from = args.from.before(now);
+    let mut plan = Plan {
+        from: asked_from,
         to: args.to.before(now).min(now),
         interval: config.interval,
         lookback: config.lookback,
@@ -137,6 +138,18 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     store.bootstrap(since, plan.to, &mut |slot, samples| recording.observe(slot, samples, gap)).await?;
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: plan.to });
+    }
+    // Before its first sample there is nothing to restart, nor memory that would count.
+    plan.from = recording.begin().map_or(asked_from, |begin| begin.max(asked_from));
+    if plan.from > asked_from {
+        let (has, asked) = (plan.to.since(plan.from), plan.to.since(asked_from));
+        let span = |millis: i64| Span::secs(millis.unsigned_abs() / 1000);
+        eprintln!(
+            "ebb-evaluator: the history begins at {}: {} of the {} that were asked for",
+            plan.from.rfc3339(),
+            span(has),
+            span(asked)
+        );
     }
     let outcomes: Vec<_> = rules
         .iter()

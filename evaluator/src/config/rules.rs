@@ -1,13 +1,13 @@
 //! `defaults:` and `modules:` → the [`Rule`] of each module.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use ebb_service::{
     config_file::Refusal,
     units::{ByteCount, Span},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use crate::{
@@ -55,6 +55,35 @@ pub struct RuleConfig {
     pub max_bytes: Option<ByteCount>,
     /// Where a restart would give back less, nothing is restarted.
     pub min_reclaim: Option<ByteCount>,
+}
+
+/// `modules:`, where a name that stands twice is a mistake: one of the two would be without effect.
+pub(super) fn each_module_once<'de, D>(deserializer: D) -> Result<BTreeMap<String, RuleConfig>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    struct Visitor;
+
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = BTreeMap<String, RuleConfig>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping of module names to settings of a rule")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut modules = BTreeMap::new();
+            while let Some((module, rule)) = map.next_entry::<String, RuleConfig>()? {
+                if modules.contains_key(&module) {
+                    return Err(de::Error::custom(format_args!("module {module} stands here twice: expected each once")));
+                }
+                modules.insert(module, rule);
+            }
+            Ok(modules)
+        }
+    }
+
+    deserializer.deserialize_map(Visitor)
 }
 
 /// The settings that concern some policies only: which, and how one is taken out; `true` if it was set.

@@ -173,6 +173,12 @@ impl Orders {
                 action = action.name(),
                 "{explanation}"
             );
+            if let Action::Ordered(outcome) = action
+                && outcome.has_failed()
+            {
+                let message = outcome.message();
+                warn!(decision = id, instance = %wish.slot, outcome = outcome.name(), message, "a restart could not be done");
+            }
         }
         match (action, recorded) {
             (

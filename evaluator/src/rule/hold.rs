@@ -3,13 +3,12 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::units::Millis;
 
 /// Why no restart is ordered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Hold {
     /// The store gave no answer that can be relied on.
     StoreFault {
@@ -62,6 +61,16 @@ impl Hold {
             Self::ClockBehind { .. } => "clock_behind",
             Self::SeriesDropped { .. } => "series_dropped",
         }
+    }
+}
+
+/// Its name and its sentence: `reason` and `message`.
+impl Serialize for Hold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Hold", 2)?;
+        object.serialize_field("reason", self.name())?;
+        object.serialize_field("message", &self.to_string())?;
+        object.end()
     }
 }
 

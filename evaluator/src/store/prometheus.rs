@@ -15,6 +15,7 @@ mod xor_chunk;
 use std::collections::BTreeMap;
 
 use ebb_service::{config_file::Refusal, units::Span};
+use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -88,6 +89,11 @@ impl PrometheusConfig {
                 "matchers",
                 &format!("expected matchers such as job=\"ebb-runner\", got {matcher}"),
             );
+        }
+        for (name, value) in &self.headers {
+            if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+                return refused("headers", &format!("expected names and values of HTTP headers, got {name:?}"));
+            }
         }
         if self.basic_auth.is_some() && self.authorization.is_some() {
             return refused("authorization", "expected at most one of basic_auth and authorization");

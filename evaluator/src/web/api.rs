@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Web;
-use crate::{decisions::Decision, rule::verdict::Judgement, view::View};
+use crate::{
+    decisions::{Action, Decision},
+    rule::verdict::{Judgement, Verdict},
+    view::View,
+};
 
 /// Its routes.
 pub(super) fn routes() -> Router<Web> {
@@ -31,7 +35,7 @@ pub(super) fn routes() -> Router<Web> {
         .route("/api/v1/modules", get(modules))
         .route("/api/v1/instances", get(instances))
         .route("/api/v1/decisions", get(decisions))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page; see /, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, /metrics") })
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page; see /, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, /decisions, /config, /metrics, /-/healthy, /-/ready") })
 }
 
 fn problem(status: StatusCode, message: &str) -> Response {
@@ -110,7 +114,20 @@ struct Status<'a> {
     instances: usize,
 }
 
-async fn status(State(web): State<Web>) -> Response {
+/// The parameters of a request that has none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, Response> {
+    let refused = |rejection: QueryRejection| problem(StatusCode::BAD_REQUEST, &rejection.body_text());
+    asked.map(|Query(asked)| asked).map_err(refused)
+}
+
+async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
+    if let Err(refused) = parameters(asked) {
+        return refused;
+    }
     let view = web.outputs.board.newest();
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -124,7 +141,10 @@ async fn status(State(web): State<Web>) -> Response {
     .into_response()
 }
 
-async fn modules(State(web): State<Web>) -> Response {
+async fn modules(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
+    if let Err(refused) = parameters(asked) {
+        return refused;
+    }
     Json(&web.outputs.board.newest().populations).into_response()
 }
 
@@ -140,7 +160,25 @@ struct Filter {
     limit: Option<usize>,
 }
 
+type FilterQuery = Result<Query<Filter>, QueryRejection>;
+
 impl Filter {
+    /// What was asked for. Values that nothing can have are refused: a slip would look like an empty answer.
+    fn asked(asked: FilterQuery) -> Result<Self, Response> {
+        let filter = parameters(asked)?;
+        let verdicts: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+        let actions: Vec<_> = Action::names().chain(Action::KINDS).collect();
+        for (parameter, value, known) in
+            [("verdict", &filter.verdict, verdicts), ("action", &filter.action, actions)]
+        {
+            if let Some(value) = value.as_deref().filter(|value| !known.contains(value)) {
+                let message = format!("{parameter}={value}: expected one of {}", known.join(", "));
+                return Err(problem(StatusCode::BAD_REQUEST, &message));
+            }
+        }
+        Ok(filter)
+    }
+
     fn wants(&self, judgement: &Judgement) -> bool {
         let slot = &judgement.slot;
         self.module.as_deref().is_none_or(|module| module == &*slot.population.module)
@@ -170,7 +208,14 @@ fn explained<'a>(view: &View, judgement: &'a Judgement) -> Explained<'a> {
     Explained { judgement, explanation: view.explanation(judgement) }
 }
 
-async fn instances(State(web): State<Web>, Query(filter): Query<Filter>) -> Response {
+async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
+    let filter = match Filter::asked(asked) {
+        Ok(Filter { action: Some(_), .. }) => {
+            return problem(StatusCode::BAD_REQUEST, "action: decisions have one, instances do not");
+        }
+        Ok(filter) => filter,
+        Err(refused) => return refused,
+    };
     let view = web.outputs.board.newest();
     let wanted = view.instances.iter().filter(|instance| filter.wants(instance));
     let shown: Vec<_> =
@@ -178,7 +223,11 @@ async fn instances(State(web): State<Web>, Query(filter): Query<Filter>) -> Resp
     Json(shown).into_response()
 }
 
-async fn decisions(State(web): State<Web>, Query(filter): Query<Filter>) -> Response {
+async fn decisions(State(web): State<Web>, asked: FilterQuery) -> Response {
+    let filter = match Filter::asked(asked) {
+        Ok(filter) => filter,
+        Err(refused) => return refused,
+    };
     let limit = filter.limit.unwrap_or(100);
     Json(web.outputs.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()
 }

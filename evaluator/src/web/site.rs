@@ -9,7 +9,7 @@ use axum::{
     Router,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderName, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 use maud::Markup;
@@ -42,6 +42,7 @@ const SCRIPT: &str = include_str!("assets/page.js");
 pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/", get(overview))
+        .route("/modules", get(|| async { Redirect::permanent("/") }))
         .route("/modules/{module}", get(module))
         .route("/modules/{module}/{replica}", get(instance))
         .route("/decisions", get(decisions))

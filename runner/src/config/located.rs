@@ -78,7 +78,7 @@ where
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a sequence")
+            f.write_str("a list, [] for an empty one")
         }
 
         fn visit_seq<A: de::SeqAccess<'de>>(self, sequence: A) -> Result<Vec<T>, A::Error> {
@@ -88,5 +88,6 @@ where
         }
     }
 
-    deserializer.deserialize_seq(Visitor(check, PhantomData))
+    // Not `deserialize_seq`, for which nothing at all is an empty list.
+    deserializer.deserialize_any(Visitor(check, PhantomData))
 }

@@ -1,6 +1,13 @@
 //! One entry of `modules:` → a [`ModuleConfig`].
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    fmt,
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
 
 use ebb_service::units::{ByteCount, LONGER_THAN_ZERO, SPAN_FORM, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -167,6 +174,10 @@ impl TryFrom<RawModule> for ModuleConfig {
     fn try_from(raw: RawModule) -> Result<Self, String> {
         if raw.kind != Kind::Http && raw.http.is_some() {
             return Err(format!("http: of no meaning to kind `{}`: expected kind `http`", raw.kind));
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = raw.dirs.iter().find(|dir| !seen.insert(&dir.guest)) {
+            return Err(format!("dirs: guest path {:?} is given twice: expected each once", twice.guest));
         }
         let mut http = raw.http.unwrap_or_default();
         Ok(Self {

@@ -76,6 +76,9 @@ fn errors_name_file_line_column_and_field() {
     check_refused(&module("max_restarting: 0"), "5:21", &["modules[0].max_restarting"]);
     check_refused(&module("start_timeout: 5"), "5:20", &["modules[0].start_timeout", "10s"]);
     check_refused(&module("start_timeout: 0s"), "5:20", &["longer than zero"]);
+    let twice = "dirs: [{host: a, guest: /x}, {host: b, guest: /x}]";
+    check_refused(&module(twice), "2:5", &["modules[0]", "dirs", "\"/x\"", "twice"]);
+    check_refused("modules:\n", "1:9", &["modules", "a list"]);
     check_refused(&module("env: {A: [1]}"), "5:14", &["modules[0].env.A", "expected text"]);
     check_refused(&module("env: {EBB_MODULE: x}"), "5:11", &["modules[0].env", "set by the runner"]);
     check_refused(&module("env: {\"A=B\": x}"), "5:11", &["environment variable"]);

@@ -267,7 +267,11 @@ async fn restart_if_outdated(module: &Module, slot: &Slot) -> Result<(), Refusal
         let current = module.settings().program;
         let outcome = match slot.live() {
             Some(live) if live.program.is_like(&current) => return Ok(()),
-            Some(live) => order_reload(module, slot, &live).await,
+            Some(live) => match order_reload(module, slot, &live).await {
+                // Should it crash, the slot waits as after any other crash.
+                Ok(()) => return Ok(()),
+                refused => refused,
+            },
             None if hurries == 2 => return Ok(()),
             None => hurry(slot).await.inspect(|()| hurries += 1),
         };

@@ -10,9 +10,6 @@ use crate::decisions::{Action, Decision};
 /// Decisions of one page.
 const DECISIONS: usize = 50;
 
-/// Kinds of actions that can be asked for.
-const ACTIONS: [&str; 5] = ["ordered", "dry_run", "held", "postponed", "awaiting_effect"];
-
 /// Whether `asked` wants to see a decision.
 pub(in crate::web) fn wants(asked: &Asked, decision: &Decision) -> bool {
     let slot = &decision.judgement.slot;
@@ -59,7 +56,7 @@ fn filters(asked: &Asked) -> Markup {
     html! {
         nav.filters aria-label="What was done" {
             a href=(to(None)) aria-current=[current(None)] { "all" }
-            @for action in ACTIONS {
+            @for action in Action::KINDS {
                 a href=(to(Some(action))) aria-current=[current(Some(action))] { (words::spaced(action)) }
             }
         }
