@@ -32,6 +32,10 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::HostMemoryUnknown => {
             format!("{size}, {age} old: no young reading of its host's memory, {}", rule.describe(None))
         }
+        Verdict::TooYoung if judgement.age_millis < 0 => {
+            let ahead = Span::secs(judgement.age_millis.unsigned_abs() / 1000);
+            format!("starts {ahead} from now: the clock of its runner is ahead")
+        }
         Verdict::TooYoung => format!("younger than min_age {}", rails.min_age),
         Verdict::TooFewLifetimes => match learned.threshold {
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),
@@ -84,11 +88,11 @@ fn costs(cost: &CostBasis) -> String {
         if cost.restarts == 1 { "restart" } else { "restarts" },
         whole_seconds(cost.observed_seconds)
     );
-    match cost.module_average_bytes {
+    match cost.others_average_bytes {
         Some(average) => format!(
-            "{own}; its module's average {} weighs like {}",
+            "{own}; the other replicas' average {} weighs like {}",
             rounded(average),
-            whole_seconds(cost.module_weight_seconds)
+            whole_seconds(cost.others_weight_seconds)
         ),
         None => own,
     }

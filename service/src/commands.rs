@@ -67,7 +67,9 @@ pub enum CommandError {
     #[error("no config file: expected {0}, or --address HOST:PORT")]
     NoConfig(&'static str),
     /// The config leaves the port to the operating system.
-    #[error("{0}: the config leaves the port to the operating system; expected HOST:PORT on the command line")]
+    #[error(
+        "{0}: the config leaves the port to the operating system; expected HOST:PORT on the command line"
+    )]
     NoPort(SocketAddr),
     /// The program is not ready.
     #[error("not ready")]

@@ -232,3 +232,24 @@ fn every_key_of_both_configs_is_told_with_its_default() {
         .filter_map(|(key, default)| Some((key.strip_prefix("defaults.")?.to_owned(), default)));
     same_keys(&told_keys(&text, "### Keys of a rule"), &rule.collect());
 }
+
+#[test]
+fn the_readme_tells_the_scores_of_the_labs_report() {
+    let readme = read(&paths::root().join("README.md"));
+    let scores = read(&paths::root().join("lab/report/scores.json"));
+    let scores: serde_json::Value = serde_json::from_str(&scores).unwrap();
+    let row = |line: &str| {
+        let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+        cells.collect::<Vec<_>>()
+    };
+    let mut table = readme.lines().skip_while(|line| !line.starts_with("| policy |"));
+    let head = row(table.next().unwrap());
+    let rows: Vec<_> = table.skip(1).take_while(|line| line.starts_with('|')).map(row).collect();
+    assert!(rows.len() >= 3, "{rows:?}");
+    for cells in rows {
+        for (workload, told) in head.iter().zip(&cells).skip(1) {
+            let score = scores[&cells[0]][workload]["score"].as_f64().unwrap();
+            assert_eq!(*told, format!("{score:.2}"), "{} on {workload}", cells[0]);
+        }
+    }
+}

@@ -71,7 +71,11 @@ fn a_health_check_knows_exit_codes_0_and_1_only() {
     said(run("ebb-runner", &["healthy"]), 1, "expected --config FILE, EBB_RUNNER_CONFIG, or --address");
     let config = dir.path().join("runner.yml");
     fs::write(&config, "control: {listen: \"127.0.0.1:0\"}\nmodules: []\n").unwrap();
-    said(run("ebb-runner", &["--config", text(&config), "healthy"]), 1, "expected HOST:PORT on the command line");
+    said(
+        run("ebb-runner", &["--config", text(&config), "healthy"]),
+        1,
+        "expected HOST:PORT on the command line",
+    );
 }
 
 #[test]

@@ -46,10 +46,10 @@ async fn the_default_policy_restarts_what_leaks_and_not_what_is_steady() {
 
     let decision = &evaluator.api("decisions?module=leaky&action=restarted").await[0];
     let explanation = decision["explanation"].as_str().unwrap();
-    for words in ["average cost at a restart price of", "restarts in", "its module's average"] {
+    for words in ["average cost at a restart price of", "restarts in", "the other replicas' average"] {
         assert!(explanation.contains(words), "{explanation}");
     }
-    for figure in ["observed_seconds", "average_memory_bytes", "module_average_bytes", "threshold_bytes"] {
+    for figure in ["observed_seconds", "average_memory_bytes", "others_average_bytes", "threshold_bytes"] {
         assert!(decision[figure].as_f64().unwrap() > 0.0, "{figure}: {decision:#}");
     }
     assert!(decision["memory_bytes"].as_f64() > decision["threshold_bytes"].as_f64(), "{decision:#}");

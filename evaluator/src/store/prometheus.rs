@@ -92,7 +92,10 @@ impl PrometheusConfig {
         }
         for (name, value) in &self.headers {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
-                return refused("headers", &format!("expected names and values of HTTP headers, got {name:?}"));
+                return refused(
+                    "headers",
+                    &format!("expected names and values of HTTP headers, got {name:?}"),
+                );
             }
         }
         if self.basic_auth.is_some() && self.authorization.is_some() {

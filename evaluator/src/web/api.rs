@@ -119,14 +119,14 @@ struct Status<'a> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, Response> {
-    let refused = |rejection: QueryRejection| problem(StatusCode::BAD_REQUEST, &rejection.body_text());
-    asked.map(|Query(asked)| asked).map_err(refused)
+/// What was asked for, or why that cannot be.
+fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, String> {
+    asked.map(|Query(asked)| asked).map_err(|rejection| rejection.body_text())
 }
 
 async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
-    if let Err(refused) = parameters(asked) {
-        return refused;
+    if let Err(message) = parameters(asked) {
+        return problem(StatusCode::BAD_REQUEST, &message);
     }
     let view = web.outputs.board.newest();
     Json(Status {
@@ -142,8 +142,8 @@ async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejec
 }
 
 async fn modules(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
-    if let Err(refused) = parameters(asked) {
-        return refused;
+    if let Err(message) = parameters(asked) {
+        return problem(StatusCode::BAD_REQUEST, &message);
     }
     Json(&web.outputs.board.newest().populations).into_response()
 }
@@ -164,7 +164,7 @@ type FilterQuery = Result<Query<Filter>, QueryRejection>;
 
 impl Filter {
     /// What was asked for. Values that nothing can have are refused: a slip would look like an empty answer.
-    fn asked(asked: FilterQuery) -> Result<Self, Response> {
+    fn asked(asked: FilterQuery) -> Result<Self, String> {
         let filter = parameters(asked)?;
         let verdicts: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
         let actions: Vec<_> = Action::names().chain(Action::KINDS).collect();
@@ -172,8 +172,7 @@ impl Filter {
             [("verdict", &filter.verdict, verdicts), ("action", &filter.action, actions)]
         {
             if let Some(value) = value.as_deref().filter(|value| !known.contains(value)) {
-                let message = format!("{parameter}={value}: expected one of {}", known.join(", "));
-                return Err(problem(StatusCode::BAD_REQUEST, &message));
+                return Err(format!("{parameter}={value}: expected one of {}", known.join(", ")));
             }
         }
         Ok(filter)
@@ -214,7 +213,7 @@ async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
             return problem(StatusCode::BAD_REQUEST, "action: decisions have one, instances do not");
         }
         Ok(filter) => filter,
-        Err(refused) => return refused,
+        Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
     };
     let view = web.outputs.board.newest();
     let wanted = view.instances.iter().filter(|instance| filter.wants(instance));
@@ -226,7 +225,7 @@ async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
 async fn decisions(State(web): State<Web>, asked: FilterQuery) -> Response {
     let filter = match Filter::asked(asked) {
         Ok(filter) => filter,
-        Err(refused) => return refused,
+        Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
     };
     let limit = filter.limit.unwrap_or(100);
     Json(web.outputs.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()

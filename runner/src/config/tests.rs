@@ -42,7 +42,8 @@ fn the_compile_cache_can_be_switched_off() {
 
 #[test]
 fn text_for_guests_is_what_is_written() {
-    let config = parse(&module("args: [1.10, 0x1F, \"1.0\", on]\n    env: {VERSION: 1.10, EXPONENT: 1e3, YES: true}"));
+    let config =
+        parse(&module("args: [1.10, 0x1F, \"1.0\", on]\n    env: {VERSION: 1.10, EXPONENT: 1e3, YES: true}"));
     let guest = config.unwrap().modules.remove(0).guest;
     assert_eq!(guest.args, ["1.10", "0x1F", "1.0", "on"]);
     let env: Vec<_> = guest.env.iter().map(|(name, value)| format!("{name}={value}")).collect();

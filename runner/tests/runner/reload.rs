@@ -125,6 +125,21 @@ async fn a_fixed_module_is_started_without_waiting_for_its_backoff() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_crashes_waits_as_after_any_crash() {
+    let modules = module("a", 2, ", restart: {backoff_min: 1h, backoff_max: 1h}");
+    let runner = Runner::start(&[("a.wat", guests::sleeper())], &modules).await;
+    fs::write(runner.path("a.wat"), guests::trap()).unwrap();
+    reload(&runner, &modules).await;
+    // Replica 1 gets its turn when the reload is done with replica 0.
+    runner.instance_in_state("a/1", "backoff").await;
+    let restarts =
+        |reason: &str| format!(r#"wasm_instance_restarts_total{{module="a",replica="0",reason="{reason}"}}"#);
+    assert_eq!(runner.metric(&restarts("reload")).await, Some(1.0));
+    assert_eq!(runner.metric(&restarts("crash")).await, Some(0.0));
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_not_start_leaves_the_old_one_running() {
     let runner = two_modules().await;
     let before = generations(&runner, &["a/0", "a/1"]).await;

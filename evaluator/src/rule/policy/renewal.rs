@@ -44,10 +44,10 @@ pub struct CostBasis {
     pub average_memory_bytes: f64,
     /// Its restarts in that time.
     pub restarts: u64,
-    /// Average cost of the module's other slots, in bytes.
-    pub module_average_bytes: Option<f64>,
-    /// For how many seconds of the slot's own time the module's average counts.
-    pub module_weight_seconds: f64,
+    /// Average cost of the population's other slots, in bytes.
+    pub others_average_bytes: Option<f64>,
+    /// For how many seconds of the slot's own time that average counts.
+    pub others_weight_seconds: f64,
 }
 
 impl Renewal {
@@ -72,8 +72,8 @@ impl Renewal {
             observed_seconds: own.seconds(),
             average_memory_bytes: own.memory_byte_seconds() / own.seconds(),
             restarts: u64::from(own.restarts),
-            module_average_bytes: prior.map(|prior| prior.average_bytes),
-            module_weight_seconds: prior.map_or(0.0, |prior| prior.seconds),
+            others_average_bytes: prior.map(|prior| prior.average_bytes),
+            others_weight_seconds: prior.map_or(0.0, |prior| prior.seconds),
         };
         Some((own.average_bytes(prior), basis))
     }
