@@ -119,9 +119,18 @@ server() { # <image> <program> <data folder> [<package's program>]
     libraries "$folder"
     cp "$PLACE/unstable/usr/bin/${4:-$program}" "$folder/bin/$program"
     ln -s busybox "$folder/bin/wget"
-    mkdir -p "$folder$data"
-    chown 65534:65534 "$folder$data"
-    import "$image" "$folder" "USER 65534" "WORKDIR $data" "VOLUME $data" "ENTRYPOINT [\"/bin/$program\"]"
+    # Alertmanager's templates, which are part of the official program.
+    if [[ -d $PLACE/unstable/usr/share/prometheus/$program ]]; then
+        mkdir -p "$folder/usr/share/prometheus"
+        cp -a "$PLACE/unstable/usr/share/prometheus/$program" "$folder/usr/share/prometheus/"
+    fi
+    local instructions=("USER 65534" "WORKDIR $data" "ENTRYPOINT [\"/bin/$program\"]")
+    if [[ $data != / ]]; then
+        mkdir -p "$folder$data"
+        chown 65534:65534 "$folder$data"
+        instructions+=("VOLUME $data")
+    fi
+    import "$image" "$folder" "${instructions[@]}"
 }
 
 image_of() { sed -n "s#^ *image: \($1:.*\)#\1#p" docker-compose.yml; }
@@ -209,7 +218,7 @@ done
 say "runner and evaluator have a read-only root, no capabilities, and are not root"
 
 curl -sfT Makefile http://127.0.0.1:8080/Makefile >/dev/null
-for _ in 1 2 3 4 5; do curl -sf http://127.0.0.1:8080/Makefile | cmp -s - Makefile || fail "the storage guest gave another file back"; done
+for _ in 1 2 3 4 5; do curl -sf http://127.0.0.1:8080/Makefile?download | cmp -s - Makefile || fail "the storage guest gave another file back"; done
 say "an HTTP guest answers"
 
 # Rules: every alert of the file is loaded, and Alertmanager is known.
