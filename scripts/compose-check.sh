@@ -242,6 +242,8 @@ until_true 600 "an instance was restarted by its threshold" holds "$RESTARTS > 0
     fail "an instance that does not grow was restarted by its threshold"
 say "no steady instance was"
 
+# A first restart may come before any lifetime is old enough to count (min_age).
+until_true 180 "lifetimes of all four modules count" holds "count(count by (module) (ebb_evaluator_sample_stddev_bytes)) == 4"
 scripts/check-dashboards.sh --prometheus "$PROMETHEUS"
 
 # What is killed comes back, and what it did goes on.
