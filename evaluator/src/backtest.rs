@@ -99,6 +99,16 @@ pub struct Outcome {
     pub memory: Vec<Moment>,
 }
 
+impl Plan {
+    /// The plan from the first sample of `recording` on: before it there is nothing to restart, nor memory that would
+    /// count.
+    #[must_use]
+    pub fn where_recorded(self, recording: &Recording) -> Self {
+        let first = recording.first_at().unwrap_or(self.from);
+        Self { from: self.from.max(first), ..self }
+    }
+}
+
 impl Recording {
     /// Takes in samples of one slot, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
     /// which the instance was not seen.
@@ -138,8 +148,7 @@ impl Recording {
     }
 
     /// Time of the first sample of all.
-    #[must_use]
-    pub fn begin(&self) -> Option<Millis> {
+    fn first_at(&self) -> Option<Millis> {
         self.slots.values().filter_map(|spans| spans.first()).map(|span| span.first).min()
     }
 
@@ -156,7 +165,7 @@ impl Recording {
 
     /// Tries the rules that `rule_of` gives for each module.
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
-        let mut replay = self.start(plan);
+        let mut replay = self.begin(plan);
         let mut now = plan.from.minus(plan.lookback.as_millis());
         // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
         while now < plan.from {
@@ -172,7 +181,7 @@ impl Recording {
         replay.outcome
     }
 
-    fn start<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
+    fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
         Replay {
             plan,
             slots: self.slots.iter().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),

@@ -65,7 +65,7 @@ pub enum RunError {
     Serve(#[source] io::Error),
 }
 
-/// Reads what a start reads besides the config: tokens, certificates. Asks nobody.
+/// Reads the files that a config names, which a start and orders need: tokens, certificates. Asks nobody.
 ///
 /// # Errors
 /// [`RunError`], as [`run`].

@@ -25,7 +25,7 @@ use ebb_service::{
     config_file::{self, ConfigError},
     logging::LogConfig,
     schema,
-    units::{LONGER_THAN_ZERO, SPAN_FORM, Span, listen_address},
+    units::{Span, listen_address},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -140,7 +140,7 @@ pub struct EpochTick(pub Duration);
 
 impl Serialize for EpochTick {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Span(self.0).serialize(serializer)
+        module::Positive(self.0).serialize(serializer)
     }
 }
 
@@ -149,13 +149,11 @@ impl JsonSchema for EpochTick {
         "EpochTick".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A span of time from 1ms to 1s.",
-            "type": "string",
-            "pattern": format!("^{LONGER_THAN_ZERO}{SPAN_FORM}$"),
-            "examples": ["1ms", "10ms", "100ms"],
-        })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = module::Positive::json_schema(generator);
+        schema.insert("description".to_owned(), "A span of time from 1ms to 1s.".into());
+        schema.insert("examples".to_owned(), ["1ms", "10ms", "100ms"].as_slice().into());
+        schema
     }
 }
 

@@ -72,13 +72,8 @@ fn problem(kind: &str, text: &str) -> Option<String> {
                 .to_owned(),
         ),
     };
-    let parsed = if program == "ebb-runner" {
-        ebb_runner::config::Config::parse(file, &text).map(drop)
-    } else {
-        ebb_evaluator::config::Config::parse(file, &text, false).map(drop)
-    };
     let complaints = || schemas::complaints(program, &text);
-    parsed.err().map(|error| error.to_string()).or_else(|| complaints().into_iter().next())
+    schemas::parse(program, file, &text).err().or_else(|| complaints().into_iter().next())
 }
 
 fn refused_by_promtool(text: &str) -> Option<String> {

@@ -7,7 +7,10 @@ use ebb_testbed::{
     wait,
 };
 
-use crate::support::{self, DEADLINE};
+use crate::{
+    programs::run,
+    support::{self, DEADLINE},
+};
 
 async fn held(evaluator: &Evaluator, reason: &str) -> f64 {
     evaluator.scrape().await.sum("ebb_evaluator_held_total", &[&format!("reason=\"{reason}\"")])
@@ -40,6 +43,9 @@ async fn an_evaluator_without_prometheus_holds_and_goes_on_when_it_is_back() {
     .await;
     assert_eq!(restarted(&evaluator).await, restarts, "nothing is restarted without data");
     assert_eq!(evaluator.scrape().await.one("ebb_evaluator_holding", &[]), Some(1.0));
+    let asked = ["explain", "leaky/0", "--evaluator", &evaluator.address];
+    let (_, said) = run("ebb-evaluator", &asked);
+    assert!(said.starts_with("All restarts are held: query_failed: "), "{said}");
 
     prometheus.start_again().await;
     wait::until("it goes on restarting", DEADLINE, async || {

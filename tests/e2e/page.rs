@@ -86,6 +86,15 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
     let is_open = format!("const d = document.getElementById('{opened}'); return d === null || d.open");
     assert_eq!(script(&browser, &is_open).await, json!(true));
 
+    // Whoever selects text is not disturbed, and is told so.
+    script(&browser, "getSelection().selectAllChildren(document.querySelector('h1'))").await;
+    says(&browser, "#connection", "Text is selected").await;
+    script(&browser, "getSelection().removeAllRanges()").await;
+    wait::until("the page goes on", DEADLINE, async || {
+        text(&browser, "#connection").await.is_empty().then_some(())
+    })
+    .await;
+
     // Paused, it stays as it is.
     browser.driver.find(By::Id("live")).await.unwrap().click().await.unwrap();
     script(&browser, "document.querySelector('h1').textContent = 'Touched'").await;
@@ -184,6 +193,27 @@ async fn the_page_works_without_scripts_by_keyboard_and_on_a_narrow_screen() {
     }
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
+}
+
+#[tokio::test]
+async fn the_api_refuses_what_nothing_can_match() {
+    let fleet = Fleet::start(&["--dry-run"]).await;
+    for (path, expected) in [
+        ("status?x=1", "unknown field `x`"),
+        ("modules?limit=1", "unknown field `limit`"),
+        ("instances?foo=1", "unknown field `foo`"),
+        ("instances?action=ordered", "decisions have one, instances do not"),
+        ("instances?verdict=withn", "verdict=withn: expected one of above_threshold, "),
+        ("decisions?action=orderd", "action=orderd: expected one of restarted, "),
+        ("decisions?limit=-1", "limit"),
+    ] {
+        let asked = http::client().get(fleet.url(&format!("/api/v1/{path}")));
+        let (status, answer) = http::answer(asked).await;
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && error.contains(expected), "{path}: {status} {answer}");
+    }
+    let redirected = http::client().get(fleet.url("/modules")).send().await.unwrap();
+    assert_eq!((redirected.status().as_u16(), redirected.url().path()), (200, "/"));
 }
 
 #[tokio::test]

@@ -94,6 +94,16 @@ fn the_evaluator_refuses_bad_configs_by_file_line_and_field() {
 }
 
 #[test]
+fn the_evaluators_check_reads_the_files_that_its_config_names() {
+    let store = "store: {scrape: {targets: [\"127.0.0.1:1\"]}}\n";
+    let bad = |content: &str| check("ebb-evaluator", "evaluator.yml", content);
+    refused(bad(&format!("{store}bearer_token_file: nope\n")), &["nope"]);
+    refused(bad(&format!("{store}runners: {{bearer_token_file: nope}}\n")), &["nope"]);
+    let prometheus = "runners: {allow: [\"r:1\"]}\nstore: {prometheus: {url: \"http://p:1\", tls_config: {ca_file: nope}}}\n";
+    refused(bad(prometheus), &["nope"]);
+}
+
+#[test]
 fn what_the_evaluators_check_prints_is_a_config_that_means_the_same() {
     let file = paths::root().join("config/evaluator.yml").display().to_string();
     let (_, printed) = run("ebb-evaluator", &["--config", &file, "check"]);

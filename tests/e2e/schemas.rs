@@ -92,8 +92,8 @@ fn every_shipped_config_is_valid_and_names_its_schema() {
     assert!(seen >= 5, "{seen}");
 }
 
-/// As the program reads it.
-fn parse(program: &str, file: &Path, yaml: &str) -> Result<(), String> {
+/// Has `program` read a config; returns what it has against it.
+pub(crate) fn parse(program: &str, file: &Path, yaml: &str) -> Result<(), String> {
     if program == "ebb-runner" {
         ebb_runner::config::Config::parse(file, yaml).map(drop).map_err(|error| error.to_string())
     } else {

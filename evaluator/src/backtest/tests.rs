@@ -130,7 +130,7 @@ fn the_sample_is_what_was_scraped_however_often_it_is_evaluated() {
     let learned = |interval: u64| {
         let plan = Plan { interval: Span::secs(interval), ..plan(1) };
         let recorded = recording(&sizes);
-        let mut replay = recorded.start(&plan);
+        let mut replay = recorded.begin(&plan);
         let mut now = START;
         while now <= end {
             replay.observe(Millis(now));
@@ -152,4 +152,13 @@ fn the_budget_holds_as_it_would_have() {
     let outcome =
         recording(&[10, 30, 60, 90, 120, 150]).replay(&Plan { budget: tight, ..plan(6) }, |_| &ceiling);
     assert_eq!((outcome.restarts.len(), outcome.postponed), (1, 4));
+}
+
+#[test]
+fn time_before_the_first_sample_does_not_count() {
+    let recorded = recording(&[10, 20]);
+    let begins = |from: i64| Plan { from: Millis(from), ..plan(2) }.where_recorded(&recorded).from.0;
+    assert_eq!(begins(START - 3600 * SECOND), START);
+    assert_eq!(begins(START + SECOND), START + SECOND);
+    assert_eq!(plan(2).where_recorded(&Recording::default()).from, plan(2).from);
 }

@@ -107,9 +107,8 @@ impl FromStr for PolicySpec {
 pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
     let StoreConfig::Prometheus(store) = &config.store else { return Err(CliError::NoPast) };
     let now = Millis::from(SystemTime::now());
-    let asked_from = args.from.before(now);
-    let mut plan = Plan {
-        from: asked_from,
+    let asked = Plan {
+        from: args.from.before(now),
         to: args.to.before(now).min(now),
         interval: config.interval,
         lookback: config.lookback,
@@ -117,38 +116,36 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         budget: config.budget,
         verify_within: config.runners.verify_within,
     };
-    if plan.from >= plan.to {
-        return Err(CliError::NoTime { from: plan.from, to: plan.to });
+    if asked.from >= asked.to {
+        return Err(CliError::NoTime { from: asked.from, to: asked.to });
     }
     // Beyond, it is a slip (`--from 24` is 1970), and would take hours.
     const TICKS_MAX: i64 = 10_000_000;
-    if plan.to.since(plan.from) / plan.interval.as_millis() > TICKS_MAX {
+    if asked.to.since(asked.from) / asked.interval.as_millis() > TICKS_MAX {
         return Err(CliError::TooLong {
-            from: plan.from,
-            to: plan.to,
-            interval: plan.interval,
+            from: asked.from,
+            to: asked.to,
+            interval: asked.interval,
             most: TICKS_MAX,
         });
     }
     let rules = rules(config, &args.policy)?;
     let mut store = Store::Prometheus(Box::new(Prometheus::new(store)?));
     let mut recording = Recording::default();
-    let since = plan.from.minus(plan.lookback.as_millis());
-    let gap = plan.stale_after_millis;
-    store.bootstrap(since, plan.to, &mut |slot, samples| recording.observe(slot, samples, gap)).await?;
+    let since = asked.from.minus(asked.lookback.as_millis());
+    let gap = asked.stale_after_millis;
+    store.bootstrap(since, asked.to, &mut |slot, samples| recording.observe(slot, samples, gap)).await?;
     if recording.is_empty() {
-        return Err(CliError::NoHistory { from: since, to: plan.to });
+        return Err(CliError::NoHistory { from: since, to: asked.to });
     }
-    // Before its first sample there is nothing to restart, nor memory that would count.
-    plan.from = recording.begin().map_or(asked_from, |begin| begin.max(asked_from));
-    if plan.from > asked_from {
-        let (has, asked) = (plan.to.since(plan.from), plan.to.since(asked_from));
-        let span = |millis: i64| Span::secs(millis.unsigned_abs() / 1000);
+    let plan = asked.where_recorded(&recording);
+    if plan.from > asked.from {
+        let span = |from: Millis| Span::secs(plan.to.since(from).unsigned_abs() / 1000);
         eprintln!(
             "ebb-evaluator: the history begins at {}: {} of the {} that were asked for",
             plan.from.rfc3339(),
-            span(has),
-            span(asked)
+            span(plan.from),
+            span(asked.from)
         );
     }
     let outcomes: Vec<_> = rules

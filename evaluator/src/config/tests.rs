@@ -103,7 +103,22 @@ fn an_unknown_key_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_module_that_stands_twice_is_refused() {
+    let twice = "modules:\n  app: {policy: none}\n  app: {policy: renewal}";
+    refused(
+        &format!("{SMALLEST}{twice}\n"),
+        "evaluator.yml:",
+        "module app stands here twice: expected each once",
+    );
+}
+
+#[test]
 fn a_wrong_value_is_refused_where_it_stands() {
+    refused(
+        &format!("{SMALLEST}lookback: 101y\n"),
+        "evaluator.yml:2:11: lookback: ",
+        "longer than 100 years",
+    );
     refused(&format!("{SMALLEST}interval: 10\n"), "evaluator.yml:2:11: interval: ", "a duration such as");
     refused(
         &format!("{SMALLEST}defaults:\n  confidence_level: 95\n"),
@@ -153,6 +168,10 @@ fn a_prometheus_that_cannot_be_asked_is_refused() {
     check("http://p:9090/api/v1/", "store.prometheus.url: expected the address in front of /api/v1");
     check("http://u:p@p:9090", "store.prometheus.url: expected an address without user and password");
     check("http://p\n    matchers: [job=ebb]", "store.prometheus.matchers: expected matchers such as");
+    check(
+        "http://p\n    headers: {\"a b\": c}",
+        "store.prometheus.headers: expected names and values of HTTP headers",
+    );
     check(
         "http://p\n    tls_config: {cert_file: a}",
         "store.prometheus.tls_config: expected cert_file and key_file",

@@ -7,6 +7,9 @@
 //! the beginning. Such a lifetime has cost its memory and some share of the price of a restart; which share is not
 //! known, so it counts as the average itself as far as that is possible: at least its memory, at most its memory and
 //! the whole price. So an average neither jumps when a restart is done nor when one leaves the window.
+//!
+//! Of a lifetime between others, only samples can have been missed: its start is known, and until its first sample it
+//! counts with the size of that.
 
 use serde::Serialize;
 
@@ -326,11 +329,15 @@ mod tests {
     }
 
     fn costs(fleet: &[(u64, &[i64])]) -> Vec<SlotCost> {
+        costs_at(price(), fleet)
+    }
+
+    fn costs_at(price: RestartPrice, fleet: &[(u64, &[i64])]) -> Vec<SlotCost> {
         let history = history(fleet);
         let (_, slots) = history.populations().next().unwrap();
         let mut slots: Vec<_> = slots.iter().collect();
         slots.sort_by_key(|(id, _)| id.replica);
-        slots.iter().map(|(_, slot)| SlotCost::of(slot, price()).unwrap()).collect()
+        slots.iter().map(|(_, slot)| SlotCost::of(slot, price).unwrap()).collect()
     }
 
     fn average(rate: u64, lengths: &[i64]) -> f64 {
@@ -399,9 +406,10 @@ mod tests {
     #[test]
     fn one_slot_with_a_past_says_nothing_of_how_slots_differ() {
         let past: &[i64] = &[3600, 3602, 3598, 3601, 3599, 60];
-        let mut fleet = vec![(0, past)];
-        fleet.extend([(0, &[60_i64][..]); 9]);
-        assert_eq!(PopulationCost::of(&costs(&fleet)).unwrap().weight_seconds(), None);
+        let mut fleet = vec![(100_000, past)];
+        fleet.extend([(100_000, &[60_i64][..]); 9]);
+        let price = RestartPrice::new(ByteCount::mib(1024), Span::secs(600)).unwrap();
+        assert_eq!(PopulationCost::of(&costs_at(price, &fleet)).unwrap().weight_seconds(), None);
     }
 
     #[test]

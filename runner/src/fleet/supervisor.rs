@@ -40,7 +40,7 @@ pub(super) struct Supervisor {
 /// A lifetime being prepared. Dropping this gives it up, without waiting until it is gone.
 type Preparation = AbortOnDropHandle<Result<Prepared, StartError>>;
 
-/// A lifetime that is about to take over.
+/// A lifetime that is about to take the slot over, empty or not.
 struct Successor {
     prepared: Prepared,
     program: Arc<Program>,

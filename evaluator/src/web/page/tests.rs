@@ -352,6 +352,14 @@ fn while_the_evaluation_is_busy_the_page_says_why_there_are_no_charts() {
 }
 
 #[test]
+fn a_start_in_the_future_is_told_as_one() {
+    let mut view = view("leaky", 1);
+    (view.instances[0].verdict, view.instances[0].age_millis) = (Verdict::TooYoung, -3_600_000);
+    let page = module_of(&view, "leaky", &Asked::default(), NOTHING);
+    has(&page, &["starts 1h from now: the clock of its runner is ahead"]);
+}
+
+#[test]
 fn an_unknown_module_has_no_page() {
     let (view, config) = (view("leaky", 1), config(""));
     let frame = Frame { view: &view, config: &config, now: NOW };
