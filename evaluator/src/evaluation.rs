@@ -6,7 +6,7 @@
 
 mod orders;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tracing::{debug, info, warn};
 
@@ -14,7 +14,7 @@ use self::orders::Orders;
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
-    history::{Extract, History, Window},
+    history::{Extract, History, Sample, Slot, Window},
     metrics::Metrics,
     rule::{
         assessment::{Assessed, Assessment},
@@ -23,7 +23,7 @@ use crate::{
         verdict::Judgement,
     },
     store::{Fetched, Scrape, Store, StoreError, prometheus::Prometheus},
-    units::{Millis, SlotId},
+    units::{Generation, Millis, SlotId},
     view::{Board, PopulationView, View},
 };
 
@@ -139,6 +139,8 @@ impl Evaluator {
         let mut fetched = answer?;
         self.take_hosts(std::mem::take(&mut fetched.hosts), now);
         if catch_up {
+            self.history.forget_before(window);
+            self.go_back(window, fetched.series).await?;
             info!(series = fetched.series, samples = samples_new, from_ms = from.0, "bootstrapped");
         }
         debug!(series = fetched.series, samples = samples_new, "fetched");
@@ -146,6 +148,41 @@ impl Evaluator {
         // Samples are stamped by the store's clock. Where this one is ahead, there are none up to `now` yet.
         self.fetched_until = Some(fetched.server_time.map_or(now, |server_time| server_time.min(now)));
         Ok(fetched)
+    }
+
+    /// What runs since before the window counts from its start: asks the store for what it held by then.
+    async fn go_back(&mut self, window: Window, series: usize) -> Result<(), StoreError> {
+        /// Further back nobody looks: more than three years at the default lookback.
+        const BLOCKS_MAX: i64 = 10_000;
+        let begun: HashMap<SlotId, Generation> =
+            self.history.begun_earlier().map(|(slot, generation)| (slot.clone(), generation)).collect();
+        let Some(oldest) = begun.values().min() else { return Ok(()) };
+        let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
+        let from = oldest.started_at().max(reach);
+        let mut sizes: HashMap<SlotId, Vec<(Millis, u64)>> = HashMap::new();
+        let mut sink = |slot: &SlotId, samples: &[Sample]| {
+            let Some(generation) = begun.get(slot) else { return };
+            let own = samples.iter().filter(|sample| sample.generation == *generation);
+            let at_boundaries = own.map(|sample| (Millis(sample.at.0 + 1), sample.bytes));
+            sizes.entry(slot.clone()).or_default().extend(at_boundaries);
+        };
+        self.store.earlier(from, window, series, &mut sink).await?;
+        for (slot, sizes) in &sizes {
+            self.history.go_back(slot, begun[slot], sizes);
+        }
+        let unknown = begun.keys().filter(|slot| {
+            let newest = self.history.slot(slot).and_then(Slot::newest);
+            newest.is_some_and(|newest| newest.counts_since() > newest.generation().started_at())
+        });
+        let unknown = unknown.count();
+        if unknown > 0 {
+            let instances = unknown;
+            warn!(
+                instances,
+                "the store does not reach back to the start of instances that run: they count since it does"
+            );
+        }
+        Ok(())
     }
 
     /// Keeps the newest reading of each host, and none that is too old to tell anything.

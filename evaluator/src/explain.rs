@@ -81,8 +81,13 @@ fn threshold(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String {
 }
 
 fn costs(cost: &CostBasis) -> String {
+    let unseen = if cost.unseen_seconds >= 1.0 {
+        format!("; its first {} were not seen", whole_seconds(cost.unseen_seconds))
+    } else {
+        String::new()
+    };
     let own = format!(
-        "mean {} and {} {} in {}",
+        "mean {} and {} {} in {}{unseen}",
         rounded(cost.average_memory_bytes),
         cost.restarts,
         if cost.restarts == 1 { "restart" } else { "restarts" },

@@ -4,16 +4,18 @@
 //! lifetimes that the slots have seen inside the window. Knows neither where samples come from nor what
 //! is done with lifetimes.
 //!
-//! **A history depends on the samples of its window alone**, not on how they arrived: one that grew
-//! tick by tick equals one that was filled at once, so an evaluator that was killed and started anew
-//! computes the same thresholds to the bit. For that, the window's start moves in whole blocks, and
-//! [`Lifetime`] keeps a mark where a block begins, so that exactly the samples before it can be cut off.
+//! **A history depends on samples alone**, not on how they arrived: one that grew tick by tick equals one that was
+//! filled at once, so an evaluator that was killed and started anew computes the same thresholds to the bit. What counts
+//! are the samples inside the window and, of what still runs, the sizes at the boundaries of the blocks before it
+//! ([`Earlier`](earlier::Earlier)). For that, the window's start moves in whole blocks, and [`Lifetime`] keeps a mark
+//! where a block begins, so that exactly the samples before it can be cut off.
 
+mod earlier;
 mod lifetime;
 mod trace;
 mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 pub use self::{
     lifetime::{End, Lifetime, Step},
@@ -36,7 +38,7 @@ pub struct Sample {
 /// Every lifetime that the slots have seen inside the window.
 #[derive(Debug, Default)]
 pub struct History {
-    populations: BTreeMap<Population, HashMap<SlotId, Slot>>,
+    populations: BTreeMap<Population, BTreeMap<SlotId, Slot>>,
     newest_sample: Option<Millis>,
     /// The window at the last [`History::forget_before`]; its start moves once in many ticks.
     window: Option<Window>,
@@ -73,6 +75,28 @@ impl History {
         taken
     }
 
+    /// The lifetimes that run on since before the window, of which nothing earlier is known: their slots and starts.
+    pub fn begun_earlier(&self) -> impl Iterator<Item = (&SlotId, Generation)> {
+        let slots = self.populations.values().flatten();
+        slots.filter_map(|(id, slot)| {
+            let newest = slot.newest.as_ref()?;
+            let began = newest.generation().started_at();
+            let window = self.window?;
+            (began < window.start() && !newest.knows_earlier()).then(|| (id, newest.generation()))
+        })
+    }
+
+    /// Takes in what `slot` held before the window: its sizes at boundaries of the window's blocks, as `(boundary, bytes)`,
+    /// oldest first, if what lives there is `generation`.
+    pub fn go_back(&mut self, slot: &SlotId, generation: Generation, sizes: &[(Millis, u64)]) {
+        let Some(window) = self.window else { return };
+        let slots = self.populations.get_mut(&slot.population);
+        let newest = slots.and_then(|slots| slots.get_mut(slot)).and_then(|slot| slot.newest.as_mut());
+        if let Some(newest) = newest.filter(|newest| newest.generation() == generation) {
+            newest.go_back(window, sizes);
+        }
+    }
+
     /// Forgets every sample before the window. None comes in again: [`History::observe`] takes none from there.
     pub fn forget_before(&mut self, window: Window) {
         if self.window.replace(window).is_some_and(|before| before.start() == window.start()) {
@@ -85,7 +109,7 @@ impl History {
     }
 
     /// The populations with at least one lifetime, in order of their names.
-    pub fn populations(&self) -> impl Iterator<Item = (&Population, &HashMap<SlotId, Slot>)> {
+    pub fn populations(&self) -> impl Iterator<Item = (&Population, &BTreeMap<SlotId, Slot>)> {
         self.populations.iter()
     }
 
@@ -145,13 +169,13 @@ impl Slot {
     /// was seen from its start.
     #[must_use]
     pub fn fresh_bytes(&self) -> Option<u64> {
-        self.lifetimes().filter(|lifetime| lifetime.seen_from_start()).map(Lifetime::first_bytes).min()
+        self.lifetimes().filter_map(Lifetime::start_bytes).min()
     }
 
-    /// The least size that was seen here inside the window.
+    /// The least size that was seen here.
     #[must_use]
     pub fn least_bytes(&self) -> Option<u64> {
-        self.lifetimes().map(Lifetime::first_bytes).min()
+        self.lifetimes().map(Lifetime::least_bytes).min()
     }
 
     /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.

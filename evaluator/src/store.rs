@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use self::prometheus::Prometheus;
 pub use self::scrape::{Scrape, ScrapeConfig};
 use crate::{
-    history::Sample,
+    history::{Sample, Window},
     rule::policy::Hosts,
     units::{Millis, SlotId},
 };
@@ -161,6 +161,31 @@ impl Store {
         match self {
             Self::Prometheus(prometheus) => prometheus.recent(from, to, sink).await,
             Self::Scrape(scrape) => scrape.fetch(to, sink).await,
+        }
+    }
+
+    /// Gives the sizes at the boundaries of the blocks before `window` into `sink`, after `from`: of each boundary the newest
+    /// sample of the block before it, as if it were taken a millisecond before the boundary. `series` is how many a
+    /// bootstrap has found. A store that keeps no past gives none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the answer is not complete.
+    pub async fn earlier(
+        &mut self,
+        from: Millis,
+        window: Window,
+        series: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Prometheus(prometheus) => {
+                let timeout = prometheus.bootstrap_timeout();
+                let attempt = format!("sizes before the lookback at {}", prometheus.url());
+                let earlier = prometheus.earlier(from, window, series, sink);
+                let answer = tokio::time::timeout(timeout, earlier).await;
+                answer.unwrap_or(Err(StoreError::Timeout { attempt, timeout }))
+            }
+            Self::Scrape(_) => Ok(()),
         }
     }
 

@@ -17,6 +17,7 @@ mod http_foreign;
 mod http_restarts;
 mod http_storage;
 mod identity;
+mod leaks;
 mod operations;
 mod orders;
 mod page;

@@ -5,7 +5,10 @@
 
 use serde::Serialize;
 
-use super::{Sample, Window};
+use super::{
+    Sample, Window,
+    earlier::{Earlier, FIRST_SAMPLE_WITHIN_MILLIS, area},
+};
 use crate::units::{Generation, Millis};
 
 /// Part of a lifetime in which memory had one size, inside one block of the window.
@@ -37,6 +40,8 @@ pub struct Lifetime {
     samples: u32,
     last_at: Millis,
     end: Option<End>,
+    /// What it held before the window, while it runs: one that is over counts inside the window alone.
+    earlier: Option<Box<Earlier>>,
     /// Memory × time from the first sample inside the window to the last step, in byte-milliseconds.
     area_before_last_step: u128,
     /// Of a lifetime that is over: what every tick asks of it. Most lifetimes are over.
@@ -63,6 +68,7 @@ impl Lifetime {
             samples: 1,
             last_at: sample.at,
             end: None,
+            earlier: None,
             area_before_last_step: 0,
             settled: Settled::default(),
         }
@@ -83,6 +89,7 @@ impl Lifetime {
 
     pub(super) fn finish(&mut self, end: End) {
         self.end = Some(end);
+        self.earlier = None;
         self.steps.shrink_to_fit();
         self.settled = self.sought();
     }
@@ -93,6 +100,9 @@ impl Lifetime {
             return true;
         }
         let outside = self.steps.partition_point(|step| !window.contains(step.at));
+        if self.end.is_none() {
+            self.remember_earlier(window, outside);
+        }
         self.steps.drain(..outside);
         if self.steps.is_empty() {
             return false;
@@ -103,6 +113,62 @@ impl Lifetime {
             self.settled = self.sought();
         }
         true
+    }
+
+    /// Adds up the first `outside` steps, which are about to leave the window.
+    fn remember_earlier(&mut self, window: Window, outside: usize) {
+        for place in 0..outside {
+            let step = self.steps[place];
+            let until = self.steps.get(place + 1).map_or(window.start(), |next| next.at.min(window.start()));
+            let (first, last) = (window.boundary_after(step.at), window.boundary_up_to(until));
+            if first <= last {
+                self.seen_at(window, first, step.bytes);
+            }
+            if first < last {
+                self.seen_at(window, last, step.bytes);
+            }
+        }
+    }
+
+    /// Goes back behind the window: takes in sizes at boundaries of its blocks, as `(boundary, bytes)`, oldest first. Only
+    /// while it runs, and where it does not know what was before; sizes that it cannot have had are passed over.
+    pub(super) fn go_back(&mut self, window: Window, sizes: &[(Millis, u64)]) {
+        if self.end.is_some() || self.earlier.is_some() || self.generation.started_at() >= window.start() {
+            return;
+        }
+        // Memory never falls: what lies before a fall was another instance's.
+        let mut least = self.steps[0].bytes;
+        let own = sizes.iter().rev().take_while(|(_, bytes)| {
+            let falls = *bytes > least;
+            least = *bytes;
+            !falls
+        });
+        let first = sizes.len() - own.count();
+        for (boundary, bytes) in &sizes[first..] {
+            if *boundary <= window.start() && *boundary > self.generation.started_at() {
+                self.seen_at(window, *boundary, *bytes);
+            }
+        }
+        if let Some(earlier) = &self.earlier {
+            let bytes = earlier.bytes();
+            self.seen_at(window, window.start(), bytes);
+        }
+    }
+
+    /// Whether it is known what it held before the window.
+    pub(super) const fn knows_earlier(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    /// It had this size at a boundary that it leaves behind.
+    fn seen_at(&mut self, window: Window, boundary: Millis, bytes: u64) {
+        match &mut self.earlier {
+            Some(earlier) => earlier.go_on_to(window, boundary, bytes),
+            None => {
+                let started_at = self.generation.started_at();
+                self.earlier = Some(Box::new(Earlier::at(window, started_at, boundary, bytes)));
+            }
+        }
     }
 
     /// The start that began it.
@@ -142,6 +208,33 @@ impl Lifetime {
         self.steps[0].at
     }
 
+    /// What it started with, in bytes, where that was seen. Of one that began before the window, its size at the end of the
+    /// block of the window that it began in.
+    #[must_use]
+    pub fn start_bytes(&self) -> Option<u64> {
+        if self.seen_from_start() {
+            return Some(self.first_bytes());
+        }
+        self.earlier.as_ref().and_then(|earlier| earlier.start_bytes())
+    }
+
+    /// The least size that it was seen with, in bytes.
+    #[must_use]
+    pub fn least_bytes(&self) -> u64 {
+        self.earlier.as_ref().map_or_else(|| self.first_bytes(), |earlier| earlier.least_bytes())
+    }
+
+    /// Since when it counts: its start where it was seen from there, else the first moment at which it was seen. Of one that
+    /// is over, inside the window.
+    #[must_use]
+    pub fn counts_since(&self) -> Millis {
+        match &self.earlier {
+            Some(earlier) => earlier.since(),
+            None if self.sought_seen_from_start() => self.generation.started_at().min(self.first_at()),
+            None => self.first_at(),
+        }
+    }
+
     /// Whether its first sample tells what it started with: it came within a minute of the start, the longest
     /// usual time between two scrapes. An instance that was old when it was first seen tells nothing of that.
     #[must_use]
@@ -177,20 +270,20 @@ impl Lifetime {
         }
     }
 
-    /// What it has held inside the window: memory × time in byte-milliseconds, and the milliseconds. Where it
-    /// was seen from its start, the time before the first sample counts with the size of the first sample.
+    /// What it has held since [`Lifetime::counts_since`]: memory × time in byte-milliseconds, and the milliseconds. The
+    /// time between start and first sample counts with the size of that.
     #[must_use]
     pub fn area(&self) -> (u128, i64) {
         if self.end.is_some() { (self.settled.area, self.settled.area_millis) } else { self.sought_area() }
     }
 
-    /// What it has held between `from`, or its start if that was later, and its first sample: with the size of that sample,
-    /// as in [`Lifetime::area`].
+    /// What it has held between `from`, or its start if that was later, and the moment since which it counts: with the size
+    /// of its first sample.
     #[must_use]
-    pub fn area_before_first_sample(&self, from: Millis) -> (u128, i64) {
-        let first = self.steps[0];
-        let from = self.generation.started_at().max(from).min(first.at);
-        (area(first.bytes, from, first.at), first.at.since(from))
+    pub fn area_before(&self, from: Millis) -> (u128, i64) {
+        let until = self.counts_since();
+        let from = self.generation.started_at().max(from).min(until);
+        (area(self.first_bytes(), from, until), until.since(from))
     }
 
     fn sought(&self) -> Settled {
@@ -208,7 +301,6 @@ impl Lifetime {
     }
 
     fn sought_seen_from_start(&self) -> bool {
-        const FIRST_SAMPLE_WITHIN_MILLIS: i64 = 60_000;
         self.steps[0].at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
     }
 
@@ -218,12 +310,13 @@ impl Lifetime {
 
     fn sought_area(&self) -> (u128, i64) {
         let first = self.steps[0];
-        let from =
-            if self.sought_seen_from_start() { self.generation.started_at().min(first.at) } else { first.at };
-        let area = area(first.bytes, from, first.at)
-            + self.area_before_last_step
-            + area(self.bytes(), self.last_step().at, self.last_at);
-        (area, self.last_at.since(from))
+        let since = self.counts_since();
+        let before = match &self.earlier {
+            Some(earlier) => earlier.area_until(first.at),
+            None => area(first.bytes, since, first.at),
+        };
+        let inside = self.area_before_last_step + area(self.bytes(), self.last_step().at, self.last_at);
+        (before + inside, self.last_at.since(since))
     }
 
     /// **Twice** the median of its samples inside the window, in bytes: an integer even where the
@@ -247,9 +340,4 @@ impl Lifetime {
     fn last_step(&self) -> &Step {
         self.steps.last().expect("a lifetime has a step from its first sample on")
     }
-}
-
-/// `bytes` held from one moment to another, in byte-milliseconds.
-fn area(bytes: u64, from: Millis, to: Millis) -> u128 {
-    u128::from(bytes) * u128::try_from(to.since(from)).unwrap_or(0)
 }

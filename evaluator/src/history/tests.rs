@@ -107,6 +107,16 @@ fn some_samples() -> impl Strategy<Value = Vec<Sample>> {
     })
 }
 
+/// What a store answers to `last_over_time(…[block])` at the boundaries before the window, of one generation.
+fn last_of_each_block(window: Window, samples: &[Sample], generation: Generation) -> Vec<(Millis, u64)> {
+    let mut sizes = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| !window.contains(sample.at)) {
+        sizes.insert(window.boundary_after(sample.at), (sample.generation, sample.bytes));
+    }
+    sizes.retain(|_, (found, _)| *found == generation);
+    sizes.into_iter().map(|(boundary, (_, bytes))| (boundary, bytes)).collect()
+}
+
 /// Twice the median, by sorting.
 fn naive_doubled_median(values: &mut [u64]) -> u64 {
     values.sort_unstable();
@@ -135,8 +145,14 @@ proptest! {
     ) {
         let now = samples.last().unwrap().at;
         let at_once = {
+            let window = Window::ending_at(now, lookback);
             let mut history = History::default();
-            history.observe(&slot(), Window::ending_at(now, lookback), samples.iter().copied());
+            history.observe(&slot(), window, samples.iter().copied());
+            history.forget_before(window);
+            let begun: Vec<_> = history.begun_earlier().map(|(slot, generation)| (slot.clone(), generation)).collect();
+            for (slot, generation) in begun {
+                history.go_back(&slot, generation, &last_of_each_block(window, &samples, generation));
+            }
             history
         };
         let mut grown = History::default();
@@ -144,8 +160,18 @@ proptest! {
         ends.sort_unstable();
         ends.push(samples.len());
         let mut fetched = 0;
-        for end in ends.into_iter().filter(|end| *end > 0) {
-            let window = Window::ending_at(samples[end - 1].at, lookback);
+        // After a longer pause than the lookback, an evaluator starts anew; here it ticks at each sample instead.
+        let window_of = |end: usize| Window::ending_at(samples[end - 1].at, lookback);
+        let ticks = ends.into_iter().flat_map(|end| {
+            let first = (fetched..end).find(|n| window_of(end).contains(samples[*n].at));
+            let alone = fetched..first.unwrap_or(end);
+            fetched = end;
+            alone.map(|n| n + 1).chain([end])
+        });
+        let ticks: Vec<_> = ticks.collect();
+        fetched = 0;
+        for end in ticks.into_iter().filter(|end| *end > 0) {
+            let window = window_of(end);
             // Each fetch overlaps the one before.
             let first = fetched - 30.min(fetched);
             grown.observe(&slot(), window, samples[first..end].iter().copied());
@@ -157,10 +183,55 @@ proptest! {
                 .iter()
                 .map(|life| (
                         (life.generation(), life.samples(), life.doubled_median(), life.bytes(), life.last_at()),
-                        (life.first_bytes(), life.seen_from_start()),
+                        (life.first_bytes(), life.seen_from_start(), life.start_bytes(), life.least_bytes()),
+                        (life.counts_since(), life.area()),
                     ))
                 .collect()
         };
         prop_assert_eq!(view(&grown), view(&at_once));
     }
+}
+
+#[test]
+fn what_runs_counts_from_its_start_and_what_is_over_inside_the_window() {
+    // Blocks of an hour. Started at 10 min, seen each 10 min from then on; 6 B more each hour, 1 B each sample.
+    let day = 24 * HOUR;
+    let grows = |n: u32| sample(600 + i64::from(n) * 600, 600_000, u64::from(n));
+    let mut history = History::default();
+    let window = |hours: i64| Window::ending_at(Millis(hours * HOUR), day);
+    for n in 0..=6 * 26 {
+        let sample = grows(n);
+        history.observe(&slot(), Window::ending_at(sample.at, day), [sample]);
+        history.forget_before(Window::ending_at(sample.at, day));
+    }
+    history.forget_before(window(26));
+    let life = lifetimes(&history).remove(0);
+    // The first boundary, at an hour: the sample at 50 min is the 4th after the first.
+    assert_eq!((life.counts_since(), life.start_bytes(), life.first_bytes()), (Millis(600_000), Some(4), 11));
+    // 4 B for 50 min; then, hour by hour, from 4 B to 10 B: 7 B on average. In the window, from 10 B at its begin.
+    let minute = 60_000;
+    let inside: u128 = (11..156).map(|bytes| bytes * 10 * minute).sum();
+    assert_eq!(life.area().0, 4 * 50 * minute + 7 * 60 * minute + inside);
+    // Over, it counts inside the window alone.
+    history.observe(&slot(), window(26), [sample(27 * 3600, 97_000_000, 0)]);
+    let life = lifetimes(&history).remove(0);
+    assert_eq!((life.counts_since(), life.start_bytes(), life.area().0), (Millis(2 * HOUR), None, inside));
+}
+
+#[test]
+fn going_back_takes_nothing_in_that_the_instance_cannot_have_held() {
+    let window = Window::ending_at(Millis(30 * HOUR), 24 * HOUR);
+    let mut history = History::default();
+    history.observe(&slot(), window, [sample(7 * 3600, 3_600_000, 20)]);
+    history.forget_before(window);
+    assert_eq!(history.begun_earlier().count(), 1);
+    // The store does not reach back to the start at 1 h, and another instance held 30 B under the same start.
+    let hour = |hours: i64, bytes| (Millis(hours * HOUR), bytes);
+    history.go_back(&slot(), Generation(3_600_000), &[hour(3, 30), hour(4, 10), hour(5, 20)]);
+    let life = lifetimes(&history).remove(0);
+    assert_eq!((life.counts_since(), life.start_bytes(), life.least_bytes()), (Millis(4 * HOUR), None, 10));
+    assert_eq!(life.area(), (u128::from(15_u64 + 20 + 20) * HOUR as u128, 3 * HOUR));
+    // What is known stays.
+    history.go_back(&slot(), Generation(3_600_000), &[hour(2, 1)]);
+    assert_eq!(lifetimes(&history), [life]);
 }

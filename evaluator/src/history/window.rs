@@ -29,6 +29,24 @@ impl Window {
         self.start
     }
 
+    /// Length of a block, in milliseconds.
+    #[must_use]
+    pub const fn block_millis(self) -> i64 {
+        self.block_millis
+    }
+
+    /// The first boundary between two blocks after a moment.
+    #[must_use]
+    pub const fn boundary_after(self, at: Millis) -> Millis {
+        Millis((self.block(at) + 1).saturating_mul(self.block_millis))
+    }
+
+    /// The last boundary between two blocks up to a moment.
+    #[must_use]
+    pub const fn boundary_up_to(self, at: Millis) -> Millis {
+        Millis(self.block(at).saturating_mul(self.block_millis))
+    }
+
     /// Whether a sample of this moment counts.
     #[must_use]
     pub fn contains(self, at: Millis) -> bool {

@@ -62,9 +62,6 @@ impl Assessment {
                     assessment.instances.push(judgement);
                 }
             }
-            assessment.instances[first..].sort_unstable_by(|a, b| {
-                (&a.slot.runner, a.slot.replica).cmp(&(&b.slot.runner, b.slot.replica))
-            });
             let instances = first..assessment.instances.len();
             candidates.extend(
                 instances
@@ -90,3 +87,6 @@ impl Assessment {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod leaks;

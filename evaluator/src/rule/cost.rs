@@ -78,7 +78,7 @@ impl SlotCost {
                 && !lifetime.seen_from_start()
             {
                 // The window cut nothing off: its first samples were missed.
-                let (missed, missed_millis) = lifetime.area_before_first_sample(before.last_at());
+                let (missed, missed_millis) = lifetime.area_before(before.last_at());
                 area += missed;
                 millis += missed_millis;
             }
@@ -108,6 +108,17 @@ impl SlotCost {
             cost.scatter = squares.max(0.0) * lifetimes / (lifetimes - 1.0);
         }
         (cost.seconds() > 0.0).then_some(cost)
+    }
+
+    /// An order of costs, so that sums over slots do not depend on which slot is which.
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |slot: &Self| {
+            let costs = [slot.whole, slot.partial[0], slot.partial[1]];
+            costs.map(|cost| [cost.byte_seconds, cost.seconds])
+        };
+        let keys = key(self).into_iter().flatten().zip(key(other).into_iter().flatten());
+        keys.map(|(a, b)| a.total_cmp(&b))
+            .fold(self.scatter.total_cmp(&other.scatter), std::cmp::Ordering::then)
     }
 
     /// Time observed, in seconds.
@@ -172,12 +183,14 @@ impl SlotCost {
 }
 
 impl PopulationCost {
-    /// The cost of all `slots`. Sums are of integers, so that they do not depend on the order in which a map
-    /// yields the slots.
+    /// The cost of all `slots`, in any order.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
-    pub fn of(slots: &[SlotCost]) -> Option<Self> {
-        let seconds = sum(slots, |slot| slot.seconds() * 1000.0) / 1000.0;
+    pub fn of(slots: impl IntoIterator<Item = SlotCost>) -> Option<Self> {
+        let mut slots: Vec<_> = slots.into_iter().collect();
+        // Sums of floating-point numbers depend on the order of these in their last digits.
+        slots.sort_unstable_by(SlotCost::compare);
+        let slots = &slots[..];
+        let seconds = sum(slots, |slot| slot.seconds());
         if seconds <= 0.0 {
             return None;
         }
@@ -213,14 +226,13 @@ impl PopulationCost {
 
     fn sought_weight(&self, slots: &[SlotCost]) -> Option<f64> {
         let repeated = |slot: &SlotCost| slot.lifetimes > 1;
-        let within_seconds =
-            sum(slots, |slot| if repeated(slot) { slot.whole.seconds * 1000.0 } else { 0.0 }) / 1000.0;
+        let within_seconds = sum(slots, |slot| if repeated(slot) { slot.whole.seconds } else { 0.0 });
         if within_seconds <= 0.0 {
             return None;
         }
         let within = sum(slots, |slot| slot.scatter) / within_seconds;
         let telling = |slot: &SlotCost| slot.telling_seconds(self.average_bytes);
-        let seconds = sum(slots, |slot| telling(slot) * 1000.0) / 1000.0;
+        let seconds = sum(slots, telling);
         let squares = sum(slots, |slot| telling(slot).powi(2));
         let groups = sum(slots, |slot| if telling(slot) > 0.0 { 1.0 } else { 0.0 });
         // One slot with a past says nothing of how slots differ.
@@ -243,10 +255,7 @@ impl PopulationCost {
 /// falls in straight lines, by the time that tells of the average.
 fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
     const PRECISION: f64 = 1e-9;
-    // In thousandths of a byte-second, of which the sum of integers leaves away one per slot at most.
-    let cost = |average: f64| sum(slots, |slot| slot.at(average) * 1000.0) / 1000.0;
-    #[allow(clippy::cast_precision_loss)]
-    let left_away = slots.len() as f64 / 1000.0;
+    let cost = |average: f64| sum(slots, |slot| slot.at(average));
     let (mut low, mut high) = (cost(0.0) / seconds, cost(f64::MAX) / seconds);
     let mut guess = high;
     while high - low > high * PRECISION {
@@ -255,7 +264,7 @@ fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
             guess = f64::midpoint(low, high);
         }
         let excess = cost(guess) - guess * seconds;
-        let rounding = guess * seconds * PRECISION + left_away;
+        let rounding = guess * seconds * PRECISION;
         let agrees = excess >= -rounding;
         if agrees {
             low = guess;
@@ -269,9 +278,8 @@ fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
     low
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn sum(slots: &[SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
-    slots.iter().fold(0_u128, |sum, slot| sum.saturating_add(of(slot) as u128)) as f64
+    slots.iter().map(of).sum()
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -400,7 +408,7 @@ mod tests {
     fn slots_that_differ_only_by_chance_are_taken_for_equal() {
         // Two slots with the same three lifetimes in another order.
         let costs = costs(&[(10, &[100, 300, 200, 1]), (10, &[300, 200, 100, 1])]);
-        assert_eq!(PopulationCost::of(&costs).unwrap().weight_seconds(), None);
+        assert_eq!(PopulationCost::of(costs.iter().copied()).unwrap().weight_seconds(), None);
     }
 
     #[test]
@@ -409,7 +417,7 @@ mod tests {
         let mut fleet = vec![(100_000, past)];
         fleet.extend([(100_000, &[60_i64][..]); 9]);
         let price = RestartPrice::new(ByteCount::mib(1024), Span::secs(600)).unwrap();
-        assert_eq!(PopulationCost::of(&costs_at(price, &fleet)).unwrap().weight_seconds(), None);
+        assert_eq!(PopulationCost::of(costs_at(price, &fleet)).unwrap().weight_seconds(), None);
     }
 
     #[test]
@@ -438,7 +446,7 @@ mod tests {
         let weight = |rate| {
             let lengths: &[i64] = &[200, 210, 190, 205, 195, 200];
             let costs = costs(&[(10, lengths), (10, lengths), (rate, lengths), (rate, lengths)]);
-            PopulationCost::of(&costs).unwrap().weight_seconds().unwrap()
+            PopulationCost::of(costs.iter().copied()).unwrap().weight_seconds().unwrap()
         };
         assert!(weight(1000) < weight(100), "{} {}", weight(1000), weight(100));
         assert!(weight(100) < weight(20), "{} {}", weight(100), weight(20));
@@ -448,7 +456,7 @@ mod tests {
     fn a_slot_that_is_new_does_not_make_the_others_differ() {
         let lengths: [&[i64]; 3] = [&[200, 210, 190, 205], &[205, 190, 200, 210], &[195, 205, 210, 190]];
         let old = lengths.map(|lengths| (10, lengths));
-        let population = |fleet: &[(u64, &[i64])]| PopulationCost::of(&costs(fleet)).unwrap();
+        let population = |fleet: &[(u64, &[i64])]| PopulationCost::of(costs(fleet)).unwrap();
         let with_young = [&old[..], &[(10, &[2])]].concat();
         assert_eq!(population(&old).weight_seconds(), None);
         assert_eq!(population(&with_young).weight_seconds(), None);
@@ -463,7 +471,7 @@ mod tests {
         ) {
             let fleet: Vec<_> = fleet.iter().map(|(rate, lengths)| (*rate, &lengths[..])).collect();
             let costs = costs(&fleet);
-            let average = PopulationCost::of(&costs).unwrap().average_bytes();
+            let average = PopulationCost::of(costs.iter().copied()).unwrap().average_bytes();
             let excess = |average: f64| {
                 costs.iter().map(|slot| slot.at(average) - average * slot.seconds()).sum::<f64>()
             };
@@ -477,12 +485,12 @@ mod tests {
     #[test]
     fn a_slot_is_compared_with_the_others_not_with_itself() {
         let costs = costs(&[(0, &[100, 100]), (10, &[100, 100])]);
-        let population = PopulationCost::of(&costs).unwrap();
+        let population = PopulationCost::of(costs.iter().copied()).unwrap();
         let others = [1, 0].map(|other| costs[other].at(population.average_bytes()) / costs[other].seconds());
         for (own, expected) in costs.iter().zip(others) {
             assert_near(population.without(own).unwrap().average_bytes, expected);
         }
-        let alone = PopulationCost::of(&costs[..1]).unwrap();
+        let alone = PopulationCost::of(costs[..1].iter().copied()).unwrap();
         assert_eq!(alone.without(&costs[0]), None);
     }
 }

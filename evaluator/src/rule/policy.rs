@@ -144,9 +144,8 @@ impl Rule {
         let mut fresh_bytes: Option<u64> = None;
         let (mut grown, mut grown_millis) = (0_u128, 0_i128);
         for lifetime in slots.clone().flat_map(Slot::lifetimes) {
-            if lifetime.seen_from_start() {
-                let first = lifetime.first_bytes();
-                fresh_bytes = Some(fresh_bytes.map_or(first, |least| least.min(first)));
+            if let Some(start) = lifetime.start_bytes() {
+                fresh_bytes = Some(fresh_bytes.map_or(start, |least| least.min(start)));
             }
             if lifetime.age_millis() >= min_age {
                 sample.push(lifetime.doubled_median());

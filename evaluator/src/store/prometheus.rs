@@ -25,7 +25,7 @@ use self::{client::Client, query::Query};
 use super::{
     Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
 };
-use crate::units::Millis;
+use crate::{history::Window, units::Millis};
 
 /// The `store.prometheus:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -161,6 +161,14 @@ impl Prometheus {
         })
     }
 
+    pub(super) fn url(&self) -> String {
+        self.client.url().to_owned()
+    }
+
+    pub(super) const fn bootstrap_timeout(&self) -> std::time::Duration {
+        self.client.bootstrap_timeout()
+    }
+
     pub(super) const fn overlap_millis(&self) -> i64 {
         self.overlap.as_millis()
     }
@@ -232,6 +240,33 @@ impl Prometheus {
             }
         }
         Ok(all)
+    }
+
+    /// The newest sample before each boundary of `window`'s blocks, after `from` and up to the window's start. `series` is how
+    /// many the store has, so that an answer is of a size that it gives.
+    pub(super) async fn earlier(
+        &mut self,
+        from: Millis,
+        window: Window,
+        series: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
+        /// Some 50 MB of JSON.
+        const POINTS_MAX: i64 = 2_000_000;
+        /// Prometheus gives 11,000 steps at most.
+        const STEPS_MAX: i64 = 10_000;
+        let step = window.block_millis();
+        let steps = (POINTS_MAX / i64::try_from(series.max(1)).unwrap_or(i64::MAX)).clamp(1, STEPS_MAX);
+        let selector = self.selector(&format!("__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}\""));
+        // A sample that lies on a boundary belongs to the block behind it.
+        let last = window.start().minus(1);
+        let mut first = window.boundary_after(from).minus(1);
+        while first <= last {
+            let end = Millis(first.0.saturating_add((steps - 1) * step)).min(last);
+            self.query.newest_of_each_step(&self.client, &selector, (first, end), step, sink).await?;
+            first = Millis(end.0.saturating_add(step));
+        }
+        Ok(())
     }
 
     fn selector(&self, matchers: &str) -> String {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     history::Slot,
     rule::cost::{Others, PopulationCost, SlotCost},
-    units::RestartPrice,
+    units::{Millis, RestartPrice},
 };
 
 /// Restart above the average cost.
@@ -42,6 +42,9 @@ pub struct CostBasis {
     pub observed_seconds: f64,
     /// Its average memory, in bytes.
     pub average_memory_bytes: f64,
+    /// Of the life of the instance that lives there now, the seconds before it was first seen: they do not count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unseen_seconds: f64,
     /// Its restarts in that time.
     pub restarts: u64,
     /// Average cost of the population's other slots, in bytes.
@@ -50,11 +53,15 @@ pub struct CostBasis {
     pub others_weight_seconds: f64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
+}
+
 impl Renewal {
     /// What the population's slots cost. None when nothing was observed for any time.
     pub(super) fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Option<PopulationCost> {
-        let costs: Vec<_> = slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)).collect();
-        PopulationCost::of(&costs)
+        PopulationCost::of(slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)))
     }
 
     /// The size from which the instance in `slot` costs more than the average, in bytes; and what it rests on.
@@ -68,7 +75,12 @@ impl Renewal {
             let weight = population.weight_seconds().unwrap_or(others.seconds);
             Others { seconds: weight.min(others.seconds), ..others }
         });
+        let unseen_seconds = slot.newest().map_or(0.0, |newest| {
+            let unseen = newest.counts_since().since(newest.generation().started_at());
+            Millis(unseen.max(0)).as_seconds()
+        });
         let basis = CostBasis {
+            unseen_seconds,
             observed_seconds: own.seconds(),
             average_memory_bytes: own.memory_byte_seconds() / own.seconds(),
             restarts: u64::from(own.restarts),

@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use reqwest::RequestBuilder;
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
@@ -63,17 +64,50 @@ impl Query {
         // VictoriaMetrics would otherwise answer from a cache that lags behind; others ignore the parameter.
         let form = [("query", query.as_str()), ("time", &to.as_seconds().to_string()), ("nocache", "1")];
         let request = client.post("/api/v1/query").form(&form);
-        let response = client.send(&attempt, request, client.timeout()).await?;
+        self.take(client, &attempt, request, from, sink).await
+    }
+
+    /// Gives the newest sample of `selector` in each step into `sink`, as of the step's end: the first step ends at `first`,
+    /// the last one at `last` at the latest. What is older than a step is in none.
+    pub(super) async fn newest_of_each_step(
+        &mut self,
+        client: &Client,
+        selector: &str,
+        (first, last): (Millis, Millis),
+        step_millis: i64,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        let query = format!("last_over_time({selector}[{step_millis}ms])");
+        let attempt = format!("range query {query} at {}", client.url());
+        let (start, end) = (first.as_seconds().to_string(), last.as_seconds().to_string());
+        let step = Millis(step_millis).as_seconds().to_string();
+        // Without `nocache`, VictoriaMetrics moves the steps.
+        let form =
+            [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step), ("nocache", "1")];
+        let request = client.post("/api/v1/query_range").form(&form);
+        self.take(client, &attempt, request, Millis(i64::MIN), sink).await
+    }
+
+    /// Sends a request whose answer is a matrix, and gives its samples after `from` into `sink`.
+    async fn take(
+        &mut self,
+        client: &Client,
+        attempt: &str,
+        request: RequestBuilder,
+        from: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        let response = client.send(attempt, request, client.timeout()).await?;
         let server_time = server_time(response.headers());
-        let body = client.body(&attempt, response).await?;
-        let answer: Answer<'_> = parse(&attempt, &body)?;
+        let body = client.body(attempt, response).await?;
+        let answer: Answer<'_> = parse(attempt, &body)?;
         if answer.data.result_type != "matrix" {
             let problem = format!("expected a matrix, got a {}", answer.data.result_type);
-            return Err(StoreError::Malformed { attempt, problem });
+            return Err(StoreError::Malformed { attempt: attempt.to_owned(), problem });
         }
         let doubts = Doubts { warnings: answer.warnings, is_partial: answer.is_partial };
         if let Some(warning) = doubts.first() {
-            return Err(StoreError::Partial { attempt, warning });
+            return Err(StoreError::Partial { attempt: attempt.to_owned(), warning });
         }
         let result = answer.data.result;
         if self.known.len() > KNOWN_OVER_ANSWERED * result.len().max(256) {
