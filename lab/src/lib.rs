@@ -22,4 +22,5 @@ pub mod score;
 pub mod simulate;
 pub mod study;
 pub mod trace;
+pub mod trickle;
 pub mod workload;

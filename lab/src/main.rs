@@ -19,6 +19,7 @@ use ebb_lab::{
     simulate::{Setup, simulate},
     study::{HOST_BYTES, Size, setup},
     trace::Tick,
+    trickle::Trickle,
     workload::Workload,
 };
 use ebb_service::units::Span;
@@ -105,7 +106,7 @@ fn main() -> ExitCode {
 fn run_simulation(args: &SimulateArgs) -> Result<(), ReportError> {
     let size = Size { replicas: args.replicas, days: args.days, seeds: args.seeds };
     let wanted = |workload: &Workload| {
-        *workload != Workload::NoGrowth
+        workload.is_scored()
             && (args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name()))
     };
     let mut sweeps = Vec::new();
@@ -114,7 +115,7 @@ fn run_simulation(args: &SimulateArgs) -> Result<(), ReportError> {
         sweeps.extend(size.run(&[workload], &args.policy));
         eprintln!("{}: {:.0} s", workload.name(), started.elapsed().as_secs_f64());
     }
-    let simulation = Simulation { size, sweeps, no_growth: no_growth(), storm: storm() };
+    let simulation = Simulation { size, sweeps, no_growth: no_growth(), storm: storm(), trickle: trickle() };
     write(&args.out, &serde_json::to_string(&simulation).expect("a simulation is JSON"))
 }
 
@@ -157,6 +158,12 @@ fn storm() -> Vec<Storm> {
             Storm { rule: name.to_owned(), restarts_per_hour: restarts as f64 / (f64::from(REPLICAS) * 24.0) }
         })
         .collect()
+}
+
+/// The shipped rule on a leak of which its lookback sees next to nothing.
+fn trickle() -> Vec<Trickle> {
+    let sizes = [(1, 60), (1, 120), (12, 60), (12, 120)];
+    sizes.into_par_iter().map(|(replicas, days)| Trickle::of(replicas, days)).collect()
 }
 
 fn live(times: u64, out: &Path) -> Result<(), ReportError> {

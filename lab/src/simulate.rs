@@ -4,7 +4,7 @@
 //! Each tick asserts what must hold whatever happens: the budget is never exceeded, no generation is restarted twice,
 //! and nobody is restarted of whom there is no young sample.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ebb_evaluator::{
     history::{History, Sample, Window},
@@ -236,6 +236,18 @@ impl<'a> Simulation<'a> {
         let mut history = History::default();
         for replica in &self.replicas {
             history.observe(&replica.slot, window, replica.stored.iter().copied());
+        }
+        history.forget_before(window);
+        for replica in &self.replicas {
+            let own = replica
+                .stored
+                .iter()
+                .filter(|sample| sample.generation == replica.generation && !window.contains(sample.at));
+            // The newest sample of each block.
+            let sizes: BTreeMap<_, _> =
+                own.map(|sample| (window.boundary_after(sample.at), sample.bytes)).collect();
+            let sizes: Vec<_> = sizes.into_iter().collect();
+            history.go_back(&replica.slot, replica.generation, &sizes);
         }
         // What was ordered is forgotten with the old evaluator; what is judged must be the same.
         let before = self.assess(|_, _| Standing::Free, now);

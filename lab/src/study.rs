@@ -50,7 +50,8 @@ pub const HINDSIGHT: &str = "(own size, in hindsight)";
 /// Memory of the simulated host: more than any fleet ever holds.
 pub const HOST_BYTES: i64 = 64 << 30;
 
-const MINUTES_PER_DAY: Tick = 1440;
+/// Ticks of a day, a minute each.
+pub const MINUTES_PER_DAY: Tick = 1440;
 
 /// How `rule` is evaluated in the study: the shipped budget and lookback, one scrape and one tick a minute.
 #[must_use]

@@ -25,6 +25,8 @@ pub enum Workload {
     Mixture,
     /// All replicas leak at the same slow rate.
     SlowLeak,
+    /// All replicas leak at the same rate, so slowly that the lookback sees next to nothing of it.
+    Trickle,
     /// Leaks; half-way all of them become four times as fast.
     Shift,
     /// Leaks and heavy-tailed requests that follow day and night.
@@ -33,13 +35,14 @@ pub enum Workload {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Leaks,
         Self::HighWater,
         Self::Bursts,
         Self::NoGrowth,
         Self::Mixture,
         Self::SlowLeak,
+        Self::Trickle,
         Self::Shift,
         Self::Daily,
     ];
@@ -54,9 +57,17 @@ impl Workload {
             Self::NoGrowth => "no_growth",
             Self::Mixture => "mixture",
             Self::SlowLeak => "slow_leak",
+            Self::Trickle => "trickle",
             Self::Shift => "shift",
             Self::Daily => "daily",
         }
+    }
+
+    /// Whether policies are compared on it at equal memory. Where nothing grows there is nothing to compare, and a trickle
+    /// takes months.
+    #[must_use]
+    pub const fn is_scored(self) -> bool {
+        !matches!(self, Self::NoGrowth | Self::Trickle)
     }
 
     /// What a fleet of `replicas` is asked for in `ticks` minutes.
@@ -100,6 +111,7 @@ impl Replica {
                 Vec::new()
             }
             Workload::SlowLeak => self.leaks(1.0, 0.0, always, always),
+            Workload::Trickle => self.leaks(0.03, 0.0, always, always),
             Workload::Shift => self.leaks(4.0, 0.7, |minute| if minute > half { 4.0 } else { 1.0 }, always),
             Workload::Daily => {
                 let mut demands = self.leaks(8.0, 0.7, always, day);

@@ -190,7 +190,7 @@ impl PopulationCost {
         // Sums of floating-point numbers depend on the order of these in their last digits.
         slots.sort_unstable_by(SlotCost::compare);
         let slots = &slots[..];
-        let seconds = sum(slots, |slot| slot.seconds());
+        let seconds = sum(slots, SlotCost::seconds);
         if seconds <= 0.0 {
             return None;
         }

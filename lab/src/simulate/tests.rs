@@ -73,6 +73,24 @@ fn whatever_goes_wrong_the_invariants_hold() {
 }
 
 #[test]
+fn an_evaluator_started_anew_decides_the_same_where_instances_run_for_longer_than_the_lookback() {
+    let faults = Faults {
+        missed_scrapes: 0.3,
+        late_samples: 0.1,
+        evaluator_restarts_every: Some(101),
+        ..Faults::default()
+    };
+    for price in [2000, 8000] {
+        let rule = renewal(Pooling::Adaptive, price);
+        let traces = Workload::SlowLeak.fleet(12, 4 * DAY, 1);
+        let setup = Setup { faults, lookback: Span::secs(6 * 3600), ..setup(rule) };
+        let run = simulate(&setup, &traces, 4 * DAY);
+        let longest = run.ages.iter().max().unwrap();
+        assert!(*longest > 7 * 60, "{longest} min");
+    }
+}
+
+#[test]
 fn an_outage_of_all_scrapes_holds_every_restart_however_much_was_learned() {
     let faults = Faults { outage_from: Some(DAY), ..Faults::default() };
     for policy in [renewal(Pooling::Adaptive, 200), rule(Policy::MaxAge(Span::secs(1200)))] {
