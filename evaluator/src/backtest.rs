@@ -10,14 +10,17 @@
 
 pub mod report;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ebb_service::units::Span;
 use serde::Serialize;
 
 use crate::{
     explain::explain,
-    history::{History, Sample, Window},
+    history::{History, Sample, Window, most_complete},
     rule::{
         assessment::Assessment,
         budget::{Admission, BudgetConfig},
@@ -25,13 +28,20 @@ use crate::{
         policy::{Hosts, Rule},
         verdict::Judgement,
     },
-    units::{Generation, Millis, SlotId},
+    units::{Generation, Millis, SeriesId, SlotId},
 };
 
 /// What a store knows of a time span: for each slot, the spans in which it held still.
 #[derive(Debug, Default)]
 pub struct Recording {
-    slots: BTreeMap<SlotId, Vec<Still>>,
+    slots: BTreeMap<SlotId, Vec<RecordedSeries>>,
+}
+
+/// What one series of a slot has told.
+#[derive(Debug)]
+struct RecordedSeries {
+    labels: Arc<str>,
+    spans: Vec<Still>,
 }
 
 /// A span in which one instance was seen with one size. Its samples are kept as their number: scrapes come at regular
@@ -110,10 +120,18 @@ impl Plan {
 }
 
 impl Recording {
-    /// Takes in samples of one slot, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
+    /// Takes in samples of one series, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
     /// which the instance was not seen.
-    pub fn observe(&mut self, slot: &SlotId, samples: &[Sample], gap_millis: i64) {
-        let spans = self.slots.entry(slot.clone()).or_default();
+    pub fn observe(&mut self, series: &SeriesId, samples: &[Sample], gap_millis: i64) {
+        if samples.is_empty() {
+            return;
+        }
+        let slot = self.slots.entry(series.slot.clone()).or_default();
+        let place = slot.partition_point(|known| known.labels < series.labels);
+        if slot.get(place).is_none_or(|known| known.labels != series.labels) {
+            slot.insert(place, RecordedSeries { labels: Arc::clone(&series.labels), spans: Vec::new() });
+        }
+        let spans = &mut slot[place].spans;
         for sample in samples {
             match spans.last_mut() {
                 Some(last) if sample.at <= last.last => {}
@@ -149,7 +167,7 @@ impl Recording {
 
     /// Time of the first sample of all.
     fn first_at(&self) -> Option<Millis> {
-        self.slots.values().filter_map(|spans| spans.first()).map(|span| span.first).min()
+        self.chosen().filter_map(|(_, spans)| spans.first()).map(|span| span.first).min()
     }
 
     /// Restarts between two moments that were really done, whoever ordered them.
@@ -157,10 +175,17 @@ impl Recording {
     pub fn real_restarts(&self, from: Millis, to: Millis) -> usize {
         let began = |pair: &[Still]| pair[0].generation != pair[1].generation;
         let inside = |pair: &[Still]| from <= pair[1].first && pair[1].first <= to;
-        self.slots
-            .values()
-            .map(|spans| spans.windows(2).filter(|pair| began(pair) && inside(pair)).count())
+        self.chosen()
+            .map(|(_, spans)| spans.windows(2).filter(|pair| began(pair) && inside(pair)).count())
             .sum()
+    }
+
+    /// Of each slot, the spans of the series that is believed, as the evaluator would choose it.
+    fn chosen(&self) -> impl Iterator<Item = (&SlotId, &[Still])> {
+        self.slots.iter().map(|(slot, series)| {
+            let samples: Vec<u64> = series.iter().map(RecordedSeries::samples).collect();
+            (slot, &series[most_complete(&samples)].spans[..])
+        })
     }
 
     /// Tries the rules that `rule_of` gives for each module.
@@ -184,12 +209,18 @@ impl Recording {
     fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
         Replay {
             plan,
-            slots: self.slots.iter().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
+            slots: self.chosen().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
             places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
             history: History::default(),
             ledger: Ledger::default(),
             outcome: Outcome::default(),
         }
+    }
+}
+
+impl RecordedSeries {
+    fn samples(&self) -> u64 {
+        self.spans.iter().map(|span| u64::from(span.samples)).sum()
     }
 }
 
@@ -212,7 +243,7 @@ struct Replay<'a> {
 
 /// A slot on its way through time.
 struct Replayed<'a> {
-    id: &'a SlotId,
+    id: SeriesId,
     /// Spans of which not every sample was told yet.
     ahead: &'a [Still],
     /// Samples of the first of them that were.
@@ -235,8 +266,8 @@ struct TriedIn {
 }
 
 impl<'a> Replayed<'a> {
-    const fn new(id: &'a SlotId, spans: &'a [Still]) -> Self {
-        Self { id, ahead: spans, told: 0, tried: None, newest: None }
+    fn new(slot: &SlotId, spans: &'a [Still]) -> Self {
+        Self { id: slot.clone().into(), ahead: spans, told: 0, tried: None, newest: None }
     }
 
     /// The next sample up to `now` that was not told yet.
@@ -263,8 +294,8 @@ impl Replay<'_> {
     fn observe(&mut self, now: Millis) {
         let window = Window::ending_at(now, self.plan.lookback.as_millis());
         for slot in &mut self.slots {
-            let id = slot.id;
-            self.history.observe(id, window, std::iter::from_fn(|| slot.next(now)));
+            let id = slot.id.clone();
+            self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now)));
         }
         self.history.forget_before(window);
     }
@@ -300,6 +331,7 @@ impl Replay<'_> {
         let slot = &mut self.slots[self.places[&wish.slot]];
         let Some((real, _)) = slot.newest else { return };
         let generation = Generation(now.0.unsigned_abs());
+        self.history.imagine_start(&slot.id, generation);
         slot.tried = Some(TriedIn {
             real_generation: real.generation,
             generation,

@@ -29,7 +29,7 @@ pub use self::{
 };
 use crate::{
     rule::budget::BudgetConfig,
-    store::{ScrapeConfig, prometheus::PrometheusConfig},
+    store::{ScrapeConfig, labels::AddressTemplate, prometheus::PrometheusConfig},
 };
 
 /// The evaluator's config file.
@@ -228,6 +228,9 @@ pub struct RunnersConfig {
     /// Addresses that restarts may be ordered from; everything else is refused.
     #[serde(skip_serializing_if = "AllowList::is_empty")]
     pub allow: AllowList,
+    /// The address of a runner, made of the labels of its series where `instance` is not it: `{{host}}:9742`.
+    #[serde(skip_serializing_if = "AddressTemplate::is_default")]
+    pub address: AddressTemplate,
     /// File with the bearer token of the runners' control API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
@@ -241,6 +244,7 @@ impl Default for RunnersConfig {
     fn default() -> Self {
         Self {
             allow: AllowList::default(),
+            address: AddressTemplate::default(),
             bearer_token_file: None,
             timeout: Span::secs(5),
             verify_within: Span::secs(60),
@@ -268,6 +272,10 @@ impl ConfigFile {
             StoreConfig::Prometheus(store) => store.validate()?,
             StoreConfig::Scrape(scrape) if scrape.targets.is_empty() => {
                 return Err(Refusal::new("store.scrape.targets", "expected at least one address"));
+            }
+            StoreConfig::Scrape(_) if !runners.address.is_default() => {
+                let message = "only with store.prometheus: of a target that is scraped, the address is known";
+                return Err(Refusal::new("runners.address", message));
             }
             StoreConfig::Scrape(scrape) if runners.allow.is_empty() => {
                 let exactly = AllowList::exactly(&scrape.targets);

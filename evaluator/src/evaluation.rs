@@ -23,7 +23,7 @@ use crate::{
         verdict::Judgement,
     },
     store::{Fetched, Scrape, Store, StoreError, prometheus::Prometheus},
-    units::{Generation, Millis, SlotId},
+    units::{Generation, Millis, SeriesId, SlotId},
     view::{Board, PopulationView, View},
 };
 
@@ -105,6 +105,7 @@ impl Evaluator {
         let answer = self.fetch(window, now).await;
         timer.step("fetch");
         self.history.forget_before(window);
+        self.history.choose(now, self.config.stale_after_millis());
         let rule_of = |module: &str| self.config.rules.of(module);
         let stale_after = self.config.stale_after_millis();
         self.orders.verify(&self.config, &self.history, &self.outputs, now);
@@ -127,8 +128,8 @@ impl Evaluator {
         let from = self.fetched_until.map_or(window.start().minus(1), |until| until.minus(overlap));
         let history = &mut self.history;
         let mut samples_new = 0;
-        let mut sink = |slot: &SlotId, samples: &[_]| {
-            samples_new += history.observe(slot, window, samples.iter().copied());
+        let mut sink = |series: &SeriesId, samples: &[_]| {
+            samples_new += history.observe(series, window, samples.iter().copied());
         };
         let catch_up = self.fetched_until.is_none() || now.since(from) > CATCH_UP_MILLIS;
         let answer = if catch_up {
@@ -154,29 +155,27 @@ impl Evaluator {
     async fn go_back(&mut self, window: Window, series: usize) -> Result<(), StoreError> {
         /// Further back nobody looks: more than three years at the default lookback.
         const BLOCKS_MAX: i64 = 10_000;
-        let begun: HashMap<SlotId, Generation> =
-            self.history.begun_earlier().map(|(slot, generation)| (slot.clone(), generation)).collect();
+        let begun: HashMap<SeriesId, Generation> = self.history.begun_earlier().collect();
         let Some(oldest) = begun.values().min() else { return Ok(()) };
         let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
         let from = oldest.started_at().max(reach);
-        let mut sizes: HashMap<SlotId, Vec<(Millis, u64)>> = HashMap::new();
-        let mut sink = |slot: &SlotId, samples: &[Sample]| {
-            let Some(generation) = begun.get(slot) else { return };
+        let mut sizes: HashMap<SeriesId, Vec<(Millis, u64)>> = HashMap::new();
+        let mut sink = |series: &SeriesId, samples: &[Sample]| {
+            let Some(generation) = begun.get(series) else { return };
             let own = samples.iter().filter(|sample| sample.generation == *generation);
             let at_boundaries = own.map(|sample| (Millis(sample.at.0 + 1), sample.bytes));
-            sizes.entry(slot.clone()).or_default().extend(at_boundaries);
+            sizes.entry(series.clone()).or_default().extend(at_boundaries);
         };
         self.store.earlier(from, window, series, &mut sink).await?;
-        for (slot, sizes) in &sizes {
-            self.history.go_back(slot, begun[slot], sizes);
+        for (series, sizes) in &sizes {
+            self.history.go_back(series, begun[series], sizes);
         }
-        let unknown = begun.keys().filter(|slot| {
-            let newest = self.history.slot(slot).and_then(Slot::newest);
+        let not_from_start = begun.keys().filter(|series| {
+            let newest = self.history.slot(&series.slot).and_then(Slot::newest);
             newest.is_some_and(|newest| newest.counts_since() > newest.generation().started_at())
         });
-        let unknown = unknown.count();
-        if unknown > 0 {
-            let instances = unknown;
+        let instances = not_from_start.count();
+        if instances > 0 {
             warn!(
                 instances,
                 "the store does not reach back to the start of instances that run: they count since it does"
@@ -263,7 +262,7 @@ impl Evaluator {
 /// The store that `config` names. Reads certificates, asks nobody.
 pub(crate) fn store(config: &Config) -> Result<Store, StoreError> {
     Ok(match &config.store {
-        StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store)?)),
+        StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?)),
         StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
     })
 }

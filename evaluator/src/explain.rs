@@ -32,10 +32,6 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::HostMemoryUnknown => {
             format!("{size}, {age} old: no young reading of its host's memory, {}", rule.describe(None))
         }
-        Verdict::TooYoung if judgement.age_millis < 0 => {
-            let ahead = Span::secs(judgement.age_millis.unsigned_abs() / 1000);
-            format!("starts {ahead} from now: the clock of its runner is ahead")
-        }
         Verdict::TooYoung => format!("younger than min_age {}", rails.min_age),
         Verdict::TooFewLifetimes => match learned.threshold {
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),

@@ -9,20 +9,26 @@
 //! are the samples inside the window and, of what still runs, the sizes at the boundaries of the blocks before it
 //! ([`Earlier`](earlier::Earlier)). For that, the window's start moves in whole blocks, and [`Lifetime`] keeps a mark
 //! where a block begins, so that exactly the samples before it can be cut off.
+//!
+//! **A slot may have several series**: two Prometheus servers scrape it, or two jobs do. Each is kept by itself, and one of
+//! them is chosen ([`History::choose`]), so that what is learned is what that one alone would have told.
 
 mod earlier;
 mod lifetime;
+mod series;
 mod trace;
 mod window;
 
 use std::collections::BTreeMap;
 
+pub(crate) use self::series::most_complete;
 pub use self::{
     lifetime::{End, Lifetime, Step},
+    series::{Contradiction, Series},
     trace::{Extract, Point, TRACES_MAX, Trace},
     window::Window,
 };
-use crate::units::{Generation, Millis, Population, SlotId};
+use crate::units::{Generation, Millis, Population, SeriesId, SlotId};
 
 /// One reading of one slot: how much memory which instance held when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,57 +50,93 @@ pub struct History {
     window: Option<Window>,
 }
 
-/// What one slot has seen: the lifetimes that are over and the newest one.
-#[derive(Debug, Default)]
+/// What is known of one slot: its series, of which one is chosen to tell of its lifetimes.
+#[derive(Debug)]
 pub struct Slot {
-    finished: Vec<Lifetime>,
-    newest: Option<Lifetime>,
+    /// In order of their labels; at least one.
+    series: Vec<Series>,
+    chosen: usize,
 }
 
 impl History {
-    /// Takes in `samples` of one slot, oldest first, and returns how many were new. Samples not newer
-    /// than the slot's newest are ignored, so that overlapping fetches do no harm.
+    /// Takes in `samples` of one series, oldest first, and returns how many were new. Samples not newer
+    /// than the series' newest are ignored, so that overlapping fetches do no harm.
     pub fn observe(
         &mut self,
-        slot: &SlotId,
+        series: &SeriesId,
         window: Window,
         samples: impl IntoIterator<Item = Sample>,
     ) -> usize {
-        let samples = samples.into_iter();
-        if let Some(seen) = self.populations.get_mut(&slot.population).and_then(|slots| slots.get_mut(slot)) {
-            let taken = samples.filter(|sample| seen.observe(window, *sample)).count();
-            self.newest_sample = self.newest_sample.max(seen.watermark());
+        let mut samples = samples.into_iter();
+        if let Some(known) = self.series_mut(series) {
+            let taken = samples.filter(|sample| known.observe(window, *sample)).count();
+            let watermark = known.watermark();
+            self.newest_sample = self.newest_sample.max(Some(watermark));
             return taken;
         }
-        let mut seen = Slot::default();
-        let taken = samples.filter(|sample| seen.observe(window, *sample)).count();
-        if taken > 0 {
-            self.newest_sample = self.newest_sample.max(seen.watermark());
-            self.populations.entry(slot.population.clone()).or_default().insert(slot.clone(), seen);
+        let first = samples.by_ref().find(|sample| window.contains(sample.at));
+        let Some(mut new) = first.map(|first| Series::starting_with(&series.labels, &first)) else { return 0 };
+        let taken = 1 + samples.filter(|sample| new.observe(window, *sample)).count();
+        self.newest_sample = self.newest_sample.max(Some(new.watermark()));
+        let slots = self.populations.entry(series.slot.population.clone()).or_default();
+        match slots.get_mut(&series.slot) {
+            Some(slot) => slot.insert(new),
+            None => drop(slots.insert(series.slot.clone(), Slot { series: vec![new], chosen: 0 })),
         }
         taken
     }
 
-    /// The lifetimes that run on since before the window, of which nothing earlier is known: their slots and starts.
-    pub fn begun_earlier(&self) -> impl Iterator<Item = (&SlotId, Generation)> {
-        let slots = self.populations.values().flatten();
-        slots.filter_map(|(id, slot)| {
-            let newest = slot.newest.as_ref()?;
-            let began = newest.generation().started_at();
-            let window = self.window?;
-            (began < window.start() && !newest.knows_earlier()).then(|| (id, newest.generation()))
+    /// The running lifetimes that began before the window, of which nothing earlier is known: their series and starts.
+    pub fn begun_earlier(&self) -> impl Iterator<Item = (SeriesId, Generation)> {
+        let series = self
+            .populations
+            .values()
+            .flatten()
+            .flat_map(|(id, slot)| slot.series.iter().map(move |series| (id, series)));
+        series.filter_map(|(id, series)| {
+            let (newest, window) = (series.newest()?, self.window?);
+            let is_sought = newest.generation().started_at() < window.start() && !newest.knows_earlier();
+            is_sought.then(|| {
+                (SeriesId { slot: id.clone(), labels: series.labels().clone() }, newest.generation())
+            })
         })
     }
 
-    /// Takes in what `slot` held before the window: its sizes at boundaries of the window's blocks, as `(boundary, bytes)`,
+    /// Takes in what `series` told before the window: sizes at boundaries of the window's blocks, as `(boundary, bytes)`,
     /// oldest first, if what lives there is `generation`.
-    pub fn go_back(&mut self, slot: &SlotId, generation: Generation, sizes: &[(Millis, u64)]) {
+    pub fn go_back(&mut self, series: &SeriesId, generation: Generation, sizes: &[(Millis, u64)]) {
         let Some(window) = self.window else { return };
-        let slots = self.populations.get_mut(&slot.population);
-        let newest = slots.and_then(|slots| slots.get_mut(slot)).and_then(|slot| slot.newest.as_mut());
-        if let Some(newest) = newest.filter(|newest| newest.generation() == generation) {
-            newest.go_back(window, sizes);
+        if let Some(known) = self.series_mut(series) {
+            known.go_back(window, generation, sizes);
         }
+    }
+
+    /// What will be told of `generation` is a simulation: nobody has seen what it started with.
+    pub fn imagine_start(&mut self, series: &SeriesId, generation: Generation) {
+        if let Some(known) = self.series_mut(series) {
+            known.imagine_start(generation);
+        }
+    }
+
+    /// Chooses of each slot the series that tells of its lifetimes: of those that are alive at `now` the one with most
+    /// samples; where these are about equal, the first by its labels. A function of what was seen alone: whoever has seen
+    /// the same chooses the same.
+    pub fn choose(&mut self, now: Millis, stale_after_millis: i64) {
+        for slot in self.populations.values_mut().flat_map(BTreeMap::values_mut) {
+            slot.choose(now, stale_after_millis);
+        }
+    }
+
+    /// The slots of which living series contradict each other.
+    pub fn contradictions(
+        &self,
+        now: Millis,
+        stale_after_millis: i64,
+        clock_skew_millis: i64,
+    ) -> impl Iterator<Item = (&SlotId, Contradiction)> {
+        self.populations.values().flatten().filter_map(move |(id, slot)| {
+            Some((id, series::contradiction(&slot.series, now, stale_after_millis, clock_skew_millis)?))
+        })
     }
 
     /// Forgets every sample before the window. None comes in again: [`History::observe`] takes none from there.
@@ -146,6 +188,10 @@ impl History {
         }
     }
 
+    fn series_mut(&mut self, series: &SeriesId) -> Option<&mut Series> {
+        self.populations.get_mut(&series.slot.population)?.get_mut(&series.slot)?.series_mut(&series.labels)
+    }
+
     /// Time of the newest sample of all.
     #[must_use]
     pub const fn newest_sample(&self) -> Option<Millis> {
@@ -156,13 +202,13 @@ impl History {
 impl Slot {
     /// The newest lifetime. It may be over: see [`Slot::live`].
     #[must_use]
-    pub const fn newest(&self) -> Option<&Lifetime> {
-        self.newest.as_ref()
+    pub fn newest(&self) -> Option<&Lifetime> {
+        self.chosen().newest()
     }
 
     /// All lifetimes, oldest first.
     pub fn lifetimes(&self) -> impl Iterator<Item = &Lifetime> {
-        self.finished.iter().chain(&self.newest)
+        self.chosen().lifetimes()
     }
 
     /// The least size that a start was seen with here: what a restart goes back to. None while no lifetime
@@ -182,40 +228,33 @@ impl Slot {
     /// A dead series looks alive for minutes to a query with lookback, so the sample's own age decides.
     #[must_use]
     pub fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
-        self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after_millis)
+        self.chosen().live(now, stale_after_millis)
     }
 
-    fn watermark(&self) -> Option<Millis> {
-        self.newest.as_ref().map(Lifetime::last_at)
+    fn chosen(&self) -> &Series {
+        &self.series[self.chosen]
     }
 
-    fn observe(&mut self, window: Window, sample: Sample) -> bool {
-        if self.watermark().is_some_and(|watermark| sample.at <= watermark) || !window.contains(sample.at) {
-            return false;
-        }
-        match &mut self.newest {
-            Some(newest) if newest.continues_with(&sample) => newest.push(window, &sample),
-            newest => {
-                let end = match newest {
-                    // Memory that fell can only be another instance's: linear memory never shrinks.
-                    Some(old) if old.generation() == sample.generation => End::Discontinued,
-                    _ => End::Replaced,
-                };
-                if let Some(mut old) = newest.replace(Lifetime::starting_with(&sample)) {
-                    old.finish(end);
-                    self.finished.push(old);
-                }
-            }
-        }
-        true
+    fn choose(&mut self, now: Millis, stale_after_millis: i64) {
+        self.chosen = series::choose(&self.series, now, stale_after_millis);
+    }
+
+    fn series_mut(&mut self, labels: &str) -> Option<&mut Series> {
+        self.series.iter_mut().find(|series| **series.labels() == *labels)
+    }
+
+    fn insert(&mut self, new: Series) {
+        let place = self.series.partition_point(|series| series.labels() < new.labels());
+        self.series.insert(place, new);
+        // What was chosen stays chosen until it is chosen anew.
+        self.chosen += usize::from(place <= self.chosen);
     }
 
     fn forget_before(&mut self, window: Window) -> bool {
-        self.finished.retain_mut(|lifetime| lifetime.forget_before(window));
-        if self.newest.as_mut().is_some_and(|newest| !newest.forget_before(window)) {
-            self.newest = None;
-        }
-        self.newest.is_some() || !self.finished.is_empty()
+        let chosen = self.chosen().labels().clone();
+        self.series.retain_mut(|series| series.forget_before(window));
+        self.chosen = self.series.iter().position(|series| *series.labels() == chosen).unwrap_or(0);
+        !self.series.is_empty()
     }
 }
 

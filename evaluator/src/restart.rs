@@ -180,7 +180,7 @@ impl Restarter {
     /// Whether orders may go to the runner of `slot`.
     #[must_use]
     pub fn may_order(&self, slot: &SlotId) -> bool {
-        self.allow.allows(&slot.runner)
+        self.allow.allows(&slot.runner.address)
     }
 
     /// Orders the restart of what lives in `slot`, if that is still `generation`.
@@ -190,7 +190,7 @@ impl Restarter {
         }
         let url = format!(
             "http://{}/api/v1/instances/{}/{}/restart",
-            slot.runner, slot.population.module, slot.replica
+            slot.runner.address, slot.population.module, slot.replica
         );
         let mut request = self
             .http

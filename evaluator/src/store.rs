@@ -4,17 +4,18 @@
 //! error, or an answer that it cannot vouch for, is a [`StoreError`]: the evaluator then holds.
 
 pub mod prometheus;
+pub mod labels;
 mod scrape;
 mod series;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use self::prometheus::Prometheus;
+use self::{labels::Nameless, prometheus::Prometheus};
 pub use self::scrape::{Scrape, ScrapeConfig};
 use crate::{
     history::{Sample, Window},
     rule::policy::Hosts,
-    units::{Millis, SlotId},
+    units::{Millis, SeriesId},
 };
 
 /// Name of the gauge that tells an instance's memory.
@@ -26,8 +27,8 @@ pub const HOST_TOTAL_METRIC: &str = "ebb_runner_host_memory_total_bytes";
 /// Name of the gauge that tells what of it is available.
 pub const HOST_AVAILABLE_METRIC: &str = "ebb_runner_host_memory_available_bytes";
 
-/// Takes samples of one slot, oldest first.
-pub type Sink<'a> = dyn FnMut(&SlotId, &[Sample]) + Send + 'a;
+/// Takes samples of one series, oldest first.
+pub type Sink<'a> = dyn FnMut(&SeriesId, &[Sample]) + Send + 'a;
 
 /// What an answer said besides samples.
 #[derive(Debug, Default)]
@@ -38,8 +39,24 @@ pub struct Fetched {
     pub series: usize,
     /// Samples refused: values that are no sizes or no times, by the reason.
     pub refused_samples: BTreeMap<&'static str, u64>,
+    /// Series of our gauges whose labels name no slot or no runner.
+    pub nameless_series: usize,
+    /// Some of these, and what is wrong with them: those that were not told before.
+    pub nameless: Vec<String>,
     /// Memory of the runners' hosts; a bootstrap, which looks at the past, tells none.
     pub hosts: Hosts,
+}
+
+impl Fetched {
+    /// Counts a series that names nothing; `Some` if it is seen for the first time.
+    fn pass_over(&mut self, nameless: Option<&Nameless>) {
+        /// Many are of one kind.
+        const TOLD_MAX: usize = 3;
+        self.nameless_series += 1;
+        if let Some(nameless) = nameless.filter(|_| self.nameless.len() < TOLD_MAX) {
+            self.nameless.push(nameless.to_string());
+        }
+    }
 }
 
 /// Why a store has no answer that can be relied on.

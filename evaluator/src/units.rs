@@ -117,15 +117,63 @@ impl Population {
     }
 }
 
+/// A runner: where orders go to, and what else tells it from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RunnerId {
+    /// Its address, `host:port`: Prometheus' `instance` label, unless the config makes it of others.
+    #[serde(rename = "instance")]
+    pub address: Arc<str>,
+    /// The labels that the config names as identity, as PromQL writes them: `host="a"`. Empty where it names none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub identity: Arc<str>,
+}
+
+impl RunnerId {
+    /// Whether a reader means this one: by its address, or as it is displayed.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        *self.address == *name || (!self.identity.is_empty() && self.to_string() == name)
+    }
+}
+
+impl From<&str> for RunnerId {
+    fn from(address: &str) -> Self {
+        Self { address: address.into(), identity: Arc::default() }
+    }
+}
+
+impl fmt::Display for RunnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)?;
+        if self.identity.is_empty() { Ok(()) } else { write!(f, " ({})", self.identity) }
+    }
+}
+
+/// One series of a slot's gauges: what one source tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesId {
+    /// The slot that it tells of.
+    pub slot: SlotId,
+    /// Its labels that do not name the slot, as PromQL writes them, in order: `job="a",prometheus="b"`.
+    pub labels: Arc<str>,
+}
+
+impl From<SlotId> for SeriesId {
+    /// The series of a slot without further labels.
+    fn from(slot: SlotId) -> Self {
+        Self { slot, labels: Arc::default() }
+    }
+}
+
 /// A place where instances of one population live one after another: a replica on one runner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SlotId {
     /// The population of the instances that live here.
     #[serde(flatten)]
     pub population: Population,
-    /// Address of the runner, `host:port`: Prometheus' `instance` label.
-    #[serde(rename = "instance")]
-    pub runner: Arc<str>,
+    /// The runner that hosts it.
+    #[serde(flatten)]
+    pub runner: RunnerId,
     /// The replica's number, as the runner's `replica` label tells it.
     pub replica: u32,
 }

@@ -16,7 +16,7 @@ use ebb_evaluator::{
         policy::{HostMemory, Hosts, Policy, Rule},
         verdict::Judgement,
     },
-    units::{Generation, Millis, Population, SlotId},
+    units::{Generation, Millis, Population, SeriesId, SlotId},
 };
 use ebb_service::units::Span;
 use rand::{Rng as _, SeedableRng as _};
@@ -128,6 +128,7 @@ struct Simulation<'a> {
 
 struct Replica<'a> {
     slot: SlotId,
+    series: SeriesId,
     trace: &'a Trace,
     /// Demands that were not met yet.
     ahead: &'a [Demand],
@@ -156,12 +157,15 @@ impl<'a> Simulation<'a> {
         let generation = Generation(EPOCH_MILLIS.unsigned_abs());
         let replicas = (0..)
             .zip(replicas)
-            .map(|(replica, (module, trace))| Replica {
-                slot: SlotId {
-                    population: Population { module: Arc::from(module), digest: Arc::from("d1") },
-                    runner: format!("10.0.0.1:{}", 9000 + replica as usize / REPLICAS_PER_RUNNER).into(),
-                    replica,
-                },
+            .map(|(replica, (module, trace))| {
+                let runner = format!("10.0.0.1:{}", 9000 + replica as usize / REPLICAS_PER_RUNNER);
+                let population = Population { module: Arc::from(module), digest: Arc::from("d1") };
+                let slot = SlotId { population, runner: runner.as_str().into(), replica };
+                (slot, trace)
+            })
+            .map(|(slot, trace)| Replica {
+                series: slot.clone().into(),
+                slot,
                 trace,
                 ahead: trace.demands(),
                 instance: Instance::new(trace),
@@ -226,7 +230,7 @@ impl<'a> Simulation<'a> {
                 } else if before.is_some() {
                     replica.last_sample = Some(tick - 1);
                 }
-                self.evaluator.history.observe(&replica.slot, window, arrived);
+                self.evaluator.history.observe(&replica.series, window, arrived);
             }
         }
     }
@@ -235,7 +239,7 @@ impl<'a> Simulation<'a> {
     fn restart_evaluator(&mut self, tick: Tick, now: Millis, window: Window) {
         let mut history = History::default();
         for replica in &self.replicas {
-            history.observe(&replica.slot, window, replica.stored.iter().copied());
+            history.observe(&replica.series, window, replica.stored.iter().copied());
         }
         history.forget_before(window);
         for replica in &self.replicas {
@@ -247,7 +251,7 @@ impl<'a> Simulation<'a> {
             let sizes: BTreeMap<_, _> =
                 own.map(|sample| (window.boundary_after(sample.at), sample.bytes)).collect();
             let sizes: Vec<_> = sizes.into_iter().collect();
-            history.go_back(&replica.slot, replica.generation, &sizes);
+            history.go_back(&replica.series, replica.generation, &sizes);
         }
         // What was ordered is forgotten with the old evaluator; what is judged must be the same.
         let before = self.assess(|_, _| Standing::Free, now);
@@ -277,7 +281,7 @@ impl<'a> Simulation<'a> {
             available_bytes: (self.setup.host_bytes - used).max(0).unsigned_abs(),
         };
         let runners = self.replicas.iter().step_by(REPLICAS_PER_RUNNER);
-        runners.map(|replica| (Arc::clone(&replica.slot.runner), memory)).collect()
+        runners.map(|replica| (replica.slot.runner.clone(), memory)).collect()
     }
 
     const fn stale_after_millis(&self) -> i64 {

@@ -13,7 +13,7 @@ const START: i64 = 1_000_000 * SECOND;
 
 fn slot(replica: u32) -> SlotId {
     let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-    SlotId { population, runner: Arc::from("r:1"), replica }
+    SlotId { population, runner: "r:1".into(), replica }
 }
 
 fn rule(policy: Policy, max_bytes: Option<u64>) -> Rule {
@@ -42,7 +42,7 @@ fn recording(sizes: &[u64]) -> Recording {
             Sample { at, generation, bytes: *bytes }
         })
         .collect();
-    recording.observe(&slot(0), &samples, 30 * SECOND);
+    recording.observe(&slot(0).into(), &samples, 30 * SECOND);
     recording
 }
 
@@ -113,7 +113,7 @@ fn who_was_not_seen_is_neither_counted_nor_restarted() {
         generation: Generation(START.unsigned_abs()),
         bytes,
     };
-    recording.observe(&slot(0), &[sample(0, 10), sample(10, 30), sample(100, 30)], 30 * SECOND);
+    recording.observe(&slot(0).into(), &[sample(0, 10), sample(10, 30), sample(100, 30)], 30 * SECOND);
     let ceiling = rule(Policy::Static, Some(25));
     let outcome = recording.replay(&Plan { from: Millis(START + 50 * SECOND), ..plan(11) }, |_| &ceiling);
     let seen: Vec<_> = outcome.memory.iter().map(|moment| moment.real_bytes).collect();

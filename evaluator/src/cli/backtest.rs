@@ -130,11 +130,11 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         });
     }
     let rules = rules(config, &args.policy)?;
-    let mut store = Store::Prometheus(Box::new(Prometheus::new(store)?));
+    let mut store = Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?));
     let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_millis());
     let gap = asked.stale_after_millis;
-    store.bootstrap(since, asked.to, &mut |slot, samples| recording.observe(slot, samples, gap)).await?;
+    store.bootstrap(since, asked.to, &mut |series, samples| recording.observe(series, samples, gap)).await?;
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: asked.to });
     }

@@ -21,7 +21,7 @@ use crate::{
         ledger::{Effect, Ledger, Restart, Standing},
         verdict::{Judgement, Verdict},
     },
-    units::{Generation, Millis, SlotId},
+    units::{Generation, Millis, RunnerId, SlotId},
     view::PopulationView,
 };
 
@@ -124,7 +124,7 @@ impl Orders {
         }
         let restarter = &self.restarter;
         // A runner that did not answer is not asked again in this tick: one time-out must not become many.
-        let silent: &Mutex<HashSet<Arc<str>>> = &Mutex::default();
+        let silent: &Mutex<HashSet<RunnerId>> = &Mutex::default();
         let modules = by_module.into_values().map(|wishes| {
             stream::iter(wishes)
                 .map(|wish| async move {
@@ -134,7 +134,7 @@ impl Orders {
                     let outcome = restarter.restart(&wish.slot, wish.generation, reason(wish.verdict)).await;
                     if matches!(outcome, Outcome::NoAnswer { .. }) {
                         let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
-                        silent.insert(Arc::clone(&wish.slot.runner));
+                        silent.insert(wish.slot.runner.clone());
                     }
                     (wish, Action::Ordered(outcome))
                 })

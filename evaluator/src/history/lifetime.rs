@@ -42,6 +42,8 @@ pub struct Lifetime {
     end: Option<End>,
     /// What it held before the window, while it runs: one that is over counts inside the window alone.
     earlier: Option<Box<Earlier>>,
+    /// Nobody has seen what it started with: it is a simulation's.
+    imagined: bool,
     /// Memory × time from the first sample inside the window to the last step, in byte-milliseconds.
     area_before_last_step: u128,
     /// Of a lifetime that is over: what every tick asks of it. Most lifetimes are over.
@@ -69,9 +71,14 @@ impl Lifetime {
             last_at: sample.at,
             end: None,
             earlier: None,
+            imagined: false,
             area_before_last_step: 0,
             settled: Settled::default(),
         }
+    }
+
+    pub(super) const fn disregard_start(&mut self) {
+        self.imagined = true;
     }
 
     pub(super) fn continues_with(&self, sample: &Sample) -> bool {
@@ -212,6 +219,9 @@ impl Lifetime {
     /// block of the window that it began in.
     #[must_use]
     pub fn start_bytes(&self) -> Option<u64> {
+        if self.imagined {
+            return None;
+        }
         if self.seen_from_start() {
             return Some(self.first_bytes());
         }
@@ -257,7 +267,14 @@ impl Lifetime {
     /// Milliseconds from its start to its newest sample.
     #[must_use]
     pub fn age_millis(&self) -> i64 {
-        self.last_at.since(self.generation.started_at())
+        self.age_at(self.last_at)
+    }
+
+    /// Milliseconds from its start to a moment. It is at least as old as it was seen to be, whatever the clock of its runner
+    /// said when it started.
+    #[must_use]
+    pub fn age_at(&self, now: Millis) -> i64 {
+        now.since(self.generation.started_at().min(self.first_at()))
     }
 
     /// Bytes by which it grew inside the window, and the milliseconds in which it did.

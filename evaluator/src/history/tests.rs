@@ -8,7 +8,7 @@ const HOUR: i64 = 3_600_000;
 
 fn slot() -> SlotId {
     let population = Population { module: Arc::from("leaky"), digest: Arc::from("0123456789ab") };
-    SlotId { population, runner: Arc::from("127.0.0.1:9742"), replica: 0 }
+    SlotId { population, runner: "127.0.0.1:9742".into(), replica: 0 }
 }
 
 fn sample(seconds: i64, generation: u64, bytes: u64) -> Sample {
@@ -22,7 +22,7 @@ fn everything() -> Window {
 
 fn history_of(samples: &[Sample]) -> History {
     let mut history = History::default();
-    history.observe(&slot(), everything(), samples.iter().copied());
+    history.observe(&slot().into(), everything(), samples.iter().copied());
     history
 }
 
@@ -50,7 +50,7 @@ fn memory_that_fell_is_another_lifetime_even_if_the_generation_is_the_same() {
 fn samples_that_come_twice_count_once() {
     let mut history = history_of(&[sample(10, 1, 100), sample(20, 1, 100)]);
     let again = [sample(10, 1, 100), sample(20, 1, 100), sample(30, 1, 300)];
-    assert_eq!(history.observe(&slot(), everything(), again), 1);
+    assert_eq!(history.observe(&slot().into(), everything(), again), 1);
     assert_eq!(lifetimes(&history)[0].samples(), 3);
 }
 
@@ -76,7 +76,7 @@ fn the_window_forgets_whole_blocks_and_then_the_slot() {
     let mut history = History::default();
     // One sample every half hour, growing by 1 each.
     let series: Vec<_> = (0_u32..48).map(|n| sample(i64::from(n) * 1800, 1, u64::from(n))).collect();
-    history.observe(&slot(), Window::ending_at(Millis(day), day), series);
+    history.observe(&slot().into(), Window::ending_at(Millis(day), day), series);
     // 1.9 hours later, the first whole hour is out: 2 of 48 samples.
     history.forget_before(Window::ending_at(Millis(day + 19 * HOUR / 10), day));
     assert_eq!(lifetimes(&history)[0].samples(), 46);
@@ -147,11 +147,11 @@ proptest! {
         let at_once = {
             let window = Window::ending_at(now, lookback);
             let mut history = History::default();
-            history.observe(&slot(), window, samples.iter().copied());
+            history.observe(&slot().into(), window, samples.iter().copied());
             history.forget_before(window);
-            let begun: Vec<_> = history.begun_earlier().map(|(slot, generation)| (slot.clone(), generation)).collect();
-            for (slot, generation) in begun {
-                history.go_back(&slot, generation, &last_of_each_block(window, &samples, generation));
+            let begun: Vec<_> = history.begun_earlier().collect();
+            for (series, generation) in begun {
+                history.go_back(&series, generation, &last_of_each_block(window, &samples, generation));
             }
             history
         };
@@ -174,7 +174,7 @@ proptest! {
             let window = window_of(end);
             // Each fetch overlaps the one before.
             let first = fetched - 30.min(fetched);
-            grown.observe(&slot(), window, samples[first..end].iter().copied());
+            grown.observe(&slot().into(), window, samples[first..end].iter().copied());
             grown.forget_before(window);
             fetched = end;
         }
@@ -201,7 +201,7 @@ fn what_runs_counts_from_its_start_and_what_is_over_inside_the_window() {
     let window = |hours: i64| Window::ending_at(Millis(hours * HOUR), day);
     for n in 0..=6 * 26 {
         let sample = grows(n);
-        history.observe(&slot(), Window::ending_at(sample.at, day), [sample]);
+        history.observe(&slot().into(), Window::ending_at(sample.at, day), [sample]);
         history.forget_before(Window::ending_at(sample.at, day));
     }
     history.forget_before(window(26));
@@ -213,7 +213,7 @@ fn what_runs_counts_from_its_start_and_what_is_over_inside_the_window() {
     let inside: u128 = (11..156).map(|bytes| bytes * 10 * minute).sum();
     assert_eq!(life.area().0, 4 * 50 * minute + 7 * 60 * minute + inside);
     // Over, it counts inside the window alone.
-    history.observe(&slot(), window(26), [sample(27 * 3600, 97_000_000, 0)]);
+    history.observe(&slot().into(), window(26), [sample(27 * 3600, 97_000_000, 0)]);
     let life = lifetimes(&history).remove(0);
     assert_eq!((life.counts_since(), life.start_bytes(), life.area().0), (Millis(2 * HOUR), None, inside));
 }
@@ -222,16 +222,16 @@ fn what_runs_counts_from_its_start_and_what_is_over_inside_the_window() {
 fn going_back_takes_nothing_in_that_the_instance_cannot_have_held() {
     let window = Window::ending_at(Millis(30 * HOUR), 24 * HOUR);
     let mut history = History::default();
-    history.observe(&slot(), window, [sample(7 * 3600, 3_600_000, 20)]);
+    history.observe(&slot().into(), window, [sample(7 * 3600, 3_600_000, 20)]);
     history.forget_before(window);
     assert_eq!(history.begun_earlier().count(), 1);
     // The store does not reach back to the start at 1 h, and another instance held 30 B under the same start.
     let hour = |hours: i64, bytes| (Millis(hours * HOUR), bytes);
-    history.go_back(&slot(), Generation(3_600_000), &[hour(3, 30), hour(4, 10), hour(5, 20)]);
+    history.go_back(&slot().into(), Generation(3_600_000), &[hour(3, 30), hour(4, 10), hour(5, 20)]);
     let life = lifetimes(&history).remove(0);
     assert_eq!((life.counts_since(), life.start_bytes(), life.least_bytes()), (Millis(4 * HOUR), None, 10));
     assert_eq!(life.area(), (u128::from(15_u64 + 20 + 20) * HOUR as u128, 3 * HOUR));
     // What is known stays.
-    history.go_back(&slot(), Generation(3_600_000), &[hour(2, 1)]);
+    history.go_back(&slot().into(), Generation(3_600_000), &[hour(2, 1)]);
     assert_eq!(lifetimes(&history), [life]);
 }

@@ -171,7 +171,7 @@ mod tests {
             generation: Generation(generation * 1000),
             bytes,
         });
-        history.observe(&slot(0), window, samples);
+        history.observe(&slot(0).into(), window, samples);
         history
     }
 
@@ -234,7 +234,7 @@ mod tests {
         let window = Window::ending_at(Millis(1_000_000), 1_000_000);
         for replica in 0..50 {
             let sample = Sample { at: Millis(500_000), generation: Generation(1), bytes: 1 };
-            history.observe(&slot(replica), window, [sample]);
+            history.observe(&slot(replica).into(), window, [sample]);
         }
         let slots: Vec<_> = (0..50).map(slot).collect();
         assert_eq!(history.extract(&slots, Millis(0)).traces.len(), TRACES_MAX);

@@ -90,13 +90,17 @@ impl Collector for ViewCollector {
             if let Some(bytes) = instance.bound.threshold_bytes {
                 let slot = &instance.slot;
                 // `instance` would be taken by the scrape of the evaluator itself.
-                let labels = [
+                let replica = slot.replica.to_string();
+                let mut labels = vec![
                     ("module", &*slot.population.module),
                     ("digest", &*slot.population.digest),
-                    ("runner", &*slot.runner),
-                    ("replica", &*slot.replica.to_string()),
+                    ("runner", &*slot.runner.address),
+                    ("replica", &*replica),
                 ];
-                ConstGauge::new(bytes).encode(family.encode_family(&labels)?)?;
+                if !slot.runner.identity.is_empty() {
+                    labels.push(("identity", &*slot.runner.identity));
+                }
+                ConstGauge::new(bytes).encode(family.encode_family(&&labels[..])?)?;
             }
         }
         let mut gauge = |name: &str, help: &str, value: f64| {

@@ -206,7 +206,7 @@ mod tests {
 
     fn slot(replica: u32) -> SlotId {
         let population = Population { module: Arc::from("leaky"), digest: Arc::from("d") };
-        SlotId { population, runner: Arc::from("127.0.0.1:9742"), replica }
+        SlotId { population, runner: "127.0.0.1:9742".into(), replica }
     }
 
     fn admit(budget: &mut Budget, replicas: std::ops::Range<u32>, seconds: i64) -> Vec<Admission> {

@@ -320,7 +320,7 @@ mod tests {
         let mut history = History::default();
         for (replica, (rate, lengths)) in (0..).zip(fleet) {
             let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-            let slot = SlotId { population, runner: Arc::from("r:1"), replica };
+            let slot = SlotId { population, runner: "r:1".into(), replica };
             let mut start = 0;
             for length in *lengths {
                 let generation = Generation(u64::try_from(start).unwrap());
@@ -329,7 +329,7 @@ mod tests {
                     generation,
                     bytes: 1000 + rate * u64::try_from(second).unwrap(),
                 });
-                history.observe(&slot, window, samples);
+                history.observe(&slot.clone().into(), window, samples);
                 start += length * SECOND;
             }
         }
@@ -425,7 +425,7 @@ mod tests {
         // 1000 bytes for 100 s, then an hour of which the first half was not seen, then what runs.
         let slot = |missed: i64| {
             let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-            let id = SlotId { population, runner: Arc::from("r:1"), replica: 0 };
+            let id = SlotId { population, runner: "r:1".into(), replica: 0 };
             let mut history = History::default();
             let lifetimes = [(0, 1, 100), (100, 100 + missed, 3700), (3700, 3701, 3710)];
             let samples = lifetimes.into_iter().flat_map(|(start, first, last)| {
@@ -435,7 +435,7 @@ mod tests {
                     bytes: 1000,
                 })
             });
-            history.observe(&id, Window::ending_at(Millis(0), i64::MAX / 4), samples);
+            history.observe(&id.clone().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
             SlotCost::of(history.slot(&id).unwrap(), price()).unwrap()
         };
         assert_eq!(slot(1800), slot(1));

@@ -161,7 +161,7 @@ mod tests {
 
     fn slot() -> SlotId {
         let population = Population { module: Arc::from("leaky"), digest: Arc::from("d") };
-        SlotId { population, runner: Arc::from("r:1"), replica: 0 }
+        SlotId { population, runner: "r:1".into(), replica: 0 }
     }
 
     fn restart() -> Restart {
@@ -181,7 +181,7 @@ mod tests {
         let config = BudgetConfig { max_ineffective: 1, ..BudgetConfig::default() };
         let mut history = History::default();
         let sample = Sample { at: Millis(6000), generation: Generation(5000), bytes: 300 };
-        history.observe(&slot(), Window::ending_at(Millis(0), i64::MAX / 4), [sample]);
+        history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), [sample]);
         let suspended = |verdict| {
             let mut ledger = Ledger::default();
             ledger.enter(Restart { verdict, ..restart() });
@@ -222,7 +222,7 @@ mod tests {
                 generation: Generation(*generation),
                 bytes: *bytes,
             });
-            history.observe(&slot(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+            history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
             let mut ledger = Ledger::default();
             ledger.enter(restart());
             let seen = ledger.verify(&BudgetConfig::default(), 60_000, &history, Millis(now));

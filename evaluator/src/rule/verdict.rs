@@ -131,7 +131,7 @@ pub fn judge(
     let mut judgement = Judgement {
         slot: slot.clone(),
         generation: lifetime.generation(),
-        age_millis: now.since(lifetime.generation().started_at()),
+        age_millis: lifetime.age_at(now),
         memory_bytes: lifetime.bytes(),
         reclaimable_bytes: lifetime.bytes().saturating_sub(goes_back_to),
         bound,
@@ -212,7 +212,7 @@ mod tests {
 
     fn slot(replica: u32) -> SlotId {
         let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-        SlotId { population, runner: Arc::from("r"), replica }
+        SlotId { population, runner: "r".into(), replica }
     }
 
     /// Instances that started at 0 with 1000 bytes, grew to `bytes` after a second and are 100 s old.
@@ -222,7 +222,7 @@ mod tests {
         for (replica, bytes) in (0..).zip(bytes) {
             let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
             let samples = [sample(1, 1000), sample(1000, *bytes), sample(100_000, *bytes)];
-            history.observe(&slot(replica), window, samples);
+            history.observe(&slot(replica).into(), window, samples);
         }
         history
     }
@@ -295,7 +295,7 @@ mod tests {
         let window = Window::ending_at(Millis(7_200_000), 1_000_000_000);
         let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
         let mut history = History::default();
-        history.observe(&slot(0), window, [sample(3_600_000), sample(7_200_000)]);
+        history.observe(&slot(0).into(), window, [sample(3_600_000), sample(7_200_000)]);
         let mut rule = rule();
         rule.guard_rails.max_bytes = Some(ByteCount(80_000));
         rule.guard_rails.min_reclaim = ByteCount(50_000);
@@ -317,7 +317,7 @@ mod tests {
         let window = Window::ending_at(Millis(100_000), 1_000_000_000);
         let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
         let mut history = history(&[90_000]);
-        history.observe(&slot(1), window, [sample(1, 90_000), sample(100_000, 90_000)]);
+        history.observe(&slot(1).into(), window, [sample(1, 90_000), sample(100_000, 90_000)]);
         let mut rule = rule();
         rule.guard_rails.max_bytes = Some(ByteCount(80_000));
         let found: Vec<_> = judgements(&rule, &history, 100)
@@ -333,9 +333,9 @@ mod tests {
         let window = Window::ending_at(Millis(7_200_000), 3_600_000);
         let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
         let mut history = History::default();
-        history.observe(&slot(0), window, [sample(3_600_000), sample(7_200_000)]);
+        history.observe(&slot(0).into(), window, [sample(3_600_000), sample(7_200_000)]);
         let start = |at, bytes| Sample { at: Millis(at), generation: Generation(7_000_000), bytes };
-        history.observe(&slot(1), window, [start(7_000_001, 1000), start(7_200_000, 1000)]);
+        history.observe(&slot(1).into(), window, [start(7_000_001, 1000), start(7_200_000, 1000)]);
         history.forget_before(window);
         let mut rule = rule();
         rule.guard_rails.max_bytes = Some(ByteCount(80_000));

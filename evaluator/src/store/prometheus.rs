@@ -23,6 +23,7 @@ use tracing::{info, warn};
 pub use self::client::{Authorization, BasicAuth, TlsConfig};
 use self::{client::Client, query::Query};
 use super::{
+    labels::{AddressTemplate, Naming, is_label_name},
     Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
 };
 use crate::{history::Window, units::Millis};
@@ -39,6 +40,10 @@ pub struct PrometheusConfig {
     #[serde(default)]
     #[schemars(inner(regex(pattern = MATCHER_FORM)))]
     pub matchers: Vec<String>,
+    /// Further labels that tell runners from each other, such as `host`, where `instance` alone does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
+    pub identity: Vec<String>,
     /// Longest wait for the answer of a tick's query.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
@@ -89,6 +94,9 @@ impl PrometheusConfig {
                 "matchers",
                 &format!("expected matchers such as job=\"ebb-runner\", got {matcher}"),
             );
+        }
+        if let Some(label) = self.identity.iter().find(|label| !is_label_name(label)) {
+            return refused("identity", &format!("expected names of labels such as host, got {label:?}"));
         }
         for (name, value) in &self.headers {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
@@ -143,6 +151,7 @@ const fn default_overlap() -> Span {
 pub struct Prometheus {
     client: Client,
     query: Query,
+    naming: Naming,
     matchers: Vec<String>,
     overlap: Span,
 }
@@ -152,10 +161,12 @@ impl Prometheus {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub fn new(config: &PrometheusConfig) -> Result<Self, StoreError> {
+    pub fn new(config: &PrometheusConfig, address: AddressTemplate) -> Result<Self, StoreError> {
+        let naming = Naming { identity: config.identity.clone(), address };
         Ok(Self {
             client: Client::new(config)?,
-            query: Query::default(),
+            query: Query::new(naming.clone()),
+            naming,
             matchers: config.matchers.clone(),
             overlap: config.overlap,
         })
@@ -193,7 +204,8 @@ impl Prometheus {
         to: Millis,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
-        match remote_read::read(&self.client, &self.matchers, from, to, sink).await {
+        let fetched = match remote_read::read(&self.client, &self.naming, &self.matchers, (from, to), sink).await
+        {
             Err(remote_read::ReadError::Unsupported(answer)) => {
                 info!(answer, "the server has no remote read of streamed chunks; bootstrapping by queries");
                 let timeout = self.client.bootstrap_timeout();
@@ -204,7 +216,9 @@ impl Prometheus {
             }
             Err(remote_read::ReadError::Store(error)) => Err(error),
             Ok(fetched) => Ok(fetched),
-        }
+        };
+        self.query.count_refused_after(to);
+        fetched
     }
 
     async fn bootstrap_by_queries(

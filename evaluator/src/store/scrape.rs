@@ -12,7 +12,8 @@ use tracing::warn;
 
 use super::{
     Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
-    series::{HostReadings, Labels, Named, Readings, Slots},
+    labels::{Labels, Named, Naming},
+    series::{HostReadings, Numbers, Readings},
 };
 use crate::{
     http::{client_builder, server_time},
@@ -38,15 +39,15 @@ const fn default_timeout() -> Span {
 /// The largest answer that is read: some 400,000 instances.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// Slots are remembered up to this many times the series of the newest answers.
-const SLOTS_OVER_SERIES: usize = 4;
+/// Series are remembered up to this many times those of the newest answers.
+const SERIES_OVER_ANSWERED: usize = 4;
 
 /// The runners themselves.
 #[derive(Debug)]
 pub struct Scrape {
     http: reqwest::Client,
     targets: Vec<String>,
-    slots: Slots,
+    numbers: Numbers,
 }
 
 impl Scrape {
@@ -58,7 +59,7 @@ impl Scrape {
             .timeout(config.timeout.into())
             .build()
             .expect("a client without certificates of its own can be built");
-        Self { http, targets: config.targets.clone(), slots: Slots::default() }
+        Self { http, targets: config.targets.clone(), numbers: Numbers::default() }
     }
 
     /// Scrapes every target once and stamps what it said with `now`.
@@ -70,7 +71,7 @@ impl Scrape {
         for (target, answer) in self.targets.iter().zip(answers) {
             let taken = answer.and_then(|(text, server_time)| {
                 fetched.server_time = fetched.server_time.max(server_time);
-                take(&text, target, now, &mut self.slots, &mut readings, &mut fetched)
+                take(&text, target, now, &mut self.numbers, &mut readings, &mut fetched)
             });
             if let Err(problem) = taken {
                 warn!(target, problem, "scrape failed");
@@ -81,11 +82,11 @@ impl Scrape {
             let first = failures.into_iter().next().unwrap_or_else(|| "no targets are configured".to_owned());
             return Err(StoreError::NoTarget { targets: self.targets.len(), first });
         }
-        readings.0.join(&self.slots, sink);
+        readings.0.join(&self.numbers, sink);
         fetched.hosts = readings.1.hosts();
         // Slots that come and go must not fill the memory.
-        if self.slots.len() > SLOTS_OVER_SERIES * fetched.series.max(256) {
-            self.slots = Slots::default();
+        if self.numbers.len() > SERIES_OVER_ANSWERED * fetched.series.max(256) {
+            self.numbers = Numbers::default();
         }
         Ok(fetched)
     }
@@ -119,7 +120,7 @@ fn take(
     text: &str,
     target: &str,
     now: Millis,
-    slots: &mut Slots,
+    numbers: &mut Numbers,
     readings: &mut (Readings, HostReadings),
     fetched: &mut Fetched,
 ) -> Result<(), String> {
@@ -127,6 +128,8 @@ fn take(
         let line = &line[..line.floor_char_boundary(80)];
         return Err(format!("expected metrics in text format 0.0.4, got {line:?}"));
     }
+    // Whoever scrapes a runner knows its address, and nobody has renamed its labels.
+    let naming = Naming::default();
     for line in text.lines() {
         const WANTED: [&str; 4] =
             [MEMORY_METRIC, START_TIME_METRIC, HOST_TOTAL_METRIC, HOST_AVAILABLE_METRIC];
@@ -144,20 +147,17 @@ fn take(
             .next()
             .and_then(|value| value.parse().ok())
             .ok_or_else(malformed)?;
-        let mut labels = Labels { name: Some(name), instance: Some(target), ..Labels::default() };
-        for (label, value) in &pairs {
-            if *label != "instance" {
-                labels.set(label, value);
-            }
-        }
-        match labels.parse() {
-            Some(Named::Slot(gauge, slot)) => {
-                let slot = slots.number(slot);
+        let own = pairs.iter().map(|(label, value)| (*label, value.as_str()));
+        let labels: Labels<'_> = own.chain([("__name__", name), ("instance", target)]).collect();
+        match naming.parse(&labels) {
+            Ok(Named::Slot(gauge, series)) => {
+                let number = numbers.of(series);
                 fetched.series += 1;
-                readings.0.push(gauge, slot, now, value, fetched);
+                readings.0.push(gauge, number, now, value, fetched);
             }
-            Some(Named::Host(gauge, runner)) => readings.1.push(gauge, &runner, now, value),
-            None => {}
+            Ok(Named::Host(gauge, runner)) => readings.1.push(gauge, &runner, now, value),
+            Ok(Named::Other) => {}
+            Err(nameless) => fetched.pass_over(Some(&nameless)),
         }
     }
     Ok(())
@@ -198,13 +198,14 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::SeriesId;
 
     fn taken(text: &str) -> Result<Vec<(String, u32, u64, u64)>, String> {
-        let (mut slots, mut readings, mut fetched) =
-            (Slots::default(), <(Readings, HostReadings)>::default(), Fetched::default());
-        take(text, "127.0.0.1:9742", Millis(7), &mut slots, &mut readings, &mut fetched)?;
+        let (mut numbers, mut readings, mut fetched) =
+            (Numbers::default(), <(Readings, HostReadings)>::default(), Fetched::default());
+        take(text, "127.0.0.1:9742", Millis(7), &mut numbers, &mut readings, &mut fetched)?;
         let mut samples = Vec::new();
-        readings.0.join(&slots, &mut |slot, found| {
+        readings.0.join(&numbers, &mut |SeriesId { slot, .. }, found| {
             for sample in found {
                 let module = slot.population.module.to_string();
                 samples.push((module, slot.replica, sample.generation.0, sample.bytes));
@@ -227,7 +228,7 @@ mod tests {
     fn the_hosts_memory_is_found_in_an_exposition() {
         let text = "# TYPE x gauge\nebb_runner_host_memory_total_bytes 200\nebb_runner_host_memory_available_bytes 50\n";
         let mut readings = <(Readings, HostReadings)>::default();
-        take(text, "r:1", Millis(7), &mut Slots::default(), &mut readings, &mut Fetched::default()).unwrap();
+        take(text, "r:1", Millis(7), &mut Numbers::default(), &mut readings, &mut Fetched::default()).unwrap();
         let host = crate::rule::policy::HostMemory { at: Millis(7), total_bytes: 200, available_bytes: 50 };
         assert_eq!(readings.1.hosts(), [("r:1".into(), host)].into());
     }

@@ -1,73 +1,16 @@
-//! Series as they are labelled → slots, and two gauges of a slot → its samples.
+//! Two gauges of a series → its samples, joined by their time.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-use super::{Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC};
+use super::{
+    Fetched,
+    labels::{Gauge, HostGauge},
+};
 use crate::{
     history::Sample,
     rule::policy::{HostMemory, Hosts},
-    units::{Generation, Millis, Population, SlotId},
+    units::{Generation, Millis, RunnerId, SeriesId},
 };
-
-/// Which of the two gauges a series is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gauge {
-    Memory,
-    StartTime,
-}
-
-/// Which of the two gauges of a runner's host a series is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HostGauge {
-    Total,
-    Available,
-}
-
-/// What a series tells of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Named {
-    /// A gauge of a slot.
-    Slot(Gauge, SlotId),
-    /// A gauge of the host of the runner at this address.
-    Host(HostGauge, Arc<str>),
-}
-
-/// The labels that name a slot, as they are found in a series.
-#[derive(Debug, Default)]
-pub(super) struct Labels<'a> {
-    pub(super) name: Option<&'a str>,
-    pub(super) module: Option<&'a str>,
-    pub(super) digest: Option<&'a str>,
-    pub(super) replica: Option<&'a str>,
-    pub(super) instance: Option<&'a str>,
-}
-
-impl<'a> Labels<'a> {
-    pub(super) fn set(&mut self, label: &str, value: &'a str) {
-        match label {
-            "__name__" => self.name = Some(value),
-            "module" => self.module = Some(value),
-            "digest" => self.digest = Some(value),
-            "replica" => self.replica = Some(value),
-            "instance" => self.instance = Some(value),
-            _ => {}
-        }
-    }
-
-    /// What these labels name; `None` when they name nothing.
-    pub(super) fn parse(&self) -> Option<Named> {
-        let gauge = match self.name? {
-            MEMORY_METRIC => Gauge::Memory,
-            START_TIME_METRIC => Gauge::StartTime,
-            HOST_TOTAL_METRIC => return Some(Named::Host(HostGauge::Total, self.instance?.into())),
-            HOST_AVAILABLE_METRIC => return Some(Named::Host(HostGauge::Available, self.instance?.into())),
-            _ => return None,
-        };
-        let population = Population::from_labels(self.module?, self.digest?)?;
-        let replica = self.replica?.parse().ok()?;
-        Some(Named::Slot(gauge, SlotId { population, runner: self.instance?.into(), replica }))
-    }
-}
 
 /// A memory gauge's value in bytes. `None` when it is none.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -76,22 +19,22 @@ pub(super) fn bytes(value: f64) -> Option<u64> {
     (0.0..=9_007_199_254_740_992.0).contains(&value).then_some(value as u64)
 }
 
-/// Slots, numbered in the order in which they were first seen, so that an answer can be sorted into
-/// vectors rather than maps.
+/// Series, numbered in the order in which they were first seen, so that an answer can be sorted into
+/// vectors rather than maps. Both gauges of a series have one number.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
-    ids: Vec<SlotId>,
-    numbers: HashMap<SlotId, usize>,
+pub(super) struct Numbers {
+    ids: Vec<SeriesId>,
+    numbers: HashMap<SeriesId, usize>,
 }
 
-impl Slots {
-    pub(super) fn number(&mut self, slot: SlotId) -> usize {
-        if let Some(number) = self.numbers.get(&slot) {
+impl Numbers {
+    pub(super) fn of(&mut self, series: SeriesId) -> usize {
+        if let Some(number) = self.numbers.get(&series) {
             return *number;
         }
         let number = self.ids.len();
-        self.ids.push(slot.clone());
-        self.numbers.insert(slot, number);
+        self.ids.push(series.clone());
+        self.numbers.insert(series, number);
         number
     }
 
@@ -99,30 +42,47 @@ impl Slots {
         self.ids.len()
     }
 
-    pub(super) fn id(&self, number: usize) -> &SlotId {
+    pub(super) fn id(&self, number: usize) -> &SeriesId {
         &self.ids[number]
     }
 }
 
-/// Both gauges of every slot in one answer, to be joined by the time of their samples.
+/// Both gauges of every series in one answer, to be joined by the time of their samples.
 #[derive(Debug, Default)]
 pub(super) struct Readings {
-    slots: Vec<SlotReadings>,
+    series: Vec<SeriesReadings>,
+    /// What was refused up to this moment was counted elsewhere.
+    refused_until: Option<Millis>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct SlotReadings {
+struct SeriesReadings {
     memory: Vec<(Millis, u64)>,
     starts: Vec<(Millis, Generation)>,
+    /// The newest sample of each gauge that was refused; answers overlap.
+    refused_until: [Option<Millis>; 2],
 }
 
 impl Readings {
+    /// Counts nothing as refused that was taken up to `until`: another answer told of it.
+    pub(super) const fn count_refused_after(&mut self, until: Millis) {
+        self.refused_until = Some(until);
+    }
+
+
     /// Takes in one value, or counts why it is none.
-    pub(super) fn push(&mut self, gauge: Gauge, slot: usize, at: Millis, value: f64, fetched: &mut Fetched) {
-        if self.slots.len() <= slot {
-            self.slots.resize(slot + 1, SlotReadings::default());
+    pub(super) fn push(
+        &mut self,
+        gauge: Gauge,
+        number: usize,
+        at: Millis,
+        value: f64,
+        fetched: &mut Fetched,
+    ) {
+        if self.series.len() <= number {
+            self.series.resize(number + 1, SeriesReadings::default());
         }
-        let readings = &mut self.slots[slot];
+        let readings = &mut self.series[number];
         let refused = match gauge {
             Gauge::Memory => match bytes(value) {
                 Some(bytes) => {
@@ -139,25 +99,29 @@ impl Readings {
                 None => "not_a_time",
             },
         };
-        *fetched.refused_samples.entry(refused).or_default() += 1;
+        let counted = &mut readings.refused_until[gauge as usize];
+        if Some(at) > (*counted).max(self.refused_until) {
+            *counted = Some(at);
+            *fetched.refused_samples.entry(refused).or_default() += 1;
+        }
     }
 
     /// Forgets what was read, not the room that a tick's answer takes.
     pub(super) fn clear(&mut self) {
         /// More than a tick's samples of a series; an hour's, of a bootstrap, are not kept room for.
         const ROOM: usize = 16;
-        for slot in &mut self.slots {
-            slot.memory.clear();
-            slot.memory.shrink_to(ROOM);
-            slot.starts.clear();
-            slot.starts.shrink_to(ROOM);
+        for series in &mut self.series {
+            series.memory.clear();
+            series.memory.shrink_to(ROOM);
+            series.starts.clear();
+            series.starts.shrink_to(ROOM);
         }
     }
 
-    /// Gives every slot's samples to `sink`: one for each moment at which both gauges were read.
-    pub(super) fn join(&self, slots: &Slots, sink: &mut super::Sink<'_>) {
+    /// Gives every series' samples to `sink`: one for each moment at which both gauges were read.
+    pub(super) fn join(&self, numbers: &Numbers, sink: &mut super::Sink<'_>) {
         let mut samples = Vec::new();
-        for (number, readings) in self.slots.iter().enumerate() {
+        for (number, readings) in self.series.iter().enumerate() {
             samples.clear();
             let mut starts = readings.starts.iter().peekable();
             for (at, bytes) in &readings.memory {
@@ -167,7 +131,7 @@ impl Readings {
                 }
             }
             if !samples.is_empty() {
-                sink(slots.id(number), &samples);
+                sink(numbers.id(number), &samples);
             }
         }
     }
@@ -175,12 +139,12 @@ impl Readings {
 
 /// The newest values of the hosts' gauges in one answer.
 #[derive(Debug, Default)]
-pub(super) struct HostReadings(HashMap<Arc<str>, [Option<(Millis, u64)>; 2]>);
+pub(super) struct HostReadings(HashMap<RunnerId, [Option<(Millis, u64)>; 2]>);
 
 impl HostReadings {
     /// Takes in one value. What is no size is as good as not told.
-    pub(super) fn push(&mut self, gauge: HostGauge, runner: &Arc<str>, at: Millis, value: f64) {
-        let newest = &mut self.0.entry(Arc::clone(runner)).or_default()[gauge as usize];
+    pub(super) fn push(&mut self, gauge: HostGauge, runner: &RunnerId, at: Millis, value: f64) {
+        let newest = &mut self.0.entry(runner.clone()).or_default()[gauge as usize];
         if let Some(bytes) = bytes(value).filter(|_| newest.is_none_or(|(known, _)| known <= at)) {
             *newest = Some((at, bytes));
         }
@@ -199,19 +163,13 @@ impl HostReadings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::{Population, SlotId};
 
     #[test]
     fn a_sample_is_made_where_both_gauges_were_read_at_the_same_moment() {
-        let mut slots = Slots::default();
-        let labels = Labels {
-            name: Some(MEMORY_METRIC),
-            module: Some("leaky"),
-            digest: Some("d"),
-            replica: Some("7"),
-            instance: Some("127.0.0.1:9742"),
-        };
-        let Some(Named::Slot(Gauge::Memory, slot)) = labels.parse() else { panic!("{labels:?}") };
-        let number = slots.number(slot);
+        let mut numbers = Numbers::default();
+        let population = Population { module: "leaky".into(), digest: "d".into() };
+        let number = numbers.of(SlotId { population, runner: "r:1".into(), replica: 7 }.into());
         let (mut readings, mut fetched) = (Readings::default(), Fetched::default());
         for (at, value) in [(10, 65_536.0), (20, f64::NAN), (30, -1.0), (40, 131_072.0), (50, 131_072.0)] {
             readings.push(Gauge::Memory, number, Millis(at), value, &mut fetched);
@@ -220,8 +178,8 @@ mod tests {
             readings.push(Gauge::StartTime, number, Millis(at), value, &mut fetched);
         }
         let mut joined = Vec::new();
-        readings.join(&slots, &mut |slot, samples| {
-            assert_eq!((slot.replica, &*slot.population.module), (7, "leaky"));
+        readings.join(&numbers, &mut |series, samples| {
+            assert_eq!((series.slot.replica, &*series.slot.population.module), (7, "leaky"));
             joined.extend_from_slice(samples);
         });
         let sample =
@@ -231,34 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_name_no_slot_are_passed_over() {
-        let labels = |name, replica| Labels {
-            name: Some(name),
-            module: Some("m"),
-            digest: Some("d"),
-            replica: Some(replica),
-            instance: Some("i"),
-        };
-        assert!(labels("up", "0").parse().is_none());
-        assert!(Labels { module: Some("../x"), ..labels(MEMORY_METRIC, "0") }.parse().is_none());
-        assert!(labels(MEMORY_METRIC, "first").parse().is_none());
-        assert!(Labels { instance: None, ..labels(MEMORY_METRIC, "0") }.parse().is_none());
-        assert!(labels(START_TIME_METRIC, "0").parse().is_some());
+    fn a_refused_sample_counts_once_however_many_answers_have_it() {
+        let (mut readings, mut fetched) = (Readings::default(), Fetched::default());
+        readings.count_refused_after(Millis(10));
+        for (at, gauge) in [(10, Gauge::Memory), (20, Gauge::Memory), (20, Gauge::StartTime), (20, Gauge::Memory)] {
+            readings.push(gauge, 0, Millis(at), -1.0, &mut fetched);
+            readings.clear();
+        }
+        assert_eq!(fetched.refused_samples, [("not_a_size", 1), ("not_a_time", 1)].into());
     }
 
     #[test]
     fn a_host_is_told_by_the_newest_value_of_both_gauges() {
-        let labels = |name| Labels { name: Some(name), instance: Some("r:1"), ..Labels::default() };
-        let (mut hosts, runner) = (HostReadings::default(), Arc::from("r:1"));
-        assert_eq!(
-            labels(HOST_TOTAL_METRIC).parse(),
-            Some(Named::Host(HostGauge::Total, Arc::clone(&runner)))
-        );
+        let (mut hosts, runner) = (HostReadings::default(), RunnerId::from("r:1"));
         for (at, value) in [(20, 7.0), (10, 5.0), (30, f64::NAN)] {
             hosts.push(HostGauge::Available, &runner, Millis(at), value);
         }
         hosts.push(HostGauge::Total, &runner, Millis(10), 9.0);
-        hosts.push(HostGauge::Total, &Arc::from("r:2"), Millis(10), 9.0);
+        hosts.push(HostGauge::Total, &"r:2".into(), Millis(10), 9.0);
         let host = HostMemory { at: Millis(20), total_bytes: 9, available_bytes: 7 };
         assert_eq!(hosts.hosts(), [(runner, host)].into());
     }

@@ -181,7 +181,7 @@ impl Filter {
     fn wants(&self, judgement: &Judgement) -> bool {
         let slot = &judgement.slot;
         self.module.as_deref().is_none_or(|module| module == &*slot.population.module)
-            && self.instance.as_deref().is_none_or(|instance| instance == &*slot.runner)
+            && self.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
             && self.replica.is_none_or(|replica| replica == slot.replica)
             && self.verdict.as_deref().is_none_or(|verdict| verdict == judgement.verdict.name())
     }

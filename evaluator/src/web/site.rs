@@ -149,7 +149,7 @@ async fn instance(
         let slot = &judgement.slot;
         *slot.population.module == *module
             && slot.replica == replica
-            && asked.instance.as_deref().is_none_or(|runner| runner == &*slot.runner)
+            && asked.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
     };
     // The same replica lives on as many runners as there are.
     let instances: Vec<_> = known.view.instances.iter().filter(is_wanted).take(TRACES_MAX).collect();

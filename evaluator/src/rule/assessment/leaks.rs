@@ -49,7 +49,7 @@ impl Leak {
                     generation: Generation(started.unsigned_abs()),
                     bytes: self.bytes_at(replica, now.0 - started),
                 };
-                history.observe(&slot(replica), window, [sample]);
+                history.observe(&slot(replica).into(), window, [sample]);
             }
             history.forget_before(window);
             let standing = |_: &SlotId, _| Standing::Free;
@@ -74,7 +74,7 @@ impl Leak {
 
 fn slot(replica: u32) -> SlotId {
     let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-    SlotId { population, runner: Arc::from("r:1"), replica }
+    SlotId { population, runner: "r:1".into(), replica }
 }
 
 fn renewal(pooling: Pooling) -> Policy {

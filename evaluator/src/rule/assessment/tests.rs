@@ -37,7 +37,7 @@ fn renewal(pooling: Pooling, price_bytes: u64) -> Policy {
 
 fn slot(runner: &str, replica: u32) -> SlotId {
     let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
-    SlotId { population, runner: Arc::from(runner), replica }
+    SlotId { population, runner: runner.into(), replica }
 }
 
 /// Each slot's instances: a size at every 100 s up to [`NOW`], the first of them at its start; a fall is a restart.
@@ -59,7 +59,7 @@ fn history(slots: &[(SlotId, Vec<u64>)]) -> History {
                 Sample { at, generation, bytes: *bytes }
             })
             .collect();
-        history.observe(slot, window, samples);
+        history.observe(&slot.clone().into(), window, samples);
     }
     history
 }
@@ -86,7 +86,7 @@ fn host(available_bytes: u64) -> HostMemory {
 }
 
 fn hosts(runners: &[(&str, HostMemory)]) -> Hosts {
-    runners.iter().map(|(runner, memory)| (Arc::from(*runner), *memory)).collect()
+    runners.iter().map(|(runner, memory)| ((*runner).into(), *memory)).collect()
 }
 
 /// Three instances on one runner: the middle one is the largest, the last one the oldest.

@@ -10,7 +10,7 @@ use crate::{
         policy::{HostMemory, Hosts, Policy, Rule, VictimOrder},
         verdict::{Judgement, Verdict},
     },
-    units::{Generation, Millis, SlotId},
+    units::{Generation, Millis, RunnerId, SlotId},
 };
 
 /// An instance that may be restarted under pressure.
@@ -93,20 +93,23 @@ pub(super) fn choose_victims(
     }
 }
 
+/// A host: an address without its port, what else tells it from others, and its memory in bytes.
+type Host = (String, Arc<str>, u64);
+
 /// Available memory of each host, in bytes. Runners at one address that see the same total share one host: each would
 /// else make up for all of it.
 struct Available<'a> {
     hosts: &'a Hosts,
     now: Millis,
     stale_after_millis: i64,
-    bytes: HashMap<(Arc<str>, u64), u64>,
+    bytes: HashMap<Host, u64>,
 }
 
 impl<'a> Available<'a> {
     fn new(hosts: &'a Hosts, now: Millis, stale_after_millis: i64) -> Self {
         let mut available = Self { hosts, now, stale_after_millis, bytes: HashMap::new() };
         // Of several readings the newest counts, of equally new ones the smallest.
-        let mut newest: HashMap<(Arc<str>, u64), (Millis, Reverse<u64>)> = HashMap::new();
+        let mut newest: HashMap<Host, (Millis, Reverse<u64>)> = HashMap::new();
         for runner in hosts.keys() {
             if let Some((host, memory)) = available.host_of(runner) {
                 let reading = (memory.at, Reverse(memory.available_bytes));
@@ -117,14 +120,14 @@ impl<'a> Available<'a> {
         available
     }
 
-    fn host_of(&self, runner: &Arc<str>) -> Option<((Arc<str>, u64), HostMemory)> {
+    fn host_of(&self, runner: &RunnerId) -> Option<(Host, HostMemory)> {
         let memory = *self.hosts.get(runner)?;
         let is_young = self.now.since(memory.at) <= self.stale_after_millis;
-        let address = runner.rsplit_once(':').map_or(&**runner, |(address, _)| address);
-        is_young.then(|| ((Arc::from(address), memory.total_bytes), memory))
+        let address = runner.address.rsplit_once(':').map_or(&*runner.address, |(address, _)| address);
+        is_young.then(|| ((address.to_owned(), Arc::clone(&runner.identity), memory.total_bytes), memory))
     }
 
-    fn of(&mut self, runner: &Arc<str>) -> Option<&mut u64> {
+    fn of(&mut self, runner: &RunnerId) -> Option<&mut u64> {
         let (host, _) = self.host_of(runner)?;
         self.bytes.get_mut(&host)
     }

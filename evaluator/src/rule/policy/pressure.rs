@@ -2,12 +2,12 @@
 //!
 //! Who they are is found in `assessment/victims.rs`: it concerns more than one instance.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use ebb_service::units::ByteCount;
 use serde::Serialize;
 
-use crate::units::Millis;
+use crate::units::{Millis, RunnerId};
 
 /// Restart on host memory pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,5 +37,5 @@ pub struct HostMemory {
     pub available_bytes: u64,
 }
 
-/// The newest host memory of each runner, by the runner's address.
-pub type Hosts = HashMap<Arc<str>, HostMemory>;
+/// The newest host memory of each runner.
+pub type Hosts = HashMap<RunnerId, HostMemory>;

@@ -3,7 +3,11 @@
 //! Labels are most of an answer's bytes and the same in every one, so each label set is parsed once and
 //! then recognised by its text: where answers keep their order, by comparing it with the one expected next.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use reqwest::RequestBuilder;
 use serde::{
@@ -13,16 +17,23 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    super::series::{Gauge, HostGauge, HostReadings, Labels, Named, Readings, Slots},
+    super::{
+        labels::{Gauge, HostGauge, Labels, Named, Nameless, Naming},
+        series::{HostReadings, Numbers, Readings},
+    },
     Fetched, Sink, StoreError,
     client::Client,
 };
-use crate::{http::server_time, units::Millis};
+use crate::{
+    http::server_time,
+    units::{Millis, RunnerId},
+};
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]
 pub(super) struct Query {
-    slots: Slots,
+    naming: Naming,
+    numbers: Numbers,
     /// In the order in which they were first seen: Prometheus sorts its answers.
     known: Vec<Known>,
     /// Where a label set stands in `known`.
@@ -31,18 +42,21 @@ pub(super) struct Query {
     readings: Readings,
 }
 
-/// A label set, and what it names, if it names anything.
+/// A label set, and what it names.
 #[derive(Debug)]
 struct Known {
     labels: Arc<str>,
-    series: Option<Series>,
+    series: Series,
 }
 
-/// A gauge of a slot, by the slot's number, or of a runner's host.
+/// A gauge of a slot, by the number of the series, or of a runner's host, or another metric, or none of these.
 #[derive(Debug)]
 enum Series {
     Slot(Gauge, usize),
-    Host(HostGauge, Arc<str>),
+    Host(HostGauge, RunnerId),
+    Other,
+    /// Why it names nothing, until that is told.
+    Nameless(Option<Nameless>),
 }
 
 /// Label sets are remembered up to this many times those of the newest answer; then all are forgotten,
@@ -50,6 +64,15 @@ enum Series {
 const KNOWN_OVER_ANSWERED: usize = 4;
 
 impl Query {
+    pub(super) fn new(naming: Naming) -> Self {
+        Self { naming, ..Self::default() }
+    }
+
+    /// Counts nothing as refused that was taken up to `until`: a bootstrap has.
+    pub(super) const fn count_refused_after(&mut self, until: Millis) {
+        self.readings.count_refused_after(until);
+    }
+
     /// Gives all samples of `selector` after `from` up to `to` into `sink`.
     pub(super) async fn samples(
         &mut self,
@@ -111,7 +134,10 @@ impl Query {
         }
         let result = answer.data.result;
         if self.known.len() > KNOWN_OVER_ANSWERED * result.len().max(256) {
-            *self = Self::default();
+            self.known.clear();
+            self.places.clear();
+            self.numbers = Numbers::default();
+            self.readings = Readings::default();
         }
         let mut fetched = Fetched { server_time, ..Fetched::default() };
         let mut hosts = HostReadings::default();
@@ -119,22 +145,24 @@ impl Query {
         for series in result {
             let place = self.place(series.metric.get(), expected);
             expected = place + 1;
-            let values = series.values.0.into_iter().filter(|(at, _)| *at > from);
-            match &self.known[place].series {
-                Some(Series::Slot(gauge, slot)) => {
+            // The end of a series is no value: VictoriaMetrics tells it as NaN.
+            let values = series.values.0.into_iter().filter(|(at, value)| *at > from && !value.is_nan());
+            match &mut self.known[place].series {
+                Series::Slot(gauge, number) => {
                     fetched.series += 1;
                     for (at, value) in values {
-                        self.readings.push(*gauge, *slot, at, value, &mut fetched);
+                        self.readings.push(*gauge, *number, at, value, &mut fetched);
                     }
                 }
-                Some(Series::Host(gauge, runner)) => {
+                Series::Host(gauge, runner) => {
                     values.for_each(|(at, value)| hosts.push(*gauge, runner, at, value));
                 }
-                None => {}
+                Series::Other => {}
+                Series::Nameless(nameless) => fetched.pass_over(nameless.take().as_ref()),
             }
         }
         fetched.hosts = hosts.hosts();
-        self.readings.join(&self.slots, sink);
+        self.readings.join(&self.numbers, sink);
         self.readings.clear();
         Ok(fetched)
     }
@@ -178,24 +206,26 @@ impl Query {
             return *place;
         }
         let place = self.known.len();
-        let series = parse_labels(labels).map(|named| match named {
-            Named::Slot(gauge, slot) => Series::Slot(gauge, self.slots.number(slot)),
-            Named::Host(gauge, runner) => Series::Host(gauge, runner),
-        });
+        let series = match self.named(labels) {
+            Ok(Named::Slot(gauge, series)) => Series::Slot(gauge, self.numbers.of(series)),
+            Ok(Named::Host(gauge, runner)) => Series::Host(gauge, runner),
+            Ok(Named::Other) => Series::Other,
+            Err(nameless) => Series::Nameless(Some(nameless)),
+        };
         let labels: Arc<str> = labels.into();
         self.known.push(Known { labels: Arc::clone(&labels), series });
         self.places.insert(labels, place);
         place
     }
-}
 
-fn parse_labels(labels: &str) -> Option<Named> {
-    let parsed: HashMap<String, String> = serde_json::from_str(labels).ok()?;
-    let mut found = Labels::default();
-    for (label, value) in &parsed {
-        found.set(label, value);
+    fn named(&self, labels: &str) -> Result<Named, Nameless> {
+        // What are no labels at all is no metric of ours either.
+        let Ok(parsed) = serde_json::from_str::<BTreeMap<String, String>>(labels) else {
+            return Ok(Named::Other);
+        };
+        let labels: Labels<'_> = parsed.iter().map(|(label, value)| (&**label, &**value)).collect();
+        self.naming.parse(&labels)
     }
-    found.parse()
 }
 
 fn parse<'a, T: Deserialize<'a>>(attempt: &str, body: &'a [u8]) -> Result<T, StoreError> {
@@ -318,8 +348,8 @@ mod tests {
                 let place = query.place(&labels(replica), expected);
                 expected = place + 1;
                 match &query.known[place].series {
-                    Some(Series::Slot(_, slot)) => Some(query.slots.id(*slot).replica),
-                    Some(Series::Host(..)) | None => None,
+                    Series::Slot(_, number) => Some(query.numbers.id(*number).slot.replica),
+                    Series::Host(..) | Series::Other | Series::Nameless(_) => None,
                 }
             };
             replicas.iter().map(place_of).collect::<Vec<_>>()

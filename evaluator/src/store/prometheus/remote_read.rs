@@ -13,7 +13,10 @@ use prost::Message;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    super::series::{Gauge, Labels, Named, Slots, bytes as size_in_bytes},
+    super::{
+        labels::{Gauge, Labels, Named, Naming},
+        series::{Numbers, bytes as size_in_bytes},
+    },
     Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
     client::{self, Client},
     xor_chunk,
@@ -46,15 +49,15 @@ const CONTENT_TYPE_STREAMED: &str = "application/x-streamed-protobuf";
 /// Gives all samples after `from` up to `to` into `sink`.
 pub(super) async fn read(
     client: &Client,
+    naming: &Naming,
     matchers: &[String],
-    from: Millis,
-    to: Millis,
+    (from, to): (Millis, Millis),
     sink: &mut Sink<'_>,
 ) -> Result<Fetched, ReadError> {
     let attempt = format!("remote read at {}", client.url());
     let response = send(client, &attempt, matchers, from, to).await?;
     let fetched = Fetched { server_time: server_time(response.headers()), ..Fetched::default() };
-    let mut answer = Answer { from, to, slots: Slots::default(), runs: HashMap::new(), fetched };
+    let mut answer = Answer { naming, from, to, numbers: Numbers::default(), runs: HashMap::new(), fetched };
     let mut frames = Frames { response, buffer: BytesMut::new() };
     loop {
         let frame = frames.next().await.map_err(|error| match error {
@@ -120,44 +123,50 @@ async fn send(
 }
 
 /// The answer as far as it was read.
-struct Answer {
+struct Answer<'a> {
+    naming: &'a Naming,
     from: Millis,
     to: Millis,
-    slots: Slots,
-    /// By slot number, in order of time.
+    numbers: Numbers,
+    /// By the number of the series, in order of time.
     runs: HashMap<usize, Vec<Run>>,
     fetched: Fetched,
 }
 
-/// A time span in which a slot's start time held still.
+/// A time span in which a series' start time held still.
 struct Run {
     first: Millis,
     last: Millis,
     generation: Generation,
 }
 
-impl Answer {
+impl Answer<'_> {
     fn take(&mut self, frame: &[u8], sink: &mut Sink<'_>) -> Result<(), String> {
         let response = proto::ChunkedReadResponse::decode(frame)
             .map_err(|error| format!("expected a frame with a ChunkedReadResponse: {error}"))?;
         for series in response.chunked_series {
-            let mut labels = Labels::default();
-            for label in &series.labels {
-                labels.set(&label.name, &label.value);
-            }
-            let Some(Named::Slot(gauge, slot)) = labels.parse() else { continue };
-            let slot = self.slots.number(slot);
+            let labels: Labels<'_> =
+                series.labels.iter().map(|label| (&*label.name, &*label.value)).collect();
+            let (gauge, id) = match self.naming.parse(&labels) {
+                Ok(Named::Slot(gauge, id)) => (gauge, id),
+                Ok(Named::Host(..) | Named::Other) => continue,
+                Err(nameless) => {
+                    self.fetched.pass_over(Some(&nameless));
+                    continue;
+                }
+            };
+            let number = self.numbers.of(id);
             self.fetched.series += 1;
             match gauge {
-                Gauge::StartTime => self.take_start_times(slot, &series.chunks)?,
-                Gauge::Memory => self.take_memory(slot, &series.chunks, sink)?,
+                Gauge::StartTime => self.take_start_times(number, &series.chunks)?,
+                Gauge::Memory => self.take_memory(number, &series.chunks, sink)?,
             }
         }
         Ok(())
     }
 
-    fn take_start_times(&mut self, slot: usize, chunks: &[proto::Chunk]) -> Result<(), String> {
-        let runs = self.runs.entry(slot).or_default();
+    fn take_start_times(&mut self, number: usize, chunks: &[proto::Chunk]) -> Result<(), String> {
+        let runs = self.runs.entry(number).or_default();
         let refused = each_sample(chunks, self.from, self.to, |at, value| {
             let Some(generation) = Generation::from_start_time(value) else { return false };
             match runs.last_mut() {
@@ -174,11 +183,11 @@ impl Answer {
 
     fn take_memory(
         &mut self,
-        slot: usize,
+        number: usize,
         chunks: &[proto::Chunk],
         sink: &mut Sink<'_>,
     ) -> Result<(), String> {
-        let Some(runs) = self.runs.get(&slot) else { return Ok(()) };
+        let Some(runs) = self.runs.get(&number) else { return Ok(()) };
         let mut samples = Vec::with_capacity(chunks.len() * 120);
         let mut run = 0;
         let refused = each_sample(chunks, self.from, self.to, |at, value| {
@@ -194,7 +203,7 @@ impl Answer {
         if refused > 0 {
             *self.fetched.refused_samples.entry("not_a_size").or_default() += refused;
         }
-        sink(self.slots.id(slot), &samples);
+        sink(self.numbers.id(number), &samples);
         Ok(())
     }
 }

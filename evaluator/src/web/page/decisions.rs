@@ -15,7 +15,7 @@ pub(in crate::web) fn wants(asked: &Asked, decision: &Decision) -> bool {
     let slot = &decision.judgement.slot;
     let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
     is(&asked.module, &slot.population.module)
-        && is(&asked.instance, &slot.runner)
+        && asked.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
         && asked.replica.is_none_or(|replica| replica == slot.replica)
         && is(&asked.verdict, decision.judgement.verdict.name())
         && (is(&asked.action, decision.action.kind()) || is(&asked.action, decision.action.name()))

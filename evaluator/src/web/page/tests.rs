@@ -329,7 +329,7 @@ fn history(module: &str, runner: &str, replicas: u32) -> History {
             generation: Generation((start + minute / 30 * 1_800_000).unsigned_abs()),
             bytes: (1 + (minute % 30).unsigned_abs()) * 300_000,
         });
-        history.observe(&slot, window, samples);
+        history.observe(&slot.clone().into(), window, samples);
     }
     history
 }

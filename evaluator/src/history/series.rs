@@ -1,0 +1,175 @@
+//! PURE: one series of a slot: the lifetimes that it tells of; several of them: which one to believe, and whether one can.
+
+use std::sync::Arc;
+
+use super::{End, Lifetime, Sample, Window};
+use crate::units::{Generation, Millis};
+
+/// What one series of a slot has told: the lifetimes that are over and the newest one.
+#[derive(Debug)]
+pub struct Series {
+    labels: Arc<str>,
+    finished: Vec<Lifetime>,
+    newest: Option<Lifetime>,
+    watermark: Millis,
+    /// Time between its newest two samples, in milliseconds.
+    spacing_millis: Option<i64>,
+    /// When a lifetime was told of again that was over.
+    came_back_at: Option<Millis>,
+    /// A start that only a simulation has seen.
+    imagined: Option<Generation>,
+}
+
+/// Series of one slot that cannot all be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contradiction {
+    /// Two tell of different instances at the same time: their labels.
+    Between(Arc<str>, Arc<str>),
+    /// One tells of several instances in turn: its labels.
+    Within(Arc<str>),
+}
+
+impl Series {
+    pub(super) fn starting_with(labels: &Arc<str>, first: &Sample) -> Self {
+        Self {
+            labels: Arc::clone(labels),
+            finished: Vec::new(),
+            newest: Some(Lifetime::starting_with(first)),
+            watermark: first.at,
+            spacing_millis: None,
+            came_back_at: None,
+            imagined: None,
+        }
+    }
+
+    pub(super) const fn labels(&self) -> &Arc<str> {
+        &self.labels
+    }
+
+    pub(super) const fn newest(&self) -> Option<&Lifetime> {
+        self.newest.as_ref()
+    }
+
+    pub(super) fn lifetimes(&self) -> impl Iterator<Item = &Lifetime> {
+        self.finished.iter().chain(&self.newest)
+    }
+
+    /// Time of its newest sample.
+    pub(super) const fn watermark(&self) -> Millis {
+        self.watermark
+    }
+
+    pub(super) fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
+        self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after_millis)
+    }
+
+    pub(super) fn observe(&mut self, window: Window, sample: Sample) -> bool {
+        if sample.at <= self.watermark || !window.contains(sample.at) {
+            return false;
+        }
+        self.spacing_millis = Some(sample.at.since(self.watermark));
+        self.watermark = sample.at;
+        match &mut self.newest {
+            Some(newest) if newest.continues_with(&sample) => newest.push(window, &sample),
+            newest => {
+                let end = match newest {
+                    // Memory that fell can only be another instance's: linear memory never shrinks.
+                    Some(old) if old.generation() == sample.generation => End::Discontinued,
+                    _ => End::Replaced,
+                };
+                if end == End::Replaced
+                    && self.finished.iter().any(|over| over.generation() == sample.generation)
+                {
+                    self.came_back_at = Some(sample.at);
+                }
+                let mut new = Lifetime::starting_with(&sample);
+                if self.imagined == Some(sample.generation) {
+                    new.disregard_start();
+                }
+                if let Some(mut old) = newest.replace(new) {
+                    old.finish(end);
+                    self.finished.push(old);
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) const fn imagine_start(&mut self, generation: Generation) {
+        self.imagined = Some(generation);
+    }
+
+    pub(super) fn go_back(&mut self, window: Window, generation: Generation, sizes: &[(Millis, u64)]) {
+        if let Some(newest) = self.newest.as_mut().filter(|newest| newest.generation() == generation) {
+            newest.go_back(window, sizes);
+        }
+    }
+
+    /// `false` when nothing is left.
+    pub(super) fn forget_before(&mut self, window: Window) -> bool {
+        self.finished.retain_mut(|lifetime| lifetime.forget_before(window));
+        if self.newest.as_mut().is_some_and(|newest| !newest.forget_before(window)) {
+            self.newest = None;
+        }
+        self.newest.is_some() || !self.finished.is_empty()
+    }
+
+    fn samples(&self) -> u64 {
+        self.lifetimes().map(|lifetime| u64::from(lifetime.samples())).sum()
+    }
+}
+
+/// Which of `series`, which are in order of their labels, is to be believed.
+pub(super) fn choose(series: &[Series], now: Millis, stale_after_millis: i64) -> usize {
+    if series.len() < 2 {
+        return 0;
+    }
+    let lives = |series: &Series| series.live(now, stale_after_millis).is_some();
+    let any_lives = series.iter().any(lives);
+    let samples = |series: &Series| if lives(series) == any_lives { series.samples() } else { 0 };
+    most_complete(&series.iter().map(samples).collect::<Vec<_>>())
+}
+
+/// The first series that has about as many samples as any. Two that scrape side by side differ by a sample or two; one
+/// that was away has missed more.
+pub(crate) fn most_complete(samples: &[u64]) -> usize {
+    let most = samples.iter().copied().max().unwrap_or(0);
+    let enough = most - most / 100 - u64::from(most > 1);
+    samples.iter().position(|samples| *samples >= enough).unwrap_or(0)
+}
+
+/// Why the series of one slot cannot all be true, if they cannot: an older instance is told of when a newer one was told
+/// of already, or memory that fell. Two that are scraped in turn see a restart one after another, and their clocks may
+/// differ: by `clock_skew_millis` at most.
+pub(super) fn contradiction(
+    series: &[Series],
+    now: Millis,
+    stale_after_millis: i64,
+    clock_skew_millis: i64,
+) -> Option<Contradiction> {
+    let came_back = |series: &&Series| {
+        series.came_back_at.is_some_and(|at| now.since(at) <= stale_after_millis)
+    };
+    if let Some(series) = series.iter().find(came_back) {
+        return Some(Contradiction::Within(Arc::clone(&series.labels)));
+    }
+    let living = || series.iter().filter_map(|one| Some((one, one.live(now, stale_after_millis)?)));
+    for (place, (one, lifetime)) in living().enumerate() {
+        for (other, other_lifetime) in living().skip(place + 1) {
+            let contradicts = contradict(lifetime, other_lifetime, clock_skew_millis)
+                || contradict(other_lifetime, lifetime, clock_skew_millis);
+            if contradicts {
+                return Some(Contradiction::Between(Arc::clone(&one.labels), Arc::clone(&other.labels)));
+            }
+        }
+    }
+    None
+}
+
+/// Whether `old` is told of after `new`, though it began before it or holds less.
+fn contradict(old: &Lifetime, new: &Lifetime, clock_skew_millis: i64) -> bool {
+    if old.generation() == new.generation() {
+        return old.last_at().since(new.last_at()) > clock_skew_millis && old.bytes() < new.bytes();
+    }
+    old.generation() < new.generation() && old.last_at().since(new.first_at()) > clock_skew_millis
+}
