@@ -181,10 +181,11 @@ impl Serialize for StoreConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldConfig {
-    /// A sample older than this tells nothing about the present. Unless set, three intervals.
+    /// A sample older than this tells nothing about the present. Unless set, three intervals, or three times the time
+    /// between two scrapes and as much as samples came late.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
-    /// A sample may be this far ahead of the evaluator's clock.
+    /// The evaluator's clock, the store's, the runners' and the times of samples may differ by this.
     pub clock_skew: Span,
     /// Hold when more than this share of the living instances vanished within `series_drop_window`.
     pub series_drop: Share,
@@ -339,10 +340,12 @@ impl Config {
         schema::of::<ConfigFile>("Config of ebb-evaluator")
     }
 
-    /// Age from which a sample tells nothing about the present, in milliseconds.
+    /// Age from which a sample tells nothing about the present, in milliseconds: as it is set, else three intervals, or
+    /// what the samples that were seen call for.
     #[must_use]
-    pub fn stale_after_millis(&self) -> i64 {
-        self.hold.stale_after.map_or(3 * self.interval.as_millis(), Span::as_millis)
+    pub fn stale_after_millis(&self, called_for_millis: i64) -> i64 {
+        let unset = || called_for_millis.max(3 * self.interval.as_millis());
+        self.hold.stale_after.map_or_else(unset, Span::as_millis)
     }
 
     /// The config as YAML, as `check` prints it, without what may be secret: the values of further headers. Passwords

@@ -219,6 +219,7 @@ mod tests {
             slot: SlotId { population, runner: "r:1".into(), replica },
             generation: Generation(generation),
             age_millis: 0,
+            starts_ahead_millis: 0,
             memory_bytes: 1,
             reclaimable_bytes: 1,
             bound: Bound::default(),

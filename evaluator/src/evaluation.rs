@@ -6,23 +6,28 @@
 
 mod orders;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use tracing::{debug, info, warn};
 
-use self::orders::Orders;
+use self::orders::{Holds, Orders};
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
-    history::{Extract, History, Sample, Slot, Window},
+    history::{Contradiction, Extract, History, Sample, Slot, Window},
+    intake::{Filling, Intake, Next, Terms},
     metrics::Metrics,
     rule::{
         assessment::{Assessed, Assessment},
+        clock::Now,
         hold::{Hold, Limits, Seen, Watch},
         policy::Hosts,
         verdict::Judgement,
     },
-    store::{Fetched, Scrape, Store, StoreError, prometheus::Prometheus},
+    store::{ClockCheck, Fetched, Scrape, Store, StoreError, labels::differences, prometheus::Prometheus},
     units::{Generation, Millis, SeriesId, SlotId},
     view::{Board, PopulationView, View},
 };
@@ -32,12 +37,12 @@ use crate::{
 pub struct Evaluator {
     config: Arc<Config>,
     store: Store,
-    history: History,
+    intake: Intake,
     hosts: Hosts,
     watch: Watch,
     orders: Orders,
-    /// Up to when samples were fetched; none before the bootstrap.
-    fetched_until: Option<Millis>,
+    /// What was said of series that name nothing: each once.
+    nameless_told: BTreeSet<String>,
     outputs: Outputs,
 }
 
@@ -66,10 +71,10 @@ impl Evaluator {
             store: store(&config)?,
             orders: Orders::new(&config.runners),
             config,
-            history: History::default(),
+            intake: Intake::default(),
             hosts: Hosts::default(),
             watch: Watch::default(),
-            fetched_until: None,
+            nameless_told: BTreeSet::new(),
             outputs,
         })
     }
@@ -80,12 +85,15 @@ impl Evaluator {
     /// # Errors
     /// As [`Evaluator::new`]; everything then stays as it was.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
-        if config.store != self.config.store || config.lookback != self.config.lookback {
+        let same_store = config.store == self.config.store
+            && config.runners.address == self.config.runners.address
+            && config.lookback == self.config.lookback;
+        if !same_store {
             self.store = store(&config)?;
-            self.history = History::default();
+            self.intake = Intake::default();
             self.hosts = Hosts::default();
             self.watch = Watch::default();
-            self.fetched_until = None;
+            self.nameless_told.clear();
         }
         self.orders.reconfigure(&config.runners);
         self.config = config;
@@ -95,67 +103,90 @@ impl Evaluator {
     /// The memory of `slots` since a moment, for charts.
     #[must_use]
     pub fn extract(&self, slots: &[SlotId], since: Millis) -> Extract {
-        self.history.extract(slots, since)
+        self.intake.history().extract(slots, since)
     }
 
     /// Evaluates the fleet as it is at `now`.
-    pub async fn tick(&mut self, now: Millis) {
+    pub async fn tick(&mut self, now: Now) {
         let timer = self.outputs.metrics.start_tick();
-        let window = Window::ending_at(now, self.config.lookback.as_millis());
-        let answer = self.fetch(window, now).await;
+        let fault = self.fetch(now).await.err();
         timer.step("fetch");
-        self.history.forget_before(window);
-        self.history.choose(now, self.config.stale_after_millis());
+        let stale_after = self.stale_after_millis();
+        self.intake.history_mut().choose(now.wall, stale_after);
+        let history = self.intake.history();
+        self.orders.verify(&self.config, history, &self.outputs, now);
         let rule_of = |module: &str| self.config.rules.of(module);
-        let stale_after = self.config.stale_after_millis();
-        self.orders.verify(&self.config, &self.history, &self.outputs, now);
-        let standing = |slot: &SlotId, generation| self.orders.standing(&self.config, slot, generation, now);
-        let assessment = Assessment::new(&self.history, rule_of, &self.hosts, standing, now, stale_after);
+        let standing =
+            |slot: &SlotId, generation| self.orders.standing(&self.config, slot, generation, now.steady);
+        let assessment = Assessment::new(history, rule_of, &self.hosts, standing, now.wall, stale_after);
         timer.step("judge");
         let wishes: Vec<Judgement> = assessment.wishes().into_iter().cloned().collect();
         let Assessment { populations, instances } = assessment;
-        let hold = self.hold(answer, instances.len(), now);
-        let view = |assessed| self.population_view(assessed, &instances, now);
+        let hold = self.hold(fault, instances.len(), now);
+        let module_holds = self.module_holds(now.wall);
+        let view = |assessed| self.population_view(assessed, &instances, &module_holds, now);
         let populations: Vec<_> = populations.into_iter().map(view).collect();
-        self.orders.decide(&self.config, &populations, wishes, hold.as_ref(), &self.outputs, now).await;
+        let holds = Holds { all: hold.as_ref(), modules: &module_holds };
+        self.orders.decide(&self.config, &populations, wishes, &holds, &self.outputs, now).await;
         timer.step("restart");
-        self.publish(populations, instances, hold, now);
+        self.publish(populations, instances, hold, now.wall);
     }
 
-    /// Takes in what the store has got since the last tick; since the lookback at first.
-    async fn fetch(&mut self, window: Window, now: Millis) -> Result<Fetched, StoreError> {
-        let overlap = self.store.overlap_millis();
-        let from = self.fetched_until.map_or(window.start().minus(1), |until| until.minus(overlap));
-        let history = &mut self.history;
-        let mut samples_new = 0;
-        let mut sink = |series: &SeriesId, samples: &[_]| {
-            samples_new += history.observe(series, window, samples.iter().copied());
+    /// Takes in what the store has got since the last tick; since the lookback at first, and after a step of the clock.
+    async fn fetch(&mut self, now: Now) -> Result<(), Hold> {
+        let terms = self.terms();
+        let (anew, from) = match self.intake.next(&terms, now) {
+            Next::Wait(hold) => return Err(hold),
+            Next::Anew => (true, None),
+            Next::Since(from) => (false, Some(from)),
         };
-        let catch_up = self.fetched_until.is_none() || now.since(from) > CATCH_UP_MILLIS;
-        let answer = if catch_up {
-            self.store.bootstrap(from, now, &mut sink).await
-        } else {
-            self.store.recent(from, now, &mut sink).await
-        };
-        let mut fetched = answer?;
-        self.take_hosts(std::mem::take(&mut fetched.hosts), now);
-        if catch_up {
-            self.history.forget_before(window);
-            self.go_back(window, fetched.series).await?;
-            info!(series = fetched.series, samples = samples_new, from_ms = from.0, "bootstrapped");
+        let mut filling = self.intake.begin(&terms, anew, now);
+        match self.fill(&mut filling, from, now).await {
+            Ok(fetched) => {
+                debug!(series = fetched.series, samples = filling.taken, "fetched");
+                self.outputs.metrics.fetched(filling.taken, filling.late, &fetched);
+                self.tell_nameless(&fetched);
+                self.take_hosts(fetched.hosts, now.wall);
+                self.intake.accept(filling).map_or(Ok(()), Err)
+            }
+            Err(error) => {
+                self.intake.refuse(filling);
+                let message = ebb_service::logging::Chain(&error).to_string();
+                Err(Hold::StoreFault { fault: error.hold_reason(), message })
+            }
         }
-        debug!(series = fetched.series, samples = samples_new, "fetched");
-        self.outputs.metrics.fetched(samples_new, &fetched);
-        // Samples are stamped by the store's clock. Where this one is ahead, there are none up to `now` yet.
-        self.fetched_until = Some(fetched.server_time.map_or(now, |server_time| server_time.min(now)));
-        Ok(fetched)
+    }
+
+    async fn fill(
+        &mut self,
+        filling: &mut Filling,
+        from: Option<Millis>,
+        now: Now,
+    ) -> Result<Fetched, StoreError> {
+        let window = filling.window();
+        let clock = ClockCheck { now: now.wall, skew_millis: self.config.hold.clock_skew.as_millis() };
+        let mut sink = |series: &SeriesId, samples: &[_]| filling.take(series, samples);
+        let Some(from) = from.filter(|from| now.wall.since(*from) <= CATCH_UP_MILLIS) else {
+            let from = from.unwrap_or_else(|| window.start().minus(1));
+            let fetched = self.store.bootstrap(from, clock, &mut sink).await?;
+            filling.history_mut().forget_before(window);
+            self.go_back(filling.history_mut(), window, fetched.series).await?;
+            info!(series = fetched.series, samples = filling.taken, from_ms = from.0, "bootstrapped");
+            return Ok(fetched);
+        };
+        self.store.recent(from, clock, &mut sink).await
     }
 
     /// What runs since before the window counts from its start: asks the store for what it held by then.
-    async fn go_back(&mut self, window: Window, series: usize) -> Result<(), StoreError> {
+    async fn go_back(
+        &mut self,
+        history: &mut History,
+        window: Window,
+        series: usize,
+    ) -> Result<(), StoreError> {
         /// Further back nobody looks: more than three years at the default lookback.
         const BLOCKS_MAX: i64 = 10_000;
-        let begun: HashMap<SeriesId, Generation> = self.history.begun_earlier().collect();
+        let begun: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
         let Some(oldest) = begun.values().min() else { return Ok(()) };
         let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
         let from = oldest.started_at().max(reach);
@@ -168,20 +199,53 @@ impl Evaluator {
         };
         self.store.earlier(from, window, series, &mut sink).await?;
         for (series, sizes) in &sizes {
-            self.history.go_back(series, begun[series], sizes);
+            history.go_back(series, begun[series], sizes);
         }
         let not_from_start = begun.keys().filter(|series| {
-            let newest = self.history.slot(&series.slot).and_then(Slot::newest);
+            let newest = history.slot(&series.slot).and_then(Slot::newest);
             newest.is_some_and(|newest| newest.counts_since() > newest.generation().started_at())
         });
         let instances = not_from_start.count();
         if instances > 0 {
             warn!(
                 instances,
-                "the store does not reach back to the start of instances that run: they count since it does"
+                "the store does not reach back to the start of running instances: they count since it does"
             );
         }
         Ok(())
+    }
+
+    fn terms(&self) -> Terms {
+        let overlap = self.store.overlap_millis().unwrap_or_else(|| {
+            /// Two scrapes at Prometheus' usual 10 s: a scrape is stored at most its time-out, itself at most its
+            /// interval, after the time it is stamped with.
+            const OVERLAP_MILLIS: i64 = 20_000;
+            let spacing = self.intake.history().spacing_millis().unwrap_or(0);
+            OVERLAP_MILLIS.max(2 * spacing).max(self.intake.late_millis())
+        });
+        Terms {
+            lookback_millis: self.config.lookback.as_millis(),
+            clock_skew_millis: self.config.hold.clock_skew.as_millis(),
+            overlap_millis: overlap,
+            keeps_past: self.store.keeps_past(),
+        }
+    }
+
+    /// Age from which a sample tells nothing about the present: unless it is set, three intervals, and as much as samples
+    /// are apart and late.
+    fn stale_after_millis(&self) -> i64 {
+        let spacing = self.intake.history().spacing_millis().unwrap_or(0);
+        self.config.stale_after_millis(3 * spacing + self.intake.late_millis())
+    }
+
+    /// Names the series of our gauges that name nothing, each once.
+    fn tell_nameless(&mut self, fetched: &Fetched) {
+        const TOLD_MAX: usize = 100;
+        for nameless in &fetched.nameless {
+            if self.nameless_told.len() < TOLD_MAX && self.nameless_told.insert(nameless.clone()) {
+                warn!(series = nameless, "a series of our gauges names no instance and is passed over");
+            }
+        }
     }
 
     /// Keeps the newest reading of each host, and none that is too old to tell anything.
@@ -192,42 +256,73 @@ impl Evaluator {
                 *newest = memory;
             }
         }
-        let stale_after = self.config.stale_after_millis();
-        self.hosts.retain(|_, memory| now.since(memory.at) <= stale_after);
+        let stale_after = self.stale_after_millis();
+        let ahead = -self.config.hold.clock_skew.as_millis();
+        self.hosts.retain(|_, memory| (ahead..=stale_after).contains(&now.since(memory.at)));
+    }
+
+    /// The modules of which series contradict each other.
+    fn module_holds(&self, now: Millis) -> BTreeMap<Arc<str>, Hold> {
+        let skew = self.config.hold.clock_skew.as_millis();
+        let mut holds = BTreeMap::new();
+        for (slot, contradiction) in
+            self.intake.history().contradictions(now, self.stale_after_millis(), skew)
+        {
+            let labels = match contradiction {
+                Contradiction::Between(one, other) => differences(&one, &other),
+                Contradiction::Within(_) => Vec::new(),
+            };
+            let hold = Hold::AmbiguousSeries { slot: slot.to_string(), labels };
+            holds.entry(Arc::clone(&slot.population.module)).or_insert(hold);
+        }
+        for (module, hold) in &holds {
+            warn!(module = &**module, reason = hold.name(), "holding restarts of a module: {hold}");
+        }
+        if let Some(hold) = holds.values().next() {
+            self.outputs.metrics.held(hold.name());
+        }
+        holds
     }
 
     /// One population as the API shows it.
-    fn population_view(&self, assessed: Assessed, instances: &[Judgement], now: Millis) -> PopulationView {
+    fn population_view(
+        &self,
+        assessed: Assessed,
+        instances: &[Judgement],
+        holds: &BTreeMap<Arc<str>, Hold>,
+        now: Now,
+    ) -> PopulationView {
         let instances = &instances[assessed.instances];
         let above = instances.iter().filter(|instance| instance.verdict.asks_for_restart());
+        let module = &assessed.population.module;
         PopulationView {
             rule: assessed.rule,
             learned: assessed.learned,
             instances: instances.len(),
             memory_bytes: instances.iter().map(|instance| instance.memory_bytes).sum(),
             reclaimable_bytes: above.map(|instance| instance.reclaimable_bytes).sum(),
-            suspended_until: self.orders.suspended_until(&assessed.population.module, now),
+            suspended_until: self.orders.suspended_until(module, now),
+            hold: holds.get(module).cloned(),
             population: assessed.population,
         }
     }
 
-    fn hold(&mut self, answer: Result<Fetched, StoreError>, living: usize, now: Millis) -> Option<Hold> {
+    fn hold(&mut self, fault: Option<Hold>, living: usize, now: Now) -> Option<Hold> {
         let limits = Limits {
-            stale_after_millis: self.config.stale_after_millis(),
+            stale_after_millis: self.stale_after_millis(),
             clock_skew_millis: self.config.hold.clock_skew.as_millis(),
             series_drop: self.config.hold.series_drop.0,
             series_drop_window_millis: self.config.hold.series_drop_window.as_millis(),
         };
-        let server_time = answer.as_ref().ok().and_then(|fetched| fetched.server_time);
-        let seen = Seen { newest_sample: self.history.newest_sample(), server_time, living };
-        let doubt = self.watch.doubt(&limits, seen, now);
-        let hold = match answer {
-            Err(error) => {
-                let message = ebb_service::logging::Chain(&error).to_string();
-                Some(Hold::StoreFault { fault: error.hold_reason(), message })
-            }
-            Ok(_) => doubt,
+        let history = self.intake.history();
+        let seen = Seen {
+            newest_sample: history.newest_sample(),
+            spacing_millis: history.spacing_millis(),
+            late_millis: self.intake.late_millis(),
+            living,
         };
+        let doubt = self.watch.doubt(&limits, seen, now);
+        let hold = fault.or(doubt);
         if let Some(hold) = &hold {
             warn!(reason = hold.name(), "holding all restarts: {hold}");
             self.outputs.metrics.held(hold.name());
@@ -246,7 +341,7 @@ impl Evaluator {
         if hold.is_none() {
             self.outputs.metrics.succeeded(now);
         }
-        let lifetimes = self.history.populations().flat_map(|(_, slots)| slots.values());
+        let lifetimes = self.intake.history().populations().flat_map(|(_, slots)| slots.values());
         self.outputs.board.publish(View {
             at: now,
             hold,
@@ -262,7 +357,9 @@ impl Evaluator {
 /// The store that `config` names. Reads certificates, asks nobody.
 pub(crate) fn store(config: &Config) -> Result<Store, StoreError> {
     Ok(match &config.store {
-        StoreConfig::Prometheus(store) => Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?)),
+        StoreConfig::Prometheus(store) => {
+            Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?))
+        }
         StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
     })
 }

@@ -32,6 +32,13 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::HostMemoryUnknown => {
             format!("{size}, {age} old: no young reading of its host's memory, {}", rule.describe(None))
         }
+        Verdict::TooYoung if judgement.starts_ahead_millis > 0 => {
+            let ahead = Span::secs(judgement.starts_ahead_millis.unsigned_abs() / 1000);
+            format!(
+                "younger than min_age {}; it starts {ahead} from now: the clock of its runner is ahead",
+                rails.min_age
+            )
+        }
         Verdict::TooYoung => format!("younger than min_age {}", rails.min_age),
         Verdict::TooFewLifetimes => match learned.threshold {
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),

@@ -75,7 +75,9 @@ impl History {
             return taken;
         }
         let first = samples.by_ref().find(|sample| window.contains(sample.at));
-        let Some(mut new) = first.map(|first| Series::starting_with(&series.labels, &first)) else { return 0 };
+        let Some(mut new) = first.map(|first| Series::starting_with(&series.labels, &first)) else {
+            return 0;
+        };
         let taken = 1 + samples.filter(|sample| new.observe(window, *sample)).count();
         self.newest_sample = self.newest_sample.max(Some(new.watermark()));
         let slots = self.populations.entry(series.slot.population.clone()).or_default();
@@ -116,6 +118,34 @@ impl History {
         if let Some(known) = self.series_mut(series) {
             known.imagine_start(generation);
         }
+    }
+
+    /// The oldest of the series' newest samples, of those after a moment.
+    #[must_use]
+    pub fn oldest_watermark_since(&self, since: Millis) -> Option<Millis> {
+        self.series().map(Series::watermark).filter(|watermark| *watermark > since).min()
+    }
+
+    /// The time between two samples of a series, in milliseconds: the median of the newest ones of all series. None while
+    /// no series has two.
+    #[must_use]
+    pub fn spacing_millis(&self) -> Option<i64> {
+        let mut spacings: Vec<_> = self.series().filter_map(Series::spacing_millis).collect();
+        let middle = spacings.len() / 2;
+        (!spacings.is_empty()).then(|| *spacings.select_nth_unstable(middle).1)
+    }
+
+    /// Forgets every sample after a moment: they were dated by a clock that was ahead.
+    pub fn forget_after(&mut self, until: Millis) {
+        for slots in self.populations.values_mut() {
+            slots.retain(|_, slot| slot.forget_after(until));
+        }
+        self.populations.retain(|_, slots| !slots.is_empty());
+        self.newest_sample = self.series().map(Series::watermark).max();
+    }
+
+    fn series(&self) -> impl Iterator<Item = &Series> {
+        self.populations.values().flat_map(BTreeMap::values).flat_map(|slot| &slot.series)
     }
 
     /// Chooses of each slot the series that tells of its lifetimes: of those that are alive at `now` the one with most
@@ -251,8 +281,17 @@ impl Slot {
     }
 
     fn forget_before(&mut self, window: Window) -> bool {
+        self.retain(|series| series.forget_before(window))
+    }
+
+    fn forget_after(&mut self, until: Millis) -> bool {
+        self.retain(|series| series.forget_after(until))
+    }
+
+    /// Whether a series is left.
+    fn retain(&mut self, keeps: impl FnMut(&mut Series) -> bool) -> bool {
         let chosen = self.chosen().labels().clone();
-        self.series.retain_mut(|series| series.forget_before(window));
+        self.series.retain_mut(keeps);
         self.chosen = self.series.iter().position(|series| *series.labels() == chosen).unwrap_or(0);
         !self.series.is_empty()
     }

@@ -1,12 +1,13 @@
 //! Learns from Prometheus how much memory WebAssembly instances need, and restarts those that hold more.
 //!
-//! Data flows one way, once per tick: [`store`] → [`history`] → [`rule`] → [`evaluation`] → [`restart`].
+//! Data flows one way, once per tick: [`store`] → [`intake`] → [`history`] → [`rule`] → [`evaluation`] → [`restart`].
 //!
 //! | module | subject |
 //! | --- | --- |
 //! | [`config`] | YAML → validated [`config::Config`] |
 //! | [`units`] | names and quantities |
 //! | [`store`] | where samples come from: Prometheus' HTTP API, or the runners themselves |
+//! | [`intake`] | PURE: what to ask a store for, and which samples enter the history |
 //! | [`history`] | PURE: samples → lifetimes as growth steps |
 //! | [`rule`] | PURE: lifetimes → threshold → verdicts → admitted restarts |
 //! | [`explain`] | PURE: a verdict → a sentence |
@@ -26,6 +27,7 @@ pub mod evaluation;
 pub mod explain;
 pub mod history;
 pub mod http;
+pub mod intake;
 pub mod metrics;
 pub mod restart;
 pub mod rule;

@@ -78,6 +78,8 @@ pub struct Metrics {
     effects: Family<ByEffect, Counter>,
     held: Family<ByReason, Counter>,
     refused_samples: Family<ByReason, Counter>,
+    nameless_series: Gauge,
+    late_samples: Counter,
     samples: Counter,
     tick_duration: Histogram,
     step_duration: Family<ByStep, Histogram>,
@@ -103,6 +105,8 @@ impl Metrics {
             effects: Family::default(),
             held: Family::default(),
             refused_samples: Family::default(),
+            nameless_series: Gauge::default(),
+            late_samples: Counter::default(),
             samples: Counter::default(),
             tick_duration: Histogram::new(TICK_SECONDS),
             step_duration: Family::new_with_constructor(|| Histogram::new(TICK_SECONDS)),
@@ -153,6 +157,16 @@ impl Metrics {
             "refused_samples",
             "Samples that are no sizes or no times",
             self.refused_samples.clone(),
+        );
+        registry.register(
+            "nameless_series",
+            "Series of our gauges in the newest answer whose labels name no instance",
+            self.nameless_series.clone(),
+        );
+        registry.register(
+            "late_samples",
+            "Samples that came so late that the fetch before should have had them",
+            self.late_samples.clone(),
         );
         registry.register("samples", "Samples taken into the history", self.samples.clone());
         registry.register_with_unit(
@@ -208,8 +222,10 @@ impl Metrics {
         self.config_reload_successful.set(successful.into());
     }
 
-    pub(crate) fn fetched(&self, samples_new: usize, fetched: &Fetched) {
+    pub(crate) fn fetched(&self, samples_new: usize, samples_late: u64, fetched: &Fetched) {
         self.samples.inc_by(samples_new as u64);
+        self.late_samples.inc_by(samples_late);
+        self.nameless_series.set(i64::try_from(fetched.nameless_series).unwrap_or(i64::MAX));
         for (reason, count) in &fetched.refused_samples {
             self.refused_samples.get_or_create(&ByReason { reason }).inc_by(*count);
         }

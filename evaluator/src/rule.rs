@@ -5,11 +5,12 @@
 //! | estimate | [`estimate`], [`quantile`], [`cost`] | how much memory do instances of this population need, and what do they cost? |
 //! | policy | [`policy`] | above which size is an instance restarted? |
 //! | judge | [`verdict`], [`assessment`] | what is said of each instance, and why? |
-//! | hold | [`hold`] | can what was fetched be relied on at all? |
+//! | hold | [`hold`], [`clock`] | can what was fetched be relied on at all? |
 //! | admit | [`budget`], [`ledger`] | which of the restarts wished for are done now, and what came of those before? |
 
 pub mod assessment;
 pub mod budget;
+pub mod clock;
 pub mod cost;
 pub mod estimate;
 pub mod hold;

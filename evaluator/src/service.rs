@@ -25,6 +25,7 @@ use crate::{
     decisions::Journal,
     evaluation::{Evaluator, Outputs},
     metrics::Metrics,
+    rule::clock::Now,
     store::StoreError,
     units::Millis,
     view::Board,
@@ -99,7 +100,8 @@ pub async fn run(service: Service) -> Result<(), RunError> {
     let server = tokio::spawn(async move {
         axum::serve(listener, web).with_graceful_shutdown(stopped.cancelled_owned()).await
     });
-    let clock = Clock { evaluator, config, config_path, force_dry_run, metrics };
+    let started = (Millis::from(SystemTime::now()), Instant::now());
+    let clock = Clock { evaluator, config, config_path, force_dry_run, metrics, started };
     clock.run(&stop, &reload, reload_requests, extract_requests).await;
     match timeout(GRACE, server).await {
         Ok(served) => served.map_err(io::Error::other).and_then(|served| served).map_err(RunError::Serve),
@@ -115,9 +117,17 @@ struct Clock {
     config_path: PathBuf,
     force_dry_run: bool,
     metrics: Arc<Metrics>,
+    /// One moment by both clocks.
+    started: (Millis, Instant),
 }
 
 impl Clock {
+    fn now(&self) -> Now {
+        let (wall, instant) = self.started;
+        let passed = i64::try_from(instant.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Now { wall: Millis::from(SystemTime::now()), steady: Millis(wall.0.saturating_add(passed)) }
+    }
+
     async fn run(
         mut self,
         stop: &CancellationToken,
@@ -153,8 +163,9 @@ impl Clock {
 
     async fn tick(&mut self, stop: &CancellationToken) {
         let started = Instant::now();
+        let now = self.now();
         tokio::select! {
-            () = self.evaluator.tick(Millis::from(SystemTime::now())) => {}
+            () = self.evaluator.tick(now) => {}
             // An order under way is carried out by the runner all the same.
             () = stop.cancelled() => return,
         }

@@ -3,18 +3,18 @@
 //! A store gives the samples of each slot into a [`Sink`] and refuses to know what is learned from them. An
 //! error, or an answer that it cannot vouch for, is a [`StoreError`]: the evaluator then holds.
 
-pub mod prometheus;
 pub mod labels;
+pub mod prometheus;
 mod scrape;
 mod series;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use self::{labels::Nameless, prometheus::Prometheus};
 pub use self::scrape::{Scrape, ScrapeConfig};
+use self::{labels::Nameless, prometheus::Prometheus};
 use crate::{
     history::{Sample, Window},
-    rule::policy::Hosts,
+    rule::{clock::disagreement_millis, policy::Hosts},
     units::{Millis, SeriesId},
 };
 
@@ -33,8 +33,6 @@ pub type Sink<'a> = dyn FnMut(&SeriesId, &[Sample]) + Send + 'a;
 /// What an answer said besides samples.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// The time at the server when it answered, to the second, if it told.
-    pub server_time: Option<Millis>,
     /// Series of either gauge in the answer.
     pub series: usize,
     /// Samples refused: values that are no sizes or no times, by the reason.
@@ -104,6 +102,20 @@ pub enum StoreError {
         /// The server's words.
         warning: String,
     },
+    /// The clock of whoever answered and this one differ too much.
+    #[error(
+        "{attempt}: by its Date header it is {} there, {} {} this clock: set one of the two",
+        there.rfc3339(), humantime::format_duration(Duration::from_millis(ahead_millis.unsigned_abs() / 1000 * 1000)),
+        if *ahead_millis > 0 { "behind" } else { "ahead of" }
+    )]
+    Clock {
+        /// What was asked of whom.
+        attempt: String,
+        /// What time it is there.
+        there: Millis,
+        /// By how much this clock is ahead, in milliseconds.
+        ahead_millis: i64,
+    },
     /// A file with a credential or certificate cannot be used.
     #[error("{attempt}: {problem}")]
     Credentials {
@@ -130,10 +142,38 @@ impl StoreError {
             Self::Timeout { .. } => "timeout",
             Self::Partial { .. } => "partial_answer",
             Self::Malformed { .. } => "malformed_answer",
+            Self::Clock { ahead_millis, .. } if *ahead_millis > 0 => "clock_ahead",
+            Self::Clock { .. } => "clock_behind",
             Self::Request { .. }
             | Self::Refused { .. }
             | Self::Credentials { .. }
             | Self::NoTarget { .. } => "query_failed",
+        }
+    }
+}
+
+/// Up to when a store is asked, which is now, and how far other clocks may differ from that.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockCheck {
+    /// This clock's time.
+    pub now: Millis,
+    /// The most that another may differ, in milliseconds.
+    pub skew_millis: i64,
+}
+
+impl ClockCheck {
+    /// For whoever asks about the past: other clocks may show what they like.
+    #[must_use]
+    pub const fn unchecked(until: Millis) -> Self {
+        Self { now: until, skew_millis: i64::MAX }
+    }
+
+    /// Compares this clock with that of whoever answers to `attempt`, if it says what it shows.
+    fn compare(self, attempt: &str, there: Option<Millis>) -> Result<(), StoreError> {
+        let Some(there) = there else { return Ok(()) };
+        match disagreement_millis(self.now, there, self.skew_millis) {
+            None => Ok(()),
+            Some(ahead_millis) => Err(StoreError::Clock { attempt: attempt.to_owned(), there, ahead_millis }),
         }
     }
 }
@@ -148,36 +188,37 @@ pub enum Store {
 }
 
 impl Store {
-    /// Gives all samples after `from` up to `to` into `sink`: the evaluator's first look, and its catching
-    /// up after a long gap.
+    /// Gives all samples after `from` up to now into `sink`: the evaluator's first look, and its catching
+    /// up after a long gap. None if the clocks differ.
     ///
     /// # Errors
     /// [`StoreError`] when the answer is not complete. What `sink` has got by then is right, but not all.
     pub async fn bootstrap(
         &mut self,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         match self {
-            Self::Prometheus(prometheus) => prometheus.bootstrap(from, to, sink).await,
-            Self::Scrape(scrape) => scrape.fetch(to, sink).await,
+            Self::Prometheus(prometheus) => prometheus.bootstrap(from, clock, sink).await,
+            Self::Scrape(scrape) => scrape.fetch(clock, sink).await,
         }
     }
 
-    /// Gives the samples after `from` up to `to` into `sink`: one tick's, some of them known already.
+    /// Gives the samples after `from` up to now into `sink`: one tick's, some of them known already. None if the clocks
+    /// differ.
     ///
     /// # Errors
     /// [`StoreError`] when there is no answer that can be relied on.
     pub async fn recent(
         &mut self,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         match self {
-            Self::Prometheus(prometheus) => prometheus.recent(from, to, sink).await,
-            Self::Scrape(scrape) => scrape.fetch(to, sink).await,
+            Self::Prometheus(prometheus) => prometheus.recent(from, clock, sink).await,
+            Self::Scrape(scrape) => scrape.fetch(clock, sink).await,
         }
     }
 
@@ -206,12 +247,18 @@ impl Store {
         }
     }
 
-    /// How far a tick's fetch reaches back behind the last one, so that samples that came late are seen.
+    /// How far a tick's fetch reaches back behind the last one, if that is configured or of no use.
     #[must_use]
-    pub const fn overlap_millis(&self) -> i64 {
+    pub fn overlap_millis(&self) -> Option<i64> {
         match self {
             Self::Prometheus(prometheus) => prometheus.overlap_millis(),
-            Self::Scrape(_) => 0,
+            Self::Scrape(_) => Some(0),
         }
+    }
+
+    /// Whether it can be asked for the past.
+    #[must_use]
+    pub const fn keeps_past(&self) -> bool {
+        matches!(self, Self::Prometheus(_))
     }
 }

@@ -33,6 +33,8 @@ pub struct PopulationView {
     pub reclaimable_bytes: u64,
     /// Until when its restarts are suspended because they did not help.
     pub suspended_until: Option<Millis>,
+    /// Why no restart of this module is ordered.
+    pub hold: Option<Hold>,
 }
 
 /// One tick.

@@ -11,6 +11,7 @@ use ebb_evaluator::{
     rule::{
         assessment::Assessment,
         budget::{Admission, BudgetConfig},
+        clock::Now,
         hold::{Limits, Seen, Watch},
         ledger::{Ledger, Restart, Standing},
         policy::{HostMemory, Hosts, Policy, Rule},
@@ -298,8 +299,8 @@ impl<'a> Simulation<'a> {
         let assessment = self.assess(standing, now);
         let seen = Seen {
             newest_sample: self.evaluator.history.newest_sample(),
-            server_time: Some(now),
             living: assessment.instances.len(),
+            ..Seen::default()
         };
         let limits = Limits {
             stale_after_millis: self.stale_after_millis(),
@@ -307,7 +308,7 @@ impl<'a> Simulation<'a> {
             series_drop: 0.5,
             series_drop_window_millis: 60_000,
         };
-        let hold = self.evaluator.watch.doubt(&limits, seen, now);
+        let hold = self.evaluator.watch.doubt(&limits, seen, Now::both(now));
         let ledger = &mut self.evaluator.ledger;
         ledger.budget.refill(budget, now);
         if hold.is_some() {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use ebb_evaluator::{
     backtest::{Plan, Recording, report::Report},
     config::{Config, RuleConfig, Rules, StoreConfig},
-    store::{Store, prometheus::Prometheus},
+    store::{ClockCheck, Store, prometheus::Prometheus},
     units::Millis,
 };
 use ebb_service::units::Span;
@@ -112,7 +112,7 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         to: args.to.before(now).min(now),
         interval: config.interval,
         lookback: config.lookback,
-        stale_after_millis: config.stale_after_millis(),
+        stale_after_millis: config.stale_after_millis(0),
         budget: config.budget,
         verify_within: config.runners.verify_within,
     };
@@ -134,7 +134,8 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_millis());
     let gap = asked.stale_after_millis;
-    store.bootstrap(since, asked.to, &mut |series, samples| recording.observe(series, samples, gap)).await?;
+    let clock = ClockCheck::unchecked(asked.to);
+    store.bootstrap(since, clock, &mut |series, samples| recording.observe(series, samples, gap)).await?;
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: asked.to });
     }

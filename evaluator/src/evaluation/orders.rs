@@ -17,6 +17,7 @@ use crate::{
     restart::{Outcome, Reason, Restarter},
     rule::{
         budget::{Admission, Limit},
+        clock::Now,
         hold::Hold,
         ledger::{Effect, Ledger, Restart, Standing},
         verdict::{Judgement, Verdict},
@@ -24,6 +25,19 @@ use crate::{
     units::{Generation, Millis, RunnerId, SlotId},
     view::PopulationView,
 };
+
+/// Why no restarts are ordered: of all modules, of some.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holds<'a> {
+    pub(super) all: Option<&'a Hold>,
+    pub(super) modules: &'a BTreeMap<Arc<str>, Hold>,
+}
+
+impl Holds<'_> {
+    fn of(&self, slot: &SlotId) -> Option<&Hold> {
+        self.all.or_else(|| self.modules.get(&slot.population.module))
+    }
+}
 
 /// The orders given, and what may still be given.
 #[derive(Debug)]
@@ -41,8 +55,9 @@ impl Orders {
         self.restarter = Restarter::new(config);
     }
 
-    pub(super) fn suspended_until(&self, module: &str, now: Millis) -> Option<Millis> {
-        self.ledger.budget.suspended_until(module, now)
+    /// Until when restarts of `module` are suspended, by the wall clock.
+    pub(super) fn suspended_until(&self, module: &str, now: Now) -> Option<Millis> {
+        self.ledger.budget.suspended_until(module, now.steady).map(|until| now.wall_of(until))
     }
 
     pub(super) fn standing(
@@ -64,9 +79,9 @@ impl Orders {
     }
 
     /// Looks whether memory fell where restarts were done.
-    pub(super) fn verify(&mut self, config: &Config, history: &History, outputs: &Outputs, now: Millis) {
+    pub(super) fn verify(&mut self, config: &Config, history: &History, outputs: &Outputs, now: Now) {
         let verify_within = config.runners.verify_within.as_millis();
-        for (restart, effect) in self.ledger.verify(&config.budget, verify_within, history, now) {
+        for (restart, effect) in self.ledger.verify(&config.budget, verify_within, history, now.steady) {
             outputs.journal.observe_effect(restart.decision, effect);
             outputs.metrics.verified(&restart.slot.population.module, effect, restart.bytes_before);
             if effect == Effect::NotSeen {
@@ -83,34 +98,40 @@ impl Orders {
         config: &Config,
         populations: &[PopulationView],
         wishes: Vec<Judgement>,
-        hold: Option<&Hold>,
+        holds: &Holds<'_>,
         outputs: &Outputs,
-        now: Millis,
+        now: Now,
     ) {
-        self.ledger.budget.refill(&config.budget, now);
+        self.ledger.budget.refill(&config.budget, now.steady);
         let (waiting, wishes): (Vec<_>, Vec<_>) =
             wishes.into_iter().partition(|wish| self.ledger.awaits(&wish.slot, wish.generation));
         let mut decided: Vec<(Judgement, Action)> =
             waiting.into_iter().map(|wish| (wish, Action::AwaitingEffect)).collect();
-        // Series of others must not use up the budget of those that orders may go to.
-        let (wishes, foreign): (Vec<_>, Vec<_>) =
-            wishes.into_iter().partition(|wish| self.restarter.may_order(&wish.slot));
-        decided.extend(foreign.into_iter().map(|wish| (wish, Action::Ordered(Outcome::NotAllowed))));
-        if let Some(hold) = hold {
-            decided.extend(wishes.into_iter().map(|wish| (wish, Action::Held { hold: hold.name() })));
-        } else {
-            let admissions =
-                self.ledger.budget.admit(&config.budget, wishes.iter().map(|wish| &wish.slot), now);
-            let mut admitted = Vec::new();
-            for (wish, admission) in wishes.into_iter().zip(admissions) {
-                match admission {
-                    Admission::Admitted if config.dry_run => decided.push((wish, Action::DryRun)),
-                    Admission::Admitted => admitted.push(wish),
-                    Admission::Postponed(limit) => decided.push((wish, Action::Postponed { limit })),
-                }
-            }
-            decided.extend(self.order(config.budget.max_unavailable, admitted).await);
+        let mut wishes = wishes;
+        // Series of others must not use up the budget of those that orders may go to. In a dry run, no order goes anywhere.
+        if !config.dry_run {
+            let (ours, foreign): (Vec<_>, Vec<_>) =
+                wishes.into_iter().partition(|wish| self.restarter.may_order(&wish.slot));
+            decided.extend(foreign.into_iter().map(|wish| (wish, Action::Ordered(Outcome::NotAllowed))));
+            wishes = ours;
         }
+        let (wishes, held): (Vec<_>, Vec<_>) =
+            wishes.into_iter().partition(|wish| holds.of(&wish.slot).is_none());
+        decided.extend(held.into_iter().filter_map(|wish| {
+            let hold = holds.of(&wish.slot)?.name();
+            Some((wish, Action::Held { hold }))
+        }));
+        let admissions =
+            self.ledger.budget.admit(&config.budget, wishes.iter().map(|wish| &wish.slot), now.steady);
+        let mut admitted = Vec::new();
+        for (wish, admission) in wishes.into_iter().zip(admissions) {
+            match admission {
+                Admission::Admitted if config.dry_run => decided.push((wish, Action::DryRun)),
+                Admission::Admitted => admitted.push(wish),
+                Admission::Postponed(limit) => decided.push((wish, Action::Postponed { limit })),
+            }
+        }
+        decided.extend(self.order(config.budget.max_unavailable, admitted).await);
         for (wish, action) in decided {
             self.record(populations, wish, &action, outputs, now);
         }
@@ -150,14 +171,14 @@ impl Orders {
         wish: Judgement,
         action: &Action,
         outputs: &Outputs,
-        now: Millis,
+        now: Now,
     ) {
         let module = Arc::clone(&wish.slot.population.module);
         let population = populations.iter().find(|view| view.population == wish.slot.population);
         let explanation =
             population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, &wish));
         outputs.metrics.acted(&module, action);
-        let recorded = outputs.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
+        let recorded = outputs.journal.record(wish.clone(), explanation.clone(), action.clone(), now.wall);
         if let Recorded::New(id) = recorded {
             info!(
                 decision = id,
@@ -192,7 +213,7 @@ impl Orders {
                     new_generation: restarted.new_generation,
                     verdict: wish.verdict,
                     bytes_before: wish.memory_bytes,
-                    ordered_at: now,
+                    ordered_at: now.steady,
                 });
             }
             // A time-out may have restarted something; an address that is not allowed took nothing.

@@ -114,12 +114,28 @@ impl Lifetime {
         if self.steps.is_empty() {
             return false;
         }
-        self.area_before_last_step =
-            self.steps.windows(2).map(|pair| area(pair[0].bytes, pair[0].at, pair[1].at)).sum();
+        self.area_before_last_step = area_of(&self.steps);
         if self.end.is_some() {
             self.settled = self.sought();
         }
         true
+    }
+
+    /// As if it were not over.
+    pub(super) fn resumed(self) -> Self {
+        Self { end: None, settled: Settled::default(), ..self }
+    }
+
+    /// Cuts off what came after `until`, which is not before its first sample. How many samples that were is known by
+    /// the step.
+    pub(super) fn forget_after(&mut self, until: Millis) {
+        let inside = self.steps.partition_point(|step| step.at <= until);
+        if let Some(outside) = self.steps.get(inside) {
+            self.samples = outside.index;
+            self.steps.truncate(inside);
+            self.area_before_last_step = area_of(&self.steps);
+        }
+        self.last_at = self.last_at.min(until);
     }
 
     /// Adds up the first `outside` steps, which are about to leave the window.
@@ -357,4 +373,9 @@ impl Lifetime {
     fn last_step(&self) -> &Step {
         self.steps.last().expect("a lifetime has a step from its first sample on")
     }
+}
+
+/// Memory × time from the first of `steps` to the last one, in byte-milliseconds.
+fn area_of(steps: &[Step]) -> u128 {
+    steps.windows(2).map(|pair| area(pair[0].bytes, pair[0].at, pair[1].at)).sum()
 }

@@ -114,6 +114,23 @@ impl Series {
         self.newest.is_some() || !self.finished.is_empty()
     }
 
+    /// `false` when nothing is left.
+    pub(super) fn forget_after(&mut self, until: Millis) -> bool {
+        while self.newest.as_ref().is_some_and(|newest| newest.first_at() > until) {
+            self.newest = self.finished.pop().map(Lifetime::resumed);
+        }
+        if let Some(newest) = &mut self.newest {
+            newest.forget_after(until);
+        }
+        self.watermark = self.watermark.min(until);
+        self.newest.is_some()
+    }
+
+    /// Time between its newest two samples, in milliseconds.
+    pub(super) const fn spacing_millis(&self) -> Option<i64> {
+        self.spacing_millis
+    }
+
     fn samples(&self) -> u64 {
         self.lifetimes().map(|lifetime| u64::from(lifetime.samples())).sum()
     }
@@ -147,9 +164,8 @@ pub(super) fn contradiction(
     stale_after_millis: i64,
     clock_skew_millis: i64,
 ) -> Option<Contradiction> {
-    let came_back = |series: &&Series| {
-        series.came_back_at.is_some_and(|at| now.since(at) <= stale_after_millis)
-    };
+    let came_back =
+        |series: &&Series| series.came_back_at.is_some_and(|at| now.since(at) <= stale_after_millis);
     if let Some(series) = series.iter().find(came_back) {
         return Some(Contradiction::Within(Arc::clone(&series.labels)));
     }

@@ -26,7 +26,7 @@ impl ViewCollector {
 type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationView) -> Option<f64>);
 
 #[allow(clippy::cast_precision_loss)]
-const POPULATION_GAUGES: [PopulationGauge; 9] = [
+const POPULATION_GAUGES: [PopulationGauge; 10] = [
     (
         "ebb_evaluator_threshold",
         "Size above which an instance is restarted; where each has its own, the typical one",
@@ -61,6 +61,12 @@ const POPULATION_GAUGES: [PopulationGauge; 9] = [
         "Whether restarts are suspended because they did not help",
         None,
         |view| Some(f64::from(u8::from(view.suspended_until.is_some()))),
+    ),
+    (
+        "ebb_evaluator_module_held",
+        "Whether restarts of the module are held because its series contradict each other",
+        None,
+        |view| Some(f64::from(u8::from(view.hold.is_some()))),
     ),
 ];
 

@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 
+use ebb_service::units::Span;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
+use super::clock::Now;
 use crate::units::Millis;
 
-/// Why no restart is ordered.
+/// Why no restart is ordered: of any module, unless it is said of one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hold {
     /// The store gave no answer that can be relied on.
@@ -19,15 +21,26 @@ pub enum Hold {
     },
     /// The store answered, and knows no instance.
     EmptyAnswer,
-    /// The newest sample is too old: the evaluator's clock is ahead, or nothing is scraped.
+    /// The newest sample is too old: the evaluator's clock is ahead, or nothing is scraped, or seldom.
     ClockAhead {
         /// Age of the newest sample in milliseconds.
         newest_sample_age_millis: i64,
+        /// The age that it may have.
+        stale_after_millis: i64,
+        /// Time between two samples of a series, as far as it was seen, in milliseconds.
+        spacing_millis: Option<i64>,
+        /// The most that a sample came late, in milliseconds.
+        late_millis: i64,
     },
-    /// The store's own time, or a sample, lies in the future: the evaluator's clock is behind.
-    ClockBehind {
+    /// The evaluator's clock has stepped, and nothing tells whether it is right now.
+    ClockStepped {
+        /// By how much, in milliseconds; forward is positive.
+        by_millis: i64,
+    },
+    /// A sample lies in the future.
+    FutureSample {
         /// How far, in milliseconds.
-        behind_millis: i64,
+        ahead_millis: i64,
     },
     /// Many instances vanished at once: more likely a fault of the monitoring than of the fleet.
     SeriesDropped {
@@ -36,11 +49,18 @@ pub enum Hold {
         /// Instances that lived a short while ago.
         before: usize,
     },
+    /// Of one module: series of one slot contradict each other.
+    AmbiguousSeries {
+        /// The slot, as it is displayed.
+        slot: String,
+        /// The labels in which two series differ, each with what it is in both. Empty where one series contradicts itself.
+        labels: Vec<String>,
+    },
 }
 
 impl Hold {
     /// Every reason's name, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 8] = [
+    pub const NAMES: [&'static str; 9] = [
         "query_failed",
         "timeout",
         "partial_answer",
@@ -49,6 +69,7 @@ impl Hold {
         "clock_ahead",
         "clock_behind",
         "series_dropped",
+        "ambiguous_series",
     ];
 
     /// The reason's name, as the metric tells it.
@@ -58,8 +79,10 @@ impl Hold {
             Self::StoreFault { fault, .. } => fault,
             Self::EmptyAnswer => "empty_answer",
             Self::ClockAhead { .. } => "clock_ahead",
-            Self::ClockBehind { .. } => "clock_behind",
+            Self::ClockStepped { by_millis } if *by_millis > 0 => "clock_ahead",
+            Self::ClockStepped { .. } | Self::FutureSample { .. } => "clock_behind",
             Self::SeriesDropped { .. } => "series_dropped",
+            Self::AmbiguousSeries { .. } => "ambiguous_series",
         }
     }
 }
@@ -79,20 +102,69 @@ impl std::fmt::Display for Hold {
         match self {
             Self::StoreFault { message, .. } => f.write_str(message),
             Self::EmptyAnswer => f.write_str("the store answered, and knows no instance"),
-            Self::ClockAhead { newest_sample_age_millis } => {
+            Self::ClockAhead {
+                newest_sample_age_millis,
+                stale_after_millis,
+                spacing_millis,
+                late_millis,
+            } => {
                 write!(
                     f,
-                    "the newest sample is {newest_sample_age_millis} ms old: this clock is ahead, or nothing is scraped"
+                    "the newest sample is {} old, more than {}: nothing is scraped, or this clock is ahead",
+                    span(*newest_sample_age_millis),
+                    span(*stale_after_millis),
+                )?;
+                let Some(spacing_millis) = spacing_millis.filter(|spacing| *spacing > 0) else {
+                    return Ok(());
+                };
+                write!(f, ". Samples came {} apart", span(spacing_millis))?;
+                if *late_millis > 0 {
+                    write!(f, " and up to {} late", span(*late_millis))?;
+                }
+                let enough = 3 * spacing_millis + late_millis;
+                if enough > *stale_after_millis {
+                    write!(f, ": set hold.stale_after to {} or more", span(enough))?;
+                }
+                Ok(())
+            }
+            Self::ClockStepped { by_millis } => {
+                let direction = if *by_millis > 0 { "forward" } else { "back" };
+                write!(
+                    f,
+                    "this clock stepped {direction} by {}: waiting until it has been steady for a minute",
+                    span(by_millis.saturating_abs())
                 )
             }
-            Self::ClockBehind { behind_millis } => {
-                write!(f, "this clock is {behind_millis} ms behind the store's or its samples'")
+            Self::FutureSample { ahead_millis } => {
+                write!(
+                    f,
+                    "a sample is dated {} in the future: this clock or that of the store is wrong",
+                    span(*ahead_millis)
+                )
             }
             Self::SeriesDropped { living, before } => {
                 write!(f, "{living} instances live, {before} a short while ago")
             }
+            Self::AmbiguousSeries { slot, labels } if labels.is_empty() => write!(
+                f,
+                "one series of {slot} tells of several instances in turn: give the servers or agents that write it labels \
+                 that tell them apart"
+            ),
+            Self::AmbiguousSeries { slot, labels } => write!(
+                f,
+                "two series of {slot} contradict each other; they differ in {}. If these are two runners, name the label in \
+                 store.prometheus.identity, or in runners.address if it tells where they are",
+                labels.join(", ")
+            ),
         }
     }
+}
+
+/// Milliseconds for readers.
+fn span(millis: i64) -> Span {
+    let millis = millis.unsigned_abs();
+    // Below a minute, tenths of seconds tell something.
+    Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
 }
 
 /// The limits within which data is relied on.
@@ -113,8 +185,10 @@ pub struct Limits {
 pub struct Seen {
     /// Time of the newest sample of all.
     pub newest_sample: Option<Millis>,
-    /// The store's own time, if it told.
-    pub server_time: Option<Millis>,
+    /// Time between two samples of a series, in milliseconds.
+    pub spacing_millis: Option<i64>,
+    /// The most that a sample came late, in milliseconds.
+    pub late_millis: i64,
     /// Instances that live.
     pub living: usize,
 }
@@ -127,23 +201,26 @@ pub struct Watch {
 
 impl Watch {
     /// Looks for what is wrong; `None` when nothing is.
-    pub fn doubt(&mut self, limits: &Limits, seen: Seen, now: Millis) -> Option<Hold> {
+    pub fn doubt(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
         self.living.retain(|(at, _)| {
-            let age = now.since(*at);
+            let age = now.steady.since(*at);
             (0..limits.series_drop_window_millis).contains(&age)
         });
         let before = self.living.iter().map(|(_, living)| *living).max().unwrap_or(0);
         let living = seen.living;
-        self.living.push_back((now, living));
+        self.living.push_back((now.steady, living));
         let Some(newest) = seen.newest_sample else { return Some(Hold::EmptyAnswer) };
-        let age = now.since(newest);
+        let age = now.wall.since(newest);
         if age > limits.stale_after_millis {
-            return Some(Hold::ClockAhead { newest_sample_age_millis: age });
+            return Some(Hold::ClockAhead {
+                newest_sample_age_millis: age,
+                stale_after_millis: limits.stale_after_millis,
+                spacing_millis: seen.spacing_millis,
+                late_millis: seen.late_millis,
+            });
         }
-        let ahead = seen.server_time.map_or(newest, |server_time| server_time.max(newest));
-        let behind = ahead.since(now);
-        if behind > limits.clock_skew_millis {
-            return Some(Hold::ClockBehind { behind_millis: behind });
+        if -age > limits.clock_skew_millis {
+            return Some(Hold::FutureSample { ahead_millis: -age });
         }
         #[allow(clippy::cast_precision_loss)]
         let dropped = (before.saturating_sub(living)) as f64 > limits.series_drop * before as f64;
@@ -168,8 +245,10 @@ mod tests {
         living: usize,
         now_seconds: i64,
     ) -> Option<&'static str> {
-        let seen = Seen { newest_sample: Some(Millis(newest_seconds * 1000)), server_time: None, living };
-        watch.doubt(&LIMITS, seen, Millis(now_seconds * 1000)).map(|hold| hold.name())
+        let newest_sample = Some(Millis(newest_seconds * 1000));
+        let seen = Seen { newest_sample, living, ..Seen::default() };
+        let now = Now::both(Millis(now_seconds * 1000));
+        watch.doubt(&LIMITS, seen, now).map(|hold| hold.name())
     }
 
     #[test]
@@ -181,7 +260,10 @@ mod tests {
 
     #[test]
     fn no_data_at_all_is_a_hold() {
-        assert_eq!(Watch::default().doubt(&LIMITS, Seen::default(), Millis(0)), Some(Hold::EmptyAnswer));
+        assert_eq!(
+            Watch::default().doubt(&LIMITS, Seen::default(), Now::both(Millis(0))),
+            Some(Hold::EmptyAnswer)
+        );
     }
 
     #[test]
@@ -193,16 +275,33 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_behind_the_stores_own_is_a_hold_though_no_sample_tells() {
-        // Queries end at this clock's time, so that no sample lies beyond it.
-        let at = |server_seconds: i64| Seen {
-            newest_sample: Some(Millis(95_000)),
-            server_time: Some(Millis(server_seconds * 1000)),
-            living: 10,
+    fn samples_that_come_seldom_or_late_explain_themselves() {
+        let hold = |spacing_millis, late_millis| {
+            let seen = Seen { newest_sample: Some(Millis(0)), spacing_millis, late_millis, living: 1 };
+            Watch::default().doubt(&LIMITS, seen, Now::both(Millis(31_400))).unwrap().to_string()
         };
-        assert_eq!(Watch::default().doubt(&LIMITS, at(105), Millis(100_000)), None);
-        let hold = Watch::default().doubt(&LIMITS, at(700), Millis(100_000));
-        assert_eq!(hold, Some(Hold::ClockBehind { behind_millis: 600_000 }));
+        assert_eq!(
+            hold(None, 0),
+            "the newest sample is 31s 400ms old, more than 30s: nothing is scraped, or this clock is ahead"
+        );
+        assert!(hold(Some(10_000), 0).ends_with(". Samples came 10s apart"), "{}", hold(Some(10_000), 0));
+        let told = hold(Some(60_000), 45_000);
+        let told = told.split_once(". ").unwrap().1;
+        assert_eq!(told, "Samples came 1m apart and up to 45s late: set hold.stale_after to 3m 45s or more");
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_does_not_age_a_drop() {
+        let mut watch = Watch::default();
+        let mut doubt = |wall, steady, living| {
+            let seen = Seen { newest_sample: Some(Millis(wall)), living, ..Seen::default() };
+            let now = Now { wall: Millis(wall), steady: Millis(steady) };
+            watch.doubt(&LIMITS, seen, now).map(|hold| hold.name())
+        };
+        assert_eq!(doubt(0, 0, 10), None);
+        assert_eq!(doubt(7_200_000, 10_000, 4), Some("series_dropped"));
+        assert_eq!(doubt(20_000, 20_000, 4), Some("series_dropped"));
+        assert_eq!(doubt(90_000, 90_000, 4), None);
     }
 
     #[test]

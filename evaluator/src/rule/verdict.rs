@@ -91,6 +91,9 @@ pub struct Judgement {
     pub generation: Generation,
     /// Milliseconds since its start.
     pub age_millis: i64,
+    /// How far its start lies in the future, in milliseconds: the clock of its runner was ahead.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub starts_ahead_millis: i64,
     /// Its linear memory, in bytes.
     pub memory_bytes: u64,
     /// What a restart would give back, in bytes: down to the least that a start was seen with in this slot; where none was
@@ -108,6 +111,11 @@ pub struct Judgement {
     pub stddev_bytes: Option<f64>,
     /// What is said of it.
     pub verdict: Verdict,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(millis: &i64) -> bool {
+    *millis == 0
 }
 
 /// Judges the living instance `lifetime` of the slot `seen` by what was `learned` of its population. `spans_window`
@@ -132,6 +140,7 @@ pub fn judge(
         slot: slot.clone(),
         generation: lifetime.generation(),
         age_millis: lifetime.age_at(now),
+        starts_ahead_millis: lifetime.generation().started_at().since(now).max(0),
         memory_bytes: lifetime.bytes(),
         reclaimable_bytes: lifetime.bytes().saturating_sub(goes_back_to),
         bound,

@@ -45,6 +45,14 @@ pub(super) struct Nameless {
     problem: String,
 }
 
+impl Nameless {
+    /// A gauge of a slot without the other one, which must have the same labels.
+    pub(super) fn alone(series: &SeriesId, missing: &str) -> Self {
+        let SeriesId { slot, labels } = series;
+        Self { labels: labels.to_string(), problem: format!("{slot} has no {missing} with the same labels") }
+    }
+}
+
 /// The labels of one series.
 pub(super) type Labels<'a> = BTreeMap<&'a str, &'a str>;
 
@@ -83,17 +91,17 @@ impl Naming {
     }
 
     fn slot(&self, labels: &Labels<'_>) -> Result<SlotId, String> {
-        let own = |label| {
-            labels.get(own_label(labels, label)).copied().ok_or_else(|| format!("no label {label}"))
-        };
+        let own =
+            |label| labels.get(own_label(labels, label)).copied().ok_or_else(|| format!("no label {label}"));
         let (module, digest, replica) = (own("module")?, own("digest")?, own("replica")?);
         let population = Population::from_labels(module, digest).ok_or_else(|| {
             format!("module {module:?}, digest {digest:?}: expected a name and hexadecimal digits as a runner tells them")
         })?;
         // One form only: `+1` or `01` would be a slot of its own with the same address.
         let number = replica.parse().ok().filter(|number: &u32| number.to_string() == replica);
-        let replica =
-            number.ok_or_else(|| format!("{} {replica:?}: expected a number such as 0 or 17", own_label(labels, "replica")))?;
+        let replica = number.ok_or_else(|| {
+            format!("{} {replica:?}: expected a number such as 0 or 17", own_label(labels, "replica"))
+        })?;
         Ok(SlotId { population, runner: self.runner(labels)?, replica })
     }
 
@@ -192,7 +200,8 @@ impl AddressTemplate {
         while let Some((text, (label, behind))) = split(rest) {
             let value = labels.get(own_label(labels, label)).filter(|value| !value.is_empty());
             address += text;
-            address += value.ok_or_else(|| format!("no label {label}, of which the runner's address is made"))?;
+            address +=
+                value.ok_or_else(|| format!("no label {label}, of which the runner's address is made"))?;
             rest = behind;
         }
         Ok(address + rest)

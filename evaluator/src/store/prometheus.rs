@@ -23,8 +23,9 @@ use tracing::{info, warn};
 pub use self::client::{Authorization, BasicAuth, TlsConfig};
 use self::{client::Client, query::Query};
 use super::{
+    ClockCheck, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink,
+    StoreError,
     labels::{AddressTemplate, Naming, is_label_name},
-    Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
 };
 use crate::{history::Window, units::Millis};
 
@@ -50,9 +51,10 @@ pub struct PrometheusConfig {
     /// Longest wait for a whole bootstrap.
     #[serde(default = "default_bootstrap_timeout")]
     pub bootstrap_timeout: Span,
-    /// How far a tick's query reaches back behind the last one: the most that a sample may be late.
-    #[serde(default = "default_overlap")]
-    pub overlap: Span,
+    /// How far a tick's query reaches back behind the last one, at least. Unless set, 20s, or twice the time between two
+    /// scrapes, or as much as samples came late. It always reaches back to the newest sample of each series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Span>,
     /// Ask for compressed answers. It saves bytes and costs the server more CPU than the query itself.
     #[serde(default)]
     pub gzip: bool,
@@ -140,12 +142,6 @@ const fn default_bootstrap_timeout() -> Span {
     Span::secs(300)
 }
 
-/// Two scrapes at Prometheus' usual 10 s: a scrape is stored at most its time-out, itself at most its
-/// interval, after the time it is stamped with.
-const fn default_overlap() -> Span {
-    Span::secs(20)
-}
-
 /// A server with Prometheus' HTTP API.
 #[derive(Debug)]
 pub struct Prometheus {
@@ -153,7 +149,7 @@ pub struct Prometheus {
     query: Query,
     naming: Naming,
     matchers: Vec<String>,
-    overlap: Span,
+    overlap: Option<Span>,
 }
 
 impl Prometheus {
@@ -180,51 +176,51 @@ impl Prometheus {
         self.client.bootstrap_timeout()
     }
 
-    pub(super) const fn overlap_millis(&self) -> i64 {
-        self.overlap.as_millis()
+    pub(super) fn overlap_millis(&self) -> Option<i64> {
+        self.overlap.map(Span::as_millis)
     }
 
     pub(super) async fn recent(
         &mut self,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         let all = format!(
             "__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}|{HOST_TOTAL_METRIC}|{HOST_AVAILABLE_METRIC}\""
         );
         let selector = self.selector(&all);
-        self.query.samples(&self.client, &selector, from, to, sink).await
+        self.query.samples(&self.client, &selector, from, clock, sink).await
     }
 
     /// By remote read where the server has it, else module by module and slice by slice in JSON.
     pub(super) async fn bootstrap(
         &mut self,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
-        let fetched = match remote_read::read(&self.client, &self.naming, &self.matchers, (from, to), sink).await
-        {
+        let (naming, matchers) = (&self.naming, &self.matchers);
+        let fetched = match remote_read::read(&self.client, naming, matchers, from, clock, sink).await {
             Err(remote_read::ReadError::Unsupported(answer)) => {
                 info!(answer, "the server has no remote read of streamed chunks; bootstrapping by queries");
                 let timeout = self.client.bootstrap_timeout();
                 let attempt = format!("bootstrap by queries at {}", self.client.url());
-                tokio::time::timeout(timeout, self.bootstrap_by_queries(from, to, sink))
+                tokio::time::timeout(timeout, self.bootstrap_by_queries(from, clock, sink))
                     .await
                     .unwrap_or(Err(StoreError::Timeout { attempt, timeout }))
             }
             Err(remote_read::ReadError::Store(error)) => Err(error),
             Ok(fetched) => Ok(fetched),
         };
-        self.query.count_refused_after(to);
+        self.query.count_refused_after(clock.now);
         fetched
     }
 
     async fn bootstrap_by_queries(
         &mut self,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         /// A slice of 1,000 instances at 10 s scrapes is 720,000 samples: far below the 50 million at
@@ -232,7 +228,7 @@ impl Prometheus {
         const SLICE_MILLIS: i64 = 3_600_000;
         let mut all = Fetched::default();
         let selector = self.selector(&format!("__name__=\"{MEMORY_METRIC}\""));
-        let modules = self.query.modules(&self.client, &selector, from, to).await?;
+        let modules = self.query.modules(&self.client, &selector, from, clock).await?;
         if modules.is_empty() {
             warn!(selector, "no module has samples in the lookback");
         }
@@ -243,9 +239,11 @@ impl Prometheus {
             );
             let selector = self.selector(&both);
             let mut start = from;
-            while start < to {
-                let end = Millis(start.0.saturating_add(SLICE_MILLIS)).min(to);
-                let fetched = self.query.samples(&self.client, &selector, start, end, sink).await?;
+            while start < clock.now {
+                let end = Millis(start.0.saturating_add(SLICE_MILLIS)).min(clock.now);
+                let fetched = self.query.slice(&self.client, &selector, (start, end), clock, sink).await?;
+                all.nameless_series = all.nameless_series.max(fetched.nameless_series);
+                all.nameless.extend(fetched.nameless);
                 all.series = all.series.max(fetched.series);
                 for (reason, count) in fetched.refused_samples {
                     *all.refused_samples.entry(reason).or_default() += count;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{
-    Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
+    ClockCheck, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink,
+    StoreError,
     labels::{Labels, Named, Naming},
     series::{HostReadings, Numbers, Readings},
 };
@@ -62,16 +63,22 @@ impl Scrape {
         Self { http, targets: config.targets.clone(), numbers: Numbers::default() }
     }
 
-    /// Scrapes every target once and stamps what it said with `now`.
-    pub(super) async fn fetch(&mut self, now: Millis, sink: &mut Sink<'_>) -> Result<Fetched, StoreError> {
+    /// Scrapes every target once and stamps what it said with this clock's time. If most of the targets' clocks say that
+    /// this one is wrong, nothing is taken; if few do, theirs are.
+    pub(super) async fn fetch(
+        &mut self,
+        clock: ClockCheck,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
         let answers = join_all(self.targets.iter().map(|target| scrape(&self.http, target))).await;
         let mut fetched = Fetched::default();
         let mut readings = (Readings::default(), HostReadings::default());
         let mut failures = Vec::new();
+        let mut clocks = Clocks::default();
         for (target, answer) in self.targets.iter().zip(answers) {
             let taken = answer.and_then(|(text, server_time)| {
-                fetched.server_time = fetched.server_time.max(server_time);
-                take(&text, target, now, &mut self.numbers, &mut readings, &mut fetched)
+                clocks.compare(clock, target, server_time);
+                take(&text, target, clock.now, &mut self.numbers, &mut readings, &mut fetched)
             });
             if let Err(problem) = taken {
                 warn!(target, problem, "scrape failed");
@@ -82,13 +89,41 @@ impl Scrape {
             let first = failures.into_iter().next().unwrap_or_else(|| "no targets are configured".to_owned());
             return Err(StoreError::NoTarget { targets: self.targets.len(), first });
         }
-        readings.0.join(&self.numbers, sink);
+        clocks.verdict()?;
+        readings.0.join(&self.numbers, &mut fetched, sink);
         fetched.hosts = readings.1.hosts();
         // Slots that come and go must not fill the memory.
         if self.numbers.len() > SERIES_OVER_ANSWERED * fetched.series.max(256) {
             self.numbers = Numbers::default();
         }
         Ok(fetched)
+    }
+}
+
+/// What the targets' clocks say of this one.
+#[derive(Debug, Default)]
+struct Clocks {
+    agree: usize,
+    differ: Vec<(String, StoreError)>,
+}
+
+impl Clocks {
+    fn compare(&mut self, clock: ClockCheck, target: &str, there: Option<Millis>) {
+        match clock.compare(&format!("scraping {target}"), there) {
+            Ok(()) => self.agree += usize::from(there.is_some()),
+            Err(differs) => self.differ.push((target.to_owned(), differs)),
+        }
+    }
+
+    fn verdict(self) -> Result<(), StoreError> {
+        let few = self.differ.len() <= self.agree;
+        for (target, differs) in self.differ {
+            if !few {
+                return Err(differs);
+            }
+            warn!(target, "the clock of a runner is wrong: {differs}");
+        }
+        Ok(())
     }
 }
 
@@ -205,7 +240,7 @@ mod tests {
             (Numbers::default(), <(Readings, HostReadings)>::default(), Fetched::default());
         take(text, "127.0.0.1:9742", Millis(7), &mut numbers, &mut readings, &mut fetched)?;
         let mut samples = Vec::new();
-        readings.0.join(&numbers, &mut |SeriesId { slot, .. }, found| {
+        readings.0.join(&numbers, &mut fetched, &mut |SeriesId { slot, .. }, found| {
             for sample in found {
                 let module = slot.population.module.to_string();
                 samples.push((module, slot.replica, sample.generation.0, sample.bytes));
@@ -218,17 +253,30 @@ mod tests {
     fn both_gauges_are_found_in_an_exposition() {
         let text = "# TYPE wasm_linear_memory_bytes gauge\n\
             wasm_linear_memory_bytes{odd=\"a}\\\"b\",module=\"m\",digest=\"d\",replica=\"3\"} 131072\n\
-            wasm_instance_start_time_seconds{replica=\"3\",module=\"m\",digest=\"d\"} 1.5 1700000000\n\
+            wasm_instance_start_time_seconds{replica=\"3\",module=\"m\",digest=\"d\",odd=\"a}\\\"b\"} 1.5 1700000000\n\
             wasm_linear_memory_bytes_other{module=\"x\",digest=\"d\",replica=\"0\"} 1\n\
             up 1\n";
         assert_eq!(taken(text), Ok(vec![("m".to_owned(), 3, 1500, 131_072)]));
     }
 
     #[test]
+    fn a_gauge_without_the_other_is_passed_over_and_told() {
+        let text = "wasm_linear_memory_bytes{module=\"m\",digest=\"d\",replica=\"3\"} 131072\n";
+        let (mut numbers, mut readings, mut fetched) =
+            (Numbers::default(), <(Readings, HostReadings)>::default(), Fetched::default());
+        let text = format!("# TYPE x gauge\n{text}");
+        take(&text, "r:1", Millis(7), &mut numbers, &mut readings, &mut fetched).unwrap();
+        readings.0.join(&numbers, &mut fetched, &mut |_, _| panic!("there is no sample"));
+        let told = "m/3 on r:1 has no wasm_instance_start_time_seconds with the same labels";
+        assert!(fetched.nameless_series == 1 && fetched.nameless[0].ends_with(told), "{fetched:?}");
+    }
+
+    #[test]
     fn the_hosts_memory_is_found_in_an_exposition() {
         let text = "# TYPE x gauge\nebb_runner_host_memory_total_bytes 200\nebb_runner_host_memory_available_bytes 50\n";
         let mut readings = <(Readings, HostReadings)>::default();
-        take(text, "r:1", Millis(7), &mut Numbers::default(), &mut readings, &mut Fetched::default()).unwrap();
+        take(text, "r:1", Millis(7), &mut Numbers::default(), &mut readings, &mut Fetched::default())
+            .unwrap();
         let host = crate::rule::policy::HostMemory { at: Millis(7), total_bytes: 200, available_bytes: 50 };
         assert_eq!(readings.1.hosts(), [("r:1".into(), host)].into());
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Fetched,
-    labels::{Gauge, HostGauge},
+    Fetched, MEMORY_METRIC, START_TIME_METRIC,
+    labels::{Gauge, HostGauge, Nameless},
 };
 use crate::{
     history::Sample,
@@ -69,7 +69,6 @@ impl Readings {
         self.refused_until = Some(until);
     }
 
-
     /// Takes in one value, or counts why it is none.
     pub(super) fn push(
         &mut self,
@@ -119,10 +118,20 @@ impl Readings {
     }
 
     /// Gives every series' samples to `sink`: one for each moment at which both gauges were read.
-    pub(super) fn join(&self, numbers: &Numbers, sink: &mut super::Sink<'_>) {
+    /// Series of one gauge without the other are passed over.
+    pub(super) fn join(&self, numbers: &Numbers, fetched: &mut Fetched, sink: &mut super::Sink<'_>) {
         let mut samples = Vec::new();
         for (number, readings) in self.series.iter().enumerate() {
             samples.clear();
+            let missing = match (readings.memory.is_empty(), readings.starts.is_empty()) {
+                (true, false) => Some(MEMORY_METRIC),
+                (false, true) => Some(START_TIME_METRIC),
+                _ => None,
+            };
+            if let Some(missing) = missing {
+                fetched.pass_over(Some(&Nameless::alone(numbers.id(number), missing)));
+                continue;
+            }
             let mut starts = readings.starts.iter().peekable();
             for (at, bytes) in &readings.memory {
                 while starts.next_if(|(started, _)| started < at).is_some() {}
@@ -178,7 +187,7 @@ mod tests {
             readings.push(Gauge::StartTime, number, Millis(at), value, &mut fetched);
         }
         let mut joined = Vec::new();
-        readings.join(&numbers, &mut |series, samples| {
+        readings.join(&numbers, &mut fetched, &mut |series, samples| {
             assert_eq!((series.slot.replica, &*series.slot.population.module), (7, "leaky"));
             joined.extend_from_slice(samples);
         });
@@ -192,7 +201,9 @@ mod tests {
     fn a_refused_sample_counts_once_however_many_answers_have_it() {
         let (mut readings, mut fetched) = (Readings::default(), Fetched::default());
         readings.count_refused_after(Millis(10));
-        for (at, gauge) in [(10, Gauge::Memory), (20, Gauge::Memory), (20, Gauge::StartTime), (20, Gauge::Memory)] {
+        for (at, gauge) in
+            [(10, Gauge::Memory), (20, Gauge::Memory), (20, Gauge::StartTime), (20, Gauge::Memory)]
+        {
             readings.push(gauge, 0, Millis(at), -1.0, &mut fetched);
             readings.clear();
         }

@@ -21,7 +21,7 @@ use super::{
         labels::{Gauge, HostGauge, Labels, Named, Nameless, Naming},
         series::{HostReadings, Numbers, Readings},
     },
-    Fetched, Sink, StoreError,
+    ClockCheck, Fetched, Sink, StoreError,
     client::Client,
 };
 use crate::{
@@ -73,13 +73,25 @@ impl Query {
         self.readings.count_refused_after(until);
     }
 
-    /// Gives all samples of `selector` after `from` up to `to` into `sink`.
+    /// Gives all samples of `selector` after `from` up to now into `sink`.
     pub(super) async fn samples(
         &mut self,
         client: &Client,
         selector: &str,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        self.slice(client, selector, (from, clock.now), clock, sink).await
+    }
+
+    /// Gives all samples of `selector` after `from` up to `to` into `sink`.
+    pub(super) async fn slice(
+        &mut self,
+        client: &Client,
+        selector: &str,
+        (from, to): (Millis, Millis),
+        clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         let query = format!("{selector}[{}ms]", to.since(from).max(1));
@@ -87,7 +99,7 @@ impl Query {
         // VictoriaMetrics would otherwise answer from a cache that lags behind; others ignore the parameter.
         let form = [("query", query.as_str()), ("time", &to.as_seconds().to_string()), ("nocache", "1")];
         let request = client.post("/api/v1/query").form(&form);
-        self.take(client, &attempt, request, from, sink).await
+        self.take(client, &attempt, request, from, Some(clock), sink).await
     }
 
     /// Gives the newest sample of `selector` in each step into `sink`, as of the step's end: the first step ends at `first`,
@@ -108,7 +120,7 @@ impl Query {
         let form =
             [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step), ("nocache", "1")];
         let request = client.post("/api/v1/query_range").form(&form);
-        self.take(client, &attempt, request, Millis(i64::MIN), sink).await
+        self.take(client, &attempt, request, Millis(i64::MIN), None, sink).await
     }
 
     /// Sends a request whose answer is a matrix, and gives its samples after `from` into `sink`.
@@ -118,10 +130,13 @@ impl Query {
         attempt: &str,
         request: RequestBuilder,
         from: Millis,
+        clock: Option<ClockCheck>,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         let response = client.send(attempt, request, client.timeout()).await?;
-        let server_time = server_time(response.headers());
+        if let Some(clock) = clock {
+            clock.compare(attempt, server_time(response.headers()))?;
+        }
         let body = client.body(attempt, response).await?;
         let answer: Answer<'_> = parse(attempt, &body)?;
         if answer.data.result_type != "matrix" {
@@ -139,7 +154,7 @@ impl Query {
             self.numbers = Numbers::default();
             self.readings = Readings::default();
         }
-        let mut fetched = Fetched { server_time, ..Fetched::default() };
+        let mut fetched = Fetched::default();
         let mut hosts = HostReadings::default();
         let mut expected = 0;
         for series in result {
@@ -162,7 +177,7 @@ impl Query {
             }
         }
         fetched.hosts = hosts.hosts();
-        self.readings.join(&self.numbers, sink);
+        self.readings.join(&self.numbers, &mut fetched, sink);
         self.readings.clear();
         Ok(fetched)
     }
@@ -173,7 +188,7 @@ impl Query {
         client: &Client,
         selector: &str,
         from: Millis,
-        to: Millis,
+        clock: ClockCheck,
     ) -> Result<Vec<String>, StoreError> {
         #[derive(Deserialize)]
         struct Values {
@@ -182,13 +197,14 @@ impl Query {
             doubts: Doubts,
         }
         let attempt = format!("values of label module of {selector} at {}", client.url());
-        let (start, end) = (from.as_seconds().to_string(), to.as_seconds().to_string());
+        let (start, end) = (from.as_seconds().to_string(), clock.now.as_seconds().to_string());
         let request = client.get("/api/v1/label/module/values").query(&[
             ("match[]", selector),
             ("start", &start),
             ("end", &end),
         ]);
         let response = client.send(&attempt, request, client.timeout()).await?;
+        clock.compare(&attempt, server_time(response.headers()))?;
         let body = client.body(&attempt, response).await?;
         let values: Values = parse(&attempt, &body)?;
         match values.doubts.first() {

@@ -14,10 +14,10 @@ use reqwest::{Response, StatusCode, header};
 
 use super::{
     super::{
-        labels::{Gauge, Labels, Named, Naming},
+        labels::{Gauge, Labels, Named, Nameless, Naming},
         series::{Numbers, bytes as size_in_bytes},
     },
-    Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
+    ClockCheck, Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
     client::{self, Client},
     xor_chunk,
 };
@@ -51,13 +51,16 @@ pub(super) async fn read(
     client: &Client,
     naming: &Naming,
     matchers: &[String],
-    (from, to): (Millis, Millis),
+    from: Millis,
+    clock: ClockCheck,
     sink: &mut Sink<'_>,
 ) -> Result<Fetched, ReadError> {
+    let to = clock.now;
     let attempt = format!("remote read at {}", client.url());
     let response = send(client, &attempt, matchers, from, to).await?;
-    let fetched = Fetched { server_time: server_time(response.headers()), ..Fetched::default() };
-    let mut answer = Answer { naming, from, to, numbers: Numbers::default(), runs: HashMap::new(), fetched };
+    clock.compare(&attempt, server_time(response.headers()))?;
+    let (numbers, runs, fetched) = Default::default();
+    let mut answer = Answer { naming, from, to, numbers, runs, fetched };
     let mut frames = Frames { response, buffer: BytesMut::new() };
     loop {
         let frame = frames.next().await.map_err(|error| match error {
@@ -187,7 +190,11 @@ impl Answer<'_> {
         chunks: &[proto::Chunk],
         sink: &mut Sink<'_>,
     ) -> Result<(), String> {
-        let Some(runs) = self.runs.get(&number) else { return Ok(()) };
+        let Some(runs) = self.runs.get(&number) else {
+            let alone = Nameless::alone(self.numbers.id(number), START_TIME_METRIC);
+            self.fetched.pass_over(Some(&alone));
+            return Ok(());
+        };
         let mut samples = Vec::with_capacity(chunks.len() * 120);
         let mut run = 0;
         let refused = each_sample(chunks, self.from, self.to, |at, value| {

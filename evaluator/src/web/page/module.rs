@@ -72,6 +72,12 @@ fn learned(frame: &Frame<'_>, population: &PopulationView) -> Markup {
             }
             @if let Some(fresh) = learned.fresh_bytes { " A start was seen with " (words::bytes(fresh)) "." }
         }
+        @if let Some(hold) = &population.hold {
+            div.notice.hold {
+                strong { "No restart of this module is ordered: " (words::spaced(hold.name())) "." }
+                " " (hold)
+            }
+        }
         @if let Some(until) = population.suspended_until {
             div.notice.hold {
                 strong { "Restarts of this module are suspended until " (words::moment(until, frame.now)) "." }

@@ -103,11 +103,12 @@ fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
             td.number { (population.learned.sample_size) }
             td.number { (words::bytes(population.reclaimable_bytes)) }
             td {
-                @match population.suspended_until {
-                    Some(until) => span.tag.above {
+                @match (&population.hold, population.suspended_until) {
+                    (Some(hold), _) => span.tag.above { "held: " (words::spaced(hold.name())) },
+                    (None, Some(until)) => span.tag.above {
                         "suspended until " (words::moment(until, frame.now)) ": they did not help"
                     },
-                    None => span.faint { "as needed" },
+                    (None, None) => span.faint { "as needed" },
                 }
             }
         }

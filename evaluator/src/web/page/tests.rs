@@ -53,6 +53,7 @@ fn population(module: &str) -> PopulationView {
         memory_bytes: 9_000_000,
         reclaimable_bytes: 8_000_000,
         suspended_until: None,
+        hold: None,
     }
 }
 
@@ -62,6 +63,7 @@ fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
         slot: SlotId { population, runner: runner.into(), replica },
         generation: Generation(NOW.0.unsigned_abs() - 3_600_000),
         age_millis: 3_600_000,
+        starts_ahead_millis: 0,
         memory_bytes: 9_000_000 + u64::from(replica),
         reclaimable_bytes: 8_000_000,
         bound: Bound { threshold_bytes: Some(8e6), ..Bound::default() },
@@ -354,7 +356,7 @@ fn while_the_evaluation_is_busy_the_page_says_why_there_are_no_charts() {
 #[test]
 fn a_start_in_the_future_is_told_as_one() {
     let mut view = view("leaky", 1);
-    (view.instances[0].verdict, view.instances[0].age_millis) = (Verdict::TooYoung, -3_600_000);
+    (view.instances[0].verdict, view.instances[0].starts_ahead_millis) = (Verdict::TooYoung, 3_600_000);
     let page = module_of(&view, "leaky", &Asked::default(), NOTHING);
     has(&page, &["starts 1h from now: the clock of its runner is ahead"]);
 }
