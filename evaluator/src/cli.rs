@@ -212,6 +212,13 @@ struct Status {
     hold: Option<Held>,
 }
 
+/// Of `/api/v1/modules`, what keeps the restarts of one back.
+#[derive(Deserialize)]
+struct Module {
+    module: String,
+    hold: Option<Held>,
+}
+
 #[derive(Deserialize)]
 struct Held {
     reason: String,
@@ -234,6 +241,12 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
     if let Some(Held { reason, message }) = hold {
         println!("All restarts are held: {reason}: {message}");
+    }
+    let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
+    let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
+    let own = modules.into_iter().find(|found| found.module == name.module);
+    if let Some(Held { reason, message }) = own.and_then(|module| module.hold) {
+        println!("Restarts of {} are held: {reason}: {message}", name.module);
     }
     let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
     let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;

@@ -25,5 +25,6 @@ mod policies;
 mod programs;
 mod restarts;
 mod schemas;
+mod series;
 mod structure;
 mod support;

@@ -172,8 +172,8 @@ pub(super) fn contradiction(
     let living = || series.iter().filter_map(|one| Some((one, one.live(now, stale_after_millis)?)));
     for (place, (one, lifetime)) in living().enumerate() {
         for (other, other_lifetime) in living().skip(place + 1) {
-            let contradicts = contradict(lifetime, other_lifetime, clock_skew_millis)
-                || contradict(other_lifetime, lifetime, clock_skew_millis);
+            let contradicts = contradicts(lifetime, other, clock_skew_millis)
+                || contradicts(other_lifetime, one, clock_skew_millis);
             if contradicts {
                 return Some(Contradiction::Between(Arc::clone(&one.labels), Arc::clone(&other.labels)));
             }
@@ -182,10 +182,15 @@ pub(super) fn contradiction(
     None
 }
 
-/// Whether `old` is told of after `new`, though it began before it or holds less.
-fn contradict(old: &Lifetime, new: &Lifetime, clock_skew_millis: i64) -> bool {
-    if old.generation() == new.generation() {
-        return old.last_at().since(new.last_at()) > clock_skew_millis && old.bytes() < new.bytes();
-    }
-    old.generation() < new.generation() && old.last_at().since(new.first_at()) > clock_skew_millis
+/// Whether `lifetime` is told of after `other` has told of a later one, or of more memory.
+fn contradicts(lifetime: &Lifetime, other: &Series, clock_skew_millis: i64) -> bool {
+    let too_late = |known: Millis| lifetime.last_at().since(known) > clock_skew_millis;
+    // The first of them: the newest may have begun a moment ago, again and again.
+    let later = other.lifetimes().find(|known| known.generation() > lifetime.generation());
+    let same = other.newest().filter(|known| known.generation() == lifetime.generation());
+    later.is_some_and(|later| too_late(later.first_at()))
+        || same.is_some_and(|same| lifetime.bytes() < same.bytes() && too_late(same.last_at()))
 }
+
+#[cfg(test)]
+mod tests;
