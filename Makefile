@@ -17,7 +17,7 @@ demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch in
 	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: programs guests foreign chromium prometheus dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
+test: programs guests foreign chromium prometheus faketime dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
@@ -79,6 +79,10 @@ chromium:
 .PHONY: prometheus
 prometheus:
 	scripts/install-prometheus.sh
+
+.PHONY: faketime
+faketime:
+	scripts/install-faketime.sh
 
 .PHONY: dashboard-tools
 dashboard-tools:

@@ -77,7 +77,12 @@ impl Web {
 
 /// All routes.
 pub fn router(web: Web) -> Router {
-    Router::new().merge(site::routes()).merge(api::routes()).layer(map_response(harden)).with_state(web)
+    Router::new()
+        .merge(site::routes())
+        .merge(api::routes())
+        .layer(map_response(harden))
+        .layer(map_response(ebb_service::date::stamp))
+        .with_state(web)
 }
 
 /// Nothing but our own style sheet and script is loaded or run, whatever a page may be made to contain.

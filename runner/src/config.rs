@@ -50,6 +50,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How guests are compiled and run.
     pub engine: EngineConfig,
+    /// Where the newest generation is kept.
+    pub state_dir: OwnFolder,
     /// How long a clean stop may take.
     pub shutdown_timeout: Duration,
     /// What to run, in the file's order.
@@ -118,8 +120,9 @@ impl<'de> Deserialize<'de> for ControlConfig {
 pub struct EngineConfig {
     /// How often a busy guest gives way to the others, and the longest that it takes to stop it.
     pub epoch_tick: EpochTick,
-    /// Where compiled code is kept.
-    pub compile_cache: CompileCache,
+    /// Where compiled code is kept between starts. It is run as it is found there. By default ebb/compiled in the user's
+    /// cache folder; with off, every module is compiled twice at each start.
+    pub compile_cache: OwnFolder,
     /// Threads that run commands, and as many that serve HTTP. Default: one per processor.
     pub guest_threads: Option<NonZeroU32>,
 }
@@ -128,7 +131,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             epoch_tick: EpochTick(Duration::from_millis(10)),
-            compile_cache: CompileCache::Default,
+            compile_cache: OwnFolder::Default,
             guest_threads: None,
         }
     }
@@ -170,33 +173,33 @@ impl<'de> Deserialize<'de> for EpochTick {
     }
 }
 
-/// Where compiled code is kept between starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CompileCache {
-    /// `ebb/compiled` in the user's cache folder.
+/// A folder of the runner's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OwnFolder {
+    /// The usual one in the user's folders.
+    #[default]
     Default,
-    /// This folder. Only the runner's user may write to it: what lies there is run as native code.
+    /// This one.
     Folder(PathBuf),
-    /// Nowhere: every module is compiled twice at each start (once to learn what it needs).
+    /// None.
     Off,
 }
 
-impl JsonSchema for CompileCache {
+impl JsonSchema for OwnFolder {
     fn schema_name() -> Cow<'static, str> {
-        "CompileCache".into()
+        "OwnFolder".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A folder that only the runner's user may write to, or off. By default ebb/compiled in the \
-                            user's cache folder.",
+            "description": "A folder that only the runner's user may write to, or off.",
             "anyOf": [{"type": "string", "minLength": 1}, {"const": false}],
             "examples": ["/var/cache/ebb", "off"],
         })
     }
 }
 
-impl<'de> Deserialize<'de> for CompileCache {
+impl<'de> Deserialize<'de> for OwnFolder {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         located::scalar(deserializer, "a folder, or off", |text| match text {
             // YAML 1.1 readers know a bare `off` as `false`.
@@ -223,6 +226,10 @@ struct RawConfig {
     /// How guests are compiled and run.
     #[serde(default)]
     engine: EngineConfig,
+    /// Where the newest generation is kept, so that generations increase across starts though the clock is set back. By
+    /// default the service's state folder under systemd, else ebb in the user's state folder.
+    #[serde(default)]
+    state_dir: OwnFolder,
     /// How long a clean stop may take, requests that finish included.
     #[serde(default = "default_shutdown_timeout")]
     shutdown_timeout: Span,
@@ -295,8 +302,10 @@ impl RawConfig {
     fn resolved(mut self, file: &Path) -> Config {
         let resolve = |path: &mut PathBuf| *path = config_file::relative_to(file, path);
         self.control.bearer_token_file.iter_mut().for_each(resolve);
-        if let CompileCache::Folder(folder) = &mut self.engine.compile_cache {
-            resolve(folder);
+        for choice in [&mut self.engine.compile_cache, &mut self.state_dir] {
+            if let OwnFolder::Folder(folder) = choice {
+                resolve(folder);
+            }
         }
         for module in &mut self.modules {
             resolve(&mut module.path);
@@ -308,6 +317,7 @@ impl RawConfig {
             http: self.http.or_else(|| serves.then(HttpConfig::default)),
             log: self.log,
             engine: self.engine,
+            state_dir: self.state_dir,
             shutdown_timeout: self.shutdown_timeout.0,
             modules: self.modules,
             file: file.to_owned(),

@@ -96,6 +96,7 @@ fn router(control: Arc<Control>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(ebb_service::date::stamp))
         .with_state(control)
 }
 

@@ -22,7 +22,7 @@ use wasmtime::{
 };
 
 use crate::{
-    config::{CompileCache, EngineConfig, PAGE_BYTES},
+    config::{EngineConfig, OwnFolder, PAGE_BYTES},
     host::MemoryMaps,
 };
 
@@ -163,13 +163,13 @@ impl Engines {
     }
 }
 
-fn cache_folder(choice: &CompileCache) -> Option<PathBuf> {
+fn cache_folder(choice: &OwnFolder) -> Option<PathBuf> {
     let folder = match choice {
-        CompileCache::Off => return None,
-        CompileCache::Folder(folder) => folder.clone(),
+        OwnFolder::Off => return None,
+        OwnFolder::Folder(folder) => folder.clone(),
         // No fallback to a shared temporary folder: code found in the cache is run as it is, so nobody
         // else may be able to put some there.
-        CompileCache::Default => {
+        OwnFolder::Default => {
             let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             let Some(base) = of("XDG_CACHE_HOME").or_else(|| of("HOME").map(|home| home.join(".cache")))
             else {

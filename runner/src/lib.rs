@@ -96,7 +96,7 @@ pub async fn run(
         (config.shutdown_timeout, config.modules.len(), config.instances());
     let threads = Threads::start(config.engine.guest_threads).map_err(RunError::Start)?;
     let engines = Engines::new(&config.engine).map_err(RunError::Start)?;
-    let fleet = Arc::new(Fleet::new(engines, threads.handles().clone()));
+    let fleet = Arc::new(Fleet::new(engines, threads.handles().clone(), &config));
     let gateway = listeners.http.map(|listener| {
         (listener, Arc::new(Gateway::new(Arc::clone(&fleet), &config.http.clone().unwrap_or_default())))
     });

@@ -203,7 +203,7 @@ impl Reloader {
 /// The keys in which `now` differs from what the process was started with, and which cannot change any more.
 fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
     // Taken apart, so that a new key cannot be forgotten here.
-    let Config { control, http, log, engine, shutdown_timeout, modules: _, file: _ } = first;
+    let Config { control, http, log, engine, state_dir, shutdown_timeout, modules: _, file: _ } = first;
     let ControlConfig { listen, bearer_token_file: _ } = control;
     let LogConfig { format, level } = log;
     let EngineConfig { epoch_tick, compile_cache, guest_threads } = engine;
@@ -215,6 +215,7 @@ fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
         ("engine.epoch_tick", now.engine.epoch_tick != *epoch_tick),
         ("engine.compile_cache", now.engine.compile_cache != *compile_cache),
         ("engine.guest_threads", now.engine.guest_threads != *guest_threads),
+        ("state_dir", now.state_dir != *state_dir),
         ("shutdown_timeout", now.shutdown_timeout != *shutdown_timeout),
     ];
     let changed = others.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field);

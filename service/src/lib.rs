@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`commands`] | what both programs can be asked on the command line |
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
+//! | [`date`] | the `Date` header of answers |
 //! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
 //! | [`probe`] | is the program that listens there ready? |
@@ -16,6 +17,7 @@
 
 pub mod commands;
 pub mod config_file;
+pub mod date;
 pub mod exposition;
 pub mod logging;
 pub mod probe;

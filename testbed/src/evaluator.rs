@@ -1,6 +1,7 @@
 //! The evaluator with its config, address and readiness.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{free_address, http, metrics::Scrape, paths, process::Process, wait};
+use crate::{clock::Clock, free_address, http, metrics::Scrape, paths, process::Process, wait};
 
 /// A running evaluator.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Evaluator {
     /// Where its API listens, `host:port`.
     pub address: String,
     dir: TempDir,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// How long an evaluator may take until its first tick is done.
@@ -38,7 +40,15 @@ impl Evaluator {
     /// # Panics
     /// When it does not.
     pub async fn start_with(config: &str, flags: &[&str]) -> Self {
-        Self::spawn(free_address(), config, flags).await
+        Self::spawn(free_address(), config, flags, Vec::new()).await
+    }
+
+    /// As [`Evaluator::start`], on a clock that a test sets.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start_on(clock: &Clock, config: &str) -> Self {
+        Self::spawn(free_address(), config, &[], clock.environment()).await
     }
 
     /// As [`Evaluator::start`], listening on `address`.
@@ -46,14 +56,20 @@ impl Evaluator {
     /// # Panics
     /// When it does not.
     pub async fn start_at(address: &str, config: &str) -> Self {
-        Self::spawn(address.to_owned(), config, &[]).await
+        Self::spawn(address.to_owned(), config, &[], Vec::new()).await
     }
 
-    async fn spawn(address: String, config: &str, flags: &[&str]) -> Self {
+    async fn spawn(
+        address: String,
+        config: &str,
+        flags: &[&str],
+        environment: Vec<(&'static str, OsString)>,
+    ) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
         fs::write(dir.path().join("evaluator.yml"), format!("listen: {address}\n{config}"))
             .expect("a config can be written");
-        let mut evaluator = Self { process: spawn(dir.path(), flags), address, dir };
+        let process = spawn(dir.path(), flags, &environment);
+        let mut evaluator = Self { process, address, dir, environment };
         evaluator.listening().await;
         evaluator
     }
@@ -64,7 +80,7 @@ impl Evaluator {
     /// When it does not come back.
     pub async fn kill_and_start(&mut self) {
         self.process.kill();
-        self.process = spawn(self.dir.path(), &[]);
+        self.process = spawn(self.dir.path(), &[], &self.environment);
         self.listening().await;
     }
 
@@ -110,8 +126,13 @@ impl Evaluator {
     }
 }
 
-fn spawn(dir: &Path, flags: &[&str]) -> Process {
+fn spawn(dir: &Path, flags: &[&str], environment: &[(&'static str, OsString)]) -> Process {
     let config = dir.join("evaluator.yml");
     let args = [Path::new("--config"), &config].into_iter().chain(flags.iter().map(Path::new));
-    Process::start(&paths::program("ebb-evaluator"), args, &dir.join("evaluator.log"))
+    Process::start_in(
+        &paths::program("ebb-evaluator"),
+        args,
+        &dir.join("evaluator.log"),
+        environment.to_vec(),
+    )
 }

@@ -9,6 +9,7 @@
 //! | [`runner`], [`evaluator`], [`prometheus`] | each program with its config, address and readiness |
 //! | [`grafana`] | a dashboard's JSON → its queries |
 //! | [`browser`] | Chromium through its WebDriver |
+//! | [`clock`] | a time of day that a test sets |
 //! | [`http`] | requests to them |
 //! | [`load`] | HTTP load that looks at every byte, and clients that do not behave |
 //! | [`metrics`] | an exposition → values by name and labels |
@@ -16,6 +17,7 @@
 //! | [`paths`] | where programs and guests lie |
 
 pub mod browser;
+pub mod clock;
 pub mod evaluator;
 pub mod grafana;
 pub mod http;

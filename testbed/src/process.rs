@@ -1,6 +1,7 @@
 //! One child process: its log, its signals, its end.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -29,10 +30,19 @@ impl Process {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(
+    pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(program: &Path, args: I, log: &Path) -> Self {
+        Self::start_in(program, args, log, Vec::new())
+    }
+
+    /// As [`Process::start`], with further variables in its environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_in<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
         program: &Path,
         args: I,
         log: &Path,
+        environment: Vec<(&str, OsString)>,
     ) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("a log can be created");
         let errors = output.try_clone().expect("a file handle can be cloned");
@@ -41,6 +51,7 @@ impl Process {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(args)
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

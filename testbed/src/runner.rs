@@ -1,6 +1,7 @@
 //! The runner with its config, address and readiness.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{free_address, http, metrics::Scrape, paths, process::Process, wait};
+use crate::{clock::Clock, free_address, http, metrics::Scrape, paths, process::Process, wait};
 
 /// A running runner.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub struct Runner {
     /// Where it takes requests for modules of kind `http`, `host:port`.
     pub http_address: String,
     dir: TempDir,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// Settings of the section `http`, unless a test has its own.
@@ -52,7 +54,7 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_quiet(modules: &str) -> Self {
-        Self::spawn_serving("", modules, "access_log: false").ready().await
+        Self::spawn_serving("", modules, "access_log: false", Vec::new()).ready().await
     }
 
     /// As [`Runner::start`], with settings `http` of the section of that name.
@@ -60,7 +62,25 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_with_http(http: &str, modules: &str) -> Self {
-        Self::spawn_serving("", modules, http).ready().await
+        Self::spawn_serving("", modules, http, Vec::new()).ready().await
+    }
+
+    /// As [`Runner::start`], on a clock that a test sets.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_on(clock: &Clock, modules: &str) -> Self {
+        Self::spawn_serving("", modules, ACCESS_LOG, clock.environment()).ready().await
+    }
+
+    /// Kills it (SIGKILL), starts it anew and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn kill_and_start(mut self) -> Self {
+        self.process.kill();
+        self.process = start(self.dir.path(), &self.environment);
+        self.ready().await
     }
 
     async fn ready(mut self) -> Self {
@@ -79,19 +99,22 @@ impl Runner {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(control: &str, modules: &str) -> Self {
-        Self::spawn_serving(control, modules, ACCESS_LOG)
+        Self::spawn_serving(control, modules, ACCESS_LOG, Vec::new())
     }
 
-    fn spawn_serving(control: &str, modules: &str, http: &str) -> Self {
+    fn spawn_serving(
+        control: &str,
+        modules: &str,
+        http: &str,
+        environment: Vec<(&'static str, OsString)>,
+    ) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
         // For modules that see a folder of the host.
         fs::create_dir(dir.path().join("volume")).expect("a folder can be made");
         let (address, http_address) = (free_address(), free_address());
         write_config(dir.path(), &address, &http_address, control, modules, http);
-        let config = dir.path().join("runner.yml");
-        let args = [Path::new("--config"), &config];
-        let process = Process::start(&paths::program("ebb-runner"), args, &dir.path().join("runner.log"));
-        Self { process, address, http_address, dir }
+        let process = start(dir.path(), &environment);
+        Self { process, address, http_address, dir, environment }
     }
 
     /// Writes another config, to be reloaded.
@@ -142,12 +165,18 @@ impl Runner {
     }
 }
 
+fn start(dir: &Path, environment: &[(&'static str, OsString)]) -> Process {
+    let config = dir.join("runner.yml");
+    let args = [Path::new("--config"), &config];
+    Process::start_in(&paths::program("ebb-runner"), args, &dir.join("runner.log"), environment.to_vec())
+}
+
 fn write_config(dir: &Path, address: &str, http_address: &str, control: &str, modules: &str, http: &str) {
     // One cache for all runners of a test run: each guest is compiled once.
     let cache = paths::root().join("target/testbed-cache");
     let config = format!(
         "control:\n  listen: {address}\n{control}\nhttp: {{listen: {http_address}, {http}}}\nlog: {{format: text, level: info}}\n\
-         engine: {{compile_cache: {}}}\nmodules:\n{modules}\n",
+         engine: {{compile_cache: {}}}\nstate_dir: state\nmodules:\n{modules}\n",
         cache.display()
     );
     fs::write(dir.join("runner.yml"), config).expect("a config can be written");

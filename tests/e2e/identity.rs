@@ -73,7 +73,7 @@ async fn is_the_same_after_a_kill(major: Major) {
 }
 
 /// Slot and generation of every restart that was done, by both evaluators: they write into one log.
-fn orders_done(log: &str) -> Vec<(String, String)> {
+pub(crate) fn orders_done(log: &str) -> Vec<(String, String)> {
     let field = |line: &str, name: &str, end: &str| {
         let (_, rest) = line.split_once(name)?;
         rest.split_once(end).map(|(value, _)| value.to_owned())
@@ -86,7 +86,7 @@ fn orders_done(log: &str) -> Vec<(String, String)> {
 }
 
 /// What was learned of each population. JSON tells a floating-point number so that it reads back the same.
-async fn learned(evaluator: &Evaluator) -> Vec<Value> {
+pub(crate) async fn learned(evaluator: &Evaluator) -> Vec<Value> {
     let modules = evaluator.api("modules").await;
     let of = |one: &Value| {
         json!({

@@ -26,7 +26,7 @@ fn paths_are_taken_from_the_config_files_folder() {
     )
     .unwrap();
     assert_eq!(config.control.bearer_token_file, Some("etc/token".into()));
-    assert_eq!(config.engine.compile_cache, CompileCache::Folder("etc/cache".into()));
+    assert_eq!(config.engine.compile_cache, OwnFolder::Folder("etc/cache".into()));
     assert_eq!(config.modules[0].path, Path::new("etc/../a.wasm"));
     assert_eq!(config.modules[0].guest.dirs[0].host, Path::new("etc/data"));
     assert_eq!(config.modules[0].guest.dirs[1].host, Path::new("/abs"));
@@ -36,7 +36,7 @@ fn paths_are_taken_from_the_config_files_folder() {
 fn the_compile_cache_can_be_switched_off() {
     for word in ["off", "\"off\"", "false"] {
         let config = parse(&format!("engine: {{compile_cache: {word}}}\nmodules: []\n")).unwrap();
-        assert_eq!(config.engine.compile_cache, CompileCache::Off, "{word}");
+        assert_eq!(config.engine.compile_cache, OwnFolder::Off, "{word}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`slot`] | one replica's slot, as everybody may see it |
 //! | [`permits`] | how many restarts of a module may be under way at once |
 //! | `supervisor` | the task that owns a slot |
+//! | `generations` | lifetimes' names, increasing across processes |
 //! | `drain` | a replaced instance finishes what it has begun |
 //! | [`rollout`] | a new config → what starts, stops and restarts |
 
@@ -22,17 +23,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 mod drain;
+mod generations;
 pub mod permits;
 pub mod rollout;
 pub mod slot;
 mod supervisor;
 
+use generations::Generations;
 use permits::Permits;
 use slot::{Order, Reason, Refusal, RestartOrder, Restarted, Slot};
 use supervisor::Supervisor;
 
 use crate::{
-    config::{Kind, ServeConfig},
+    config::{Config, Kind, ServeConfig},
     engine::Engines,
     http::{queue::Queue, routes::Routes, traffic::Traffic},
     lifecycle::BackoffPolicy,
@@ -55,6 +58,7 @@ pub struct Fleet {
     routes: ArcSwap<Routes<Arc<Module>>>,
     engines: Engines,
     threads: Handles,
+    generations: Arc<Generations>,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// One rollout at a time.
@@ -105,8 +109,9 @@ pub struct Settings {
 impl Fleet {
     /// A fleet without modules. They come with [`Fleet::roll_out`].
     #[must_use]
-    pub fn new(engines: Engines, threads: Handles) -> Self {
+    pub fn new(engines: Engines, threads: Handles, config: &Config) -> Self {
         Self {
+            generations: Arc::new(Generations::open(&config.state_dir, config.control.listen)),
             modules: ArcSwap::default(),
             routes: ArcSwap::default(),
             engines,
@@ -161,6 +166,7 @@ impl Fleet {
             slot: Arc::clone(&slot),
             module: Arc::clone(module),
             threads: self.threads.clone(),
+            generations: Arc::clone(&self.generations),
             stop: stop.clone(),
             halt: self.stop.clone(),
         };

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Module,
     drain::{self, Retired},
+    generations::Generations,
     slot::{Live, Order, Reason, Refusal, RestartOrder, Restarted, Slot},
 };
 use crate::{
@@ -31,6 +32,7 @@ pub(super) struct Supervisor {
     pub(super) slot: Arc<Slot>,
     pub(super) module: Arc<Module>,
     pub(super) threads: Handles,
+    pub(super) generations: Arc<Generations>,
     /// The slot shall close; what serves finishes what it has begun.
     pub(super) stop: CancellationToken,
     /// Everything ends now.
@@ -107,7 +109,7 @@ impl Supervisor {
 
     /// Starts a lifetime in the empty slot.
     async fn start(&self, tenancy: &mut Tenancy) -> Event {
-        let generation = Generation::next(tenancy.last, now_unix_ms());
+        let generation = self.generations.next(tenancy.last, now_unix_ms());
         let program = self.module.settings().program;
         let prepared = tokio::select! {
             biased;
@@ -194,7 +196,7 @@ impl Supervisor {
     /// given up, and the slot starts again like after any other end.
     async fn replace(&self, tenancy: &mut Tenancy) -> Event {
         let order = tenancy.order.take().expect("a replacement follows an order");
-        let generation = Generation::next(tenancy.last, now_unix_ms());
+        let generation = self.generations.next(tenancy.last, now_unix_ms());
         let program = self.module.settings().program;
         let (old, mut running) = tenancy.running.take().expect("a replacement replaces something");
         let mut preparation = self.begin_preparing(&program, generation);
@@ -354,6 +356,7 @@ impl Supervisor {
         };
         tenancy.running = Some((generation, prepared.launch(threads, &serving)));
         tenancy.last = Some(generation);
+        self.generations.keep(generation);
     }
 
     /// Takes note of how a lifetime ended by itself.

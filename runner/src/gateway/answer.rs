@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ebb_service::date;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -161,6 +162,7 @@ pub(super) fn own(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CONTENT_LENGTH, length);
+    date::set(headers);
     if notice.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
@@ -174,7 +176,7 @@ pub(super) fn own(
 
 /// The guest's response to `call`'s request. `has_body`: the method allows for one.
 pub(super) fn guest(
-    head: ResponseHead,
+    mut head: ResponseHead,
     call: Arc<Call>,
     mut record: Record,
     has_body: bool,
@@ -182,6 +184,7 @@ pub(super) fn guest(
     let has_body = has_body && !matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let is_empty = call.response().as_ref().is_some_and(Body::is_end_stream);
     record.head(head.status(), head.headers(), has_body && !is_empty);
+    date::set(head.headers_mut());
     let source = if has_body {
         Source::Guest(call)
     } else {
