@@ -312,6 +312,7 @@ impl Replay<'_> {
             .into_iter()
             .filter(|wish| !self.ledger.awaits(&wish.slot, wish.generation))
             .collect();
+        let wishes = self.ledger.queue(wishes, now);
         let admissions = self.ledger.budget.admit(&plan.budget, wishes.iter().map(|wish| &wish.slot), now);
         for (wish, admission) in wishes.into_iter().zip(admissions) {
             if admission != Admission::Admitted {

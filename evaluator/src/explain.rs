@@ -89,8 +89,13 @@ fn costs(cost: &CostBasis) -> String {
     } else {
         String::new()
     };
+    let falls = match cost.falls {
+        0 => String::new(),
+        1 => " and 1 fall of memory without one".to_owned(),
+        falls => format!(" and {falls} falls of memory without one"),
+    };
     let own = format!(
-        "mean {} and {} {} in {}{unseen}",
+        "mean {} and {} {}{falls} in {}{unseen}",
         rounded(cost.average_memory_bytes),
         cost.restarts,
         if cost.restarts == 1 { "restart" } else { "restarts" },

@@ -320,6 +320,7 @@ impl<'a> Simulation<'a> {
             .into_iter()
             .filter(|wish| !ledger.awaits(&wish.slot, wish.generation))
             .collect();
+        let wishes = ledger.queue(wishes, now);
         let admissions = ledger.budget.admit(budget, wishes.iter().map(|wish| &wish.slot), now);
         let mut admitted = 0;
         for (wish, admission) in wishes.into_iter().zip(admissions) {

@@ -146,6 +146,51 @@ fn the_sample_is_what_was_scraped_however_often_it_is_evaluated() {
 }
 
 #[test]
+fn only_real_starts_count_as_seen() {
+    // It ran for long before the first sample: nobody knows what it starts with. A restart that is only tried tells it no
+    // more than before, however often.
+    let mut recording = Recording::default();
+    let samples: Vec<_> = (0..30)
+        .map(|n| Sample {
+            at: Millis(START + n * 10 * SECOND),
+            generation: Generation((START - 3600 * SECOND).unsigned_abs()),
+            bytes: 100 + 10 * u64::try_from(n).unwrap(),
+        })
+        .collect();
+    recording.observe(&slot(0).into(), &samples, 30 * SECOND);
+    let ceiling = rule(Policy::Static, Some(150));
+    let plan = plan(30);
+    let mut replay = recording.begin(&plan);
+    for n in 0..30 {
+        let now = Millis(START + n * 10 * SECOND);
+        replay.observe(now);
+        replay.decide(&|_: &str| &ceiling, now);
+    }
+    assert!(replay.outcome.restarts.len() > 2, "{:?}", replay.outcome.restarts.len());
+    let seen = replay.history.slot(&slot(0)).unwrap();
+    assert!(seen.lifetimes().count() > 2);
+    assert_eq!(seen.fresh_bytes(), None);
+}
+
+#[test]
+fn of_several_series_of_a_slot_one_is_replayed() {
+    let mut both = recording(&[10, 20, 30, 35, 50, 55]);
+    let samples: Vec<_> = (0..3)
+        .map(|n| Sample {
+            at: Millis(START + n * 10 * SECOND + 5000),
+            generation: Generation(START.unsigned_abs()),
+            bytes: 1000,
+        })
+        .collect();
+    let id = SeriesId { slot: slot(0), labels: "a=\"1\"".into() };
+    both.observe(&id, &samples, 30 * SECOND);
+    let ceiling = rule(Policy::Static, Some(25));
+    let of = |recording: &Recording| recording.replay(&plan(6), |_| &ceiling);
+    assert_eq!(of(&both), of(&recording(&[10, 20, 30, 35, 50, 55])));
+    assert_eq!((both.slots(), both.real_restarts(Millis(0), Millis(i64::MAX))), (1, 0));
+}
+
+#[test]
 fn the_budget_holds_as_it_would_have() {
     let ceiling = rule(Policy::Static, Some(25));
     let tight = BudgetConfig { restarts_per_minute: 1, burst: 1, ..BudgetConfig::default() };

@@ -59,11 +59,14 @@ impl FromStr for Moment {
         if let Ok(seconds) = text.parse::<f64>() {
             return Millis::from_seconds(seconds).map(Self::At).ok_or_else(|| format!("{text} is no time"));
         }
+        if let Ok(time) = text.parse::<jiff::Timestamp>() {
+            return Ok(Self::At(Millis(time.as_millisecond())));
+        }
         if let Ok(time) = humantime::parse_rfc3339_weak(text) {
             return Ok(Self::At(Millis::from(time)));
         }
         text.parse().map(Self::Ago).map_err(|_| {
-            "expected RFC 3339 such as 2026-01-31T12:00:00Z, Unix seconds, or how long ago such as 6h"
+            "expected RFC 3339 such as 2026-01-31T12:00:00Z or 2026-01-31T14:00:00+02:00, Unix seconds, or how long ago such as 6h"
                 .to_owned()
         })
     }
@@ -178,4 +181,30 @@ fn rules(config: &Config, policies: &[PolicySpec]) -> Result<Vec<(String, Rules)
         Ok((spec.text.clone(), rules.map_err(refused)?))
     };
     policies.iter().map(tried).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let at = |text: &str| text.parse::<Moment>().unwrap().before(Millis(0)).0;
+        let noon = 1_769_860_800_000;
+        for text in [
+            "2026-01-31T12:00:00Z",
+            "2026-01-31T14:00:00+02:00",
+            "2026-01-31T06:30:00-05:30",
+            "2026-01-31t12:00:00.000z",
+            "2026-01-31 12:00:00",
+            "1769860800",
+            "1769860800.0",
+        ] {
+            assert_eq!(at(text), noon, "{text}");
+        }
+        assert_eq!(at("6h"), -6 * 3_600_000);
+        for text in ["", "noon", "2026-01-31", "2026-13-31T12:00:00Z", "2026-01-31T12:00:00+26:00", "NaN"] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
+    }
 }

@@ -115,6 +115,7 @@ impl Orders {
             decided.extend(foreign.into_iter().map(|wish| (wish, Action::Ordered(Outcome::NotAllowed))));
             wishes = ours;
         }
+        let wishes = self.ledger.queue(wishes, now.steady);
         let (wishes, held): (Vec<_>, Vec<_>) =
             wishes.into_iter().partition(|wish| holds.of(&wish.slot).is_none());
         decided.extend(held.into_iter().filter_map(|wish| {

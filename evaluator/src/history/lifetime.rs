@@ -42,6 +42,8 @@ pub struct Lifetime {
     end: Option<End>,
     /// What it held before the window, while it runs: one that is over counts inside the window alone.
     earlier: Option<Box<Earlier>>,
+    /// When the lifetime before it was seen last: it cannot have begun earlier.
+    not_before: Millis,
     /// Nobody has seen what it started with: it is a simulation's.
     imagined: bool,
     /// Memory × time from the first sample inside the window to the last step, in byte-milliseconds.
@@ -63,8 +65,9 @@ struct Settled {
 }
 
 impl Lifetime {
-    pub(super) fn starting_with(sample: &Sample) -> Self {
+    pub(super) fn starting_with(sample: &Sample, not_before: Millis) -> Self {
         Self {
+            not_before,
             generation: sample.generation,
             steps: vec![Step { bytes: sample.bytes, at: sample.at, index: 0 }],
             samples: 1,
@@ -194,6 +197,11 @@ impl Lifetime {
         }
     }
 
+    /// When it began, as far as what was seen before allows.
+    fn started_at(&self) -> Millis {
+        self.generation.started_at().max(self.not_before)
+    }
+
     /// The start that began it.
     #[must_use]
     pub const fn generation(&self) -> Generation {
@@ -256,7 +264,7 @@ impl Lifetime {
     pub fn counts_since(&self) -> Millis {
         match &self.earlier {
             Some(earlier) => earlier.since(),
-            None if self.sought_seen_from_start() => self.generation.started_at().min(self.first_at()),
+            None if self.sought_seen_from_start() => self.started_at().min(self.first_at()),
             None => self.first_at(),
         }
     }
@@ -315,7 +323,7 @@ impl Lifetime {
     #[must_use]
     pub fn area_before(&self, from: Millis) -> (u128, i64) {
         let until = self.counts_since();
-        let from = self.generation.started_at().max(from).min(until);
+        let from = self.started_at().max(from).min(until);
         (area(self.first_bytes(), from, until), until.since(from))
     }
 

@@ -34,7 +34,7 @@ impl Series {
         Self {
             labels: Arc::clone(labels),
             finished: Vec::new(),
-            newest: Some(Lifetime::starting_with(first)),
+            newest: Some(Lifetime::starting_with(first, Millis(i64::MIN))),
             watermark: first.at,
             spacing_millis: None,
             came_back_at: None,
@@ -82,7 +82,8 @@ impl Series {
                 {
                     self.came_back_at = Some(sample.at);
                 }
-                let mut new = Lifetime::starting_with(&sample);
+                let before = newest.as_ref().map_or(Millis(i64::MIN), Lifetime::last_at);
+                let mut new = Lifetime::starting_with(&sample, before);
                 if self.imagined == Some(sample.generation) {
                     new.disregard_start();
                 }

@@ -235,3 +235,25 @@ fn going_back_takes_nothing_in_that_the_instance_cannot_have_held() {
     history.go_back(&slot().into(), Generation(3_600_000), &[hour(2, 1)]);
     assert_eq!(lifetimes(&history), [life]);
 }
+
+#[test]
+fn a_slot_is_never_observed_for_longer_than_it_is_old() {
+    // Memory falls twice within the first minute, and a new instance's clock is a little behind.
+    let samples = [
+        sample(5, 0, 30),
+        sample(10, 0, 20),
+        sample(20, 0, 10),
+        sample(30, 28_000, 5),
+        sample(40, 28_000, 5),
+    ];
+    let history = history_of(&samples);
+    let area = lifetimes(&history)
+        .iter()
+        .map(Lifetime::area)
+        .fold((0, 0), |sum, (area, millis)| (sum.0 + area, sum.1 + millis));
+    // 30 B for 5 s, then 20 B from the 5th to the 10th second, 10 B to the 20th, and 5 B from the 28th on.
+    assert_eq!(area, (1000 * (30 * 5 + 20 * 5 + 10 * 10 + 5 * 12), 1000 * (5 + 5 + 10 + 12)));
+    let late = history_of(&[sample(5, 0, 30), sample(30, 28_000, 30), sample(40, 20_000, 5)]);
+    let seen: i64 = lifetimes(&late).iter().map(|lifetime| lifetime.area().1).sum();
+    assert!(seen <= 40_000, "{seen} ms of 40 s");
+}

@@ -14,7 +14,7 @@
 use serde::Serialize;
 
 use crate::{
-    history::{Lifetime, Slot},
+    history::{End, Lifetime, Slot},
     units::RestartPrice,
 };
 
@@ -31,8 +31,10 @@ pub struct SlotCost {
     scatter: f64,
     /// What a restart is worth, in byte-seconds.
     price: f64,
-    /// Lifetimes that ended, seen whole or not.
+    /// Lifetimes that ended because another was started, seen whole or not.
     pub restarts: u32,
+    /// Lifetimes that ended because memory fell without a new start.
+    pub falls: u32,
 }
 
 /// A cost and the time it was incurred in.
@@ -87,7 +89,11 @@ impl SlotCost {
                 cost.partial[1] = seen;
                 continue;
             }
-            cost.restarts += 1;
+            if lifetime.end() == Some(End::Discontinued) {
+                cost.falls += 1;
+            } else {
+                cost.restarts += 1;
+            }
             if is_oldest && !lifetime.seen_from_start() {
                 cost.partial[0] = seen;
                 continue;
@@ -439,6 +445,23 @@ mod tests {
             SlotCost::of(history.slot(&id).unwrap(), price()).unwrap()
         };
         assert_eq!(slot(1800), slot(1));
+    }
+
+    #[test]
+    fn memory_that_fell_without_a_start_is_no_restart() {
+        let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
+        let id = SlotId { population, runner: "r:1".into(), replica: 0 };
+        let mut history = History::default();
+        let sizes =
+            [(1, 0, 1000), (100, 0, 2000), (101, 0, 500), (200, 0, 500), (201, 200, 500), (300, 200, 500)];
+        let samples = sizes.map(|(second, start, bytes)| Sample {
+            at: Millis(second * SECOND),
+            generation: Generation(start * 1000),
+            bytes,
+        });
+        history.observe(&id.clone().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+        let cost = SlotCost::of(history.slot(&id).unwrap(), price()).unwrap();
+        assert_eq!((cost.restarts, cost.falls, cost.lifetimes), (1, 1, 2));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! PURE: the restarts done whose effect is not seen yet, and the budget for further ones.
 
+use std::{borrow::Borrow, collections::HashMap};
+
 use serde::Serialize;
 
 use super::{
     budget::{Budget, BudgetConfig},
-    verdict::Verdict,
+    verdict::{Judgement, Verdict},
 };
 use crate::{
     history::{History, Lifetime},
@@ -80,12 +82,33 @@ pub struct Ledger {
     /// What may still be ordered.
     pub budget: Budget,
     awaiting: Vec<Restart>,
+    /// Since when each instance has asked for a restart.
+    asking: HashMap<SlotId, (Generation, Millis)>,
 }
+
+/// After so long, whoever asks for a restart goes before those that would give back more.
+const PATIENCE_MILLIS: i64 = 600_000;
 
 impl Ledger {
     /// Remembers a restart until its effect is seen.
     pub fn enter(&mut self, restart: Restart) {
         self.awaiting.push(restart);
+    }
+
+    /// The order in which `wishes` are admitted: as they come, those that give back most first, but behind those that have
+    /// asked for a while, the longest first. Otherwise small ones would wait for ever while the budget is used up.
+    pub fn queue<W: Borrow<Judgement>>(&mut self, mut wishes: Vec<W>, now: Millis) -> Vec<W> {
+        let before = std::mem::take(&mut self.asking);
+        for wish in &wishes {
+            let Judgement { slot, generation, .. } = wish.borrow();
+            let known = before.get(slot).filter(|(known, _)| known == generation);
+            self.asking.insert(slot.clone(), (*generation, known.map_or(now, |(_, since)| *since)));
+        }
+        wishes.sort_by_key(|wish| {
+            let (_, since) = self.asking[&wish.borrow().slot];
+            if now.since(since) >= PATIENCE_MILLIS { since } else { Millis(i64::MAX) }
+        });
+        wishes
     }
 
     /// Whether a restart of this instance was done whose effect is not seen yet: it need not be ordered again.
@@ -156,6 +179,7 @@ mod tests {
     use super::*;
     use crate::{
         history::{Sample, Window},
+        rule::policy::Bound,
         units::Population,
     };
 
@@ -174,6 +198,37 @@ mod tests {
             bytes_before: 300,
             ordered_at: Millis(5000),
         }
+    }
+
+    #[test]
+    fn whoever_has_asked_for_a_while_goes_before_those_that_give_back_more() {
+        let wish = |replica, generation, reclaimable_bytes| Judgement {
+            slot: SlotId { replica, ..slot() },
+            generation: Generation(generation),
+            age_millis: 0,
+            starts_ahead_millis: 0,
+            memory_bytes: 0,
+            reclaimable_bytes,
+            bound: Bound::default(),
+            sample_size: 0,
+            mean_bytes: None,
+            stddev_bytes: None,
+            verdict: Verdict::AboveMaxAge,
+        };
+        let mut ledger = Ledger::default();
+        let mut queue = |minute: i64, wishes: &[(u32, u64)]| -> Vec<u32> {
+            let wishes = wishes.iter().map(|(replica, generation)| wish(*replica, *generation, 0)).collect();
+            let queued = ledger.queue(wishes, Millis(minute * 60_000));
+            queued.iter().map(|wish: &Judgement| wish.slot.replica).collect()
+        };
+        // The largest first, until 2 has asked for ten minutes, and then 3.
+        assert_eq!(queue(0, &[(0, 1), (1, 1), (2, 1)]), [0, 1, 2]);
+        assert_eq!(queue(1, &[(0, 2), (1, 2), (3, 1), (2, 1)]), [0, 1, 3, 2]);
+        assert_eq!(queue(10, &[(0, 3), (1, 2), (3, 1), (2, 1)]), [2, 0, 1, 3]);
+        assert_eq!(queue(11, &[(0, 4), (1, 3), (3, 1), (2, 1)]), [2, 3, 0, 1]);
+        // A new instance has not asked yet, nor one that did not ask for a tick.
+        assert_eq!(queue(12, &[(0, 4), (2, 2)]), [0, 2]);
+        assert_eq!(queue(13, &[(0, 5), (3, 1)]), [0, 3]);
     }
 
     #[test]

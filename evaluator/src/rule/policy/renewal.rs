@@ -47,6 +47,9 @@ pub struct CostBasis {
     pub unseen_seconds: f64,
     /// Its restarts in that time.
     pub restarts: u64,
+    /// How often its memory fell without a restart in that time.
+    #[serde(skip_serializing_if = "is_none")]
+    pub falls: u64,
     /// Average cost of the population's other slots, in bytes.
     pub others_average_bytes: Option<f64>,
     /// For how many seconds of the slot's own time that average counts.
@@ -56,6 +59,11 @@ pub struct CostBasis {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 const fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Renewal {
@@ -84,6 +92,7 @@ impl Renewal {
             observed_seconds: own.seconds(),
             average_memory_bytes: own.memory_byte_seconds() / own.seconds(),
             restarts: u64::from(own.restarts),
+            falls: u64::from(own.falls),
             others_average_bytes: prior.map(|prior| prior.average_bytes),
             others_weight_seconds: prior.map_or(0.0, |prior| prior.seconds),
         };
