@@ -119,6 +119,14 @@ impl Plan {
     }
 }
 
+/// The time between two of `samples`, in milliseconds: the median. None of fewer than two.
+#[must_use]
+pub fn spacing_millis(samples: &[Sample]) -> Option<i64> {
+    let mut spacings: Vec<_> = samples.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect();
+    let middle = spacings.len() / 2;
+    (!spacings.is_empty()).then(|| *spacings.select_nth_unstable(middle).1)
+}
+
 impl Recording {
     /// Takes in samples of one series, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
     /// which the instance was not seen.

@@ -2,14 +2,15 @@
 
 mod backtest;
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use self::backtest::BacktestArgs;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ebb_evaluator::{
     RunError, Service,
     config::Config,
     http::client_builder,
+    live::{self, Finding, Level},
     units::{InstanceName, Millis},
 };
 use ebb_service::{
@@ -42,7 +43,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Validate the config file and print it with all defaults.
-    Check,
+    Check {
+        /// Ask the store and the runners instead: reachable, credentials, clocks, series, labels. Restarts nothing.
+        #[arg(long)]
+        live: bool,
+        /// How to print what was found.
+        #[arg(long, value_enum, default_value_t = Format::Table, requires = "live")]
+        format: Format,
+    },
     /// Try policies on the history in Prometheus: what would have been restarted when, and what that saved.
     Backtest(BacktestArgs),
     /// Ask the running evaluator why an instance was restarted, or why not.
@@ -93,6 +101,8 @@ pub(crate) enum CliError {
     Policy { policy: String, problem: Refusal },
     #[error("drawing {}: {problem}", path.display())]
     Plot { path: PathBuf, problem: String },
+    #[error("{problems} {}, see above", if *problems == 1 { "problem" } else { "problems" })]
+    Live { problems: usize },
     #[error("asking the evaluator at {address}; is it running?")]
     Ask { address: String, source: reqwest::Error },
     #[error("the evaluator at {address} knows no living instance {module}/{replica}")]
@@ -125,10 +135,10 @@ impl Cli {
                 logging::init(&config.log)?;
                 runtime()?.block_on(serve(config, path.clone(), dry_run))
             }
-            Some(Command::Check) => {
+            Some(Command::Check { live, format }) => {
                 let config = load()?;
                 ebb_evaluator::check(&config)?;
-                print_config(&config)
+                if live { runtime()?.block_on(check_live(&config, format)) } else { print_config(&config) }
             }
             Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
             Some(Command::Explain { instance, evaluator }) => {
@@ -169,6 +179,31 @@ fn print_config(config: &Config) -> Result<(), CliError> {
     let printed = config.to_yaml_without_secrets().map_err(CliError::Print)?;
     print!("{printed}");
     Ok(())
+}
+
+/// How what was found is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[allow(clippy::print_stdout)]
+async fn check_live(config: &Config, format: Format) -> Result<(), CliError> {
+    let findings = live::check(config, Millis::from(SystemTime::now())).await?;
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&findings).expect("findings are JSON")),
+        Format::Table => {
+            let width = findings.iter().map(|finding| finding.about.len()).max().unwrap_or(0);
+            for Finding { level, about, finding } in &findings {
+                println!("{:7}  {about:width$}  {finding}", level.name());
+            }
+        }
+    }
+    match findings.iter().filter(|finding| finding.level == Level::Problem).count() {
+        0 => Ok(()),
+        problems => Err(CliError::Live { problems }),
+    }
 }
 
 /// What `explain` shows of an instance, and of the newest decisions on it.

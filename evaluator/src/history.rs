@@ -194,6 +194,17 @@ impl History {
             .is_some_and(|(window, first)| window.block(first) == window.block(window.start()))
     }
 
+    /// Every slot.
+    pub fn slots(&self) -> impl Iterator<Item = &SlotId> {
+        self.populations.values().flat_map(BTreeMap::keys)
+    }
+
+    /// Every slot with the labels of its series.
+    pub fn series_of_slots(&self) -> impl Iterator<Item = (&SlotId, Vec<&str>)> {
+        let slots = self.populations.values().flatten();
+        slots.map(|(id, slot)| (id, slot.series.iter().map(|series| &**series.labels()).collect()))
+    }
+
     /// What the slot has seen.
     #[must_use]
     pub fn slot(&self, slot: &SlotId) -> Option<&Slot> {

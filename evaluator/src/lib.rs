@@ -17,6 +17,7 @@
 //! | [`evaluation`] | one tick as named steps |
 //! | [`decisions`], [`view`], [`metrics`] | what a tick leaves behind |
 //! | [`chart`] | PURE: lines over time → SVG |
+//! | [`live`] | `check --live`: what store and runners say to the config |
 //! | [`web`] | the API and the page that show it |
 
 pub mod backtest;
@@ -28,6 +29,7 @@ pub mod explain;
 pub mod history;
 pub mod http;
 pub mod intake;
+pub mod live;
 pub mod metrics;
 pub mod restart;
 pub mod rule;

@@ -3,7 +3,10 @@
 //! An order names the generation it means (`If-Match`), so one that comes late or twice does nothing, and
 //! two evaluators side by side restart each generation once. It goes only where the allow list says.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ebb_service::{logging::Chain, secret::BearerToken};
 use reqwest::{StatusCode, header};
@@ -151,6 +154,37 @@ impl Reason {
     }
 }
 
+/// The request that orders the restart of one lifetime.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RestartRequest<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) module: &'a str,
+    pub(crate) replica: u32,
+    /// The generation that is meant; if another lives there, nothing is done.
+    pub(crate) generation: u64,
+}
+
+impl RestartRequest<'_> {
+    fn url(&self) -> String {
+        let Self { address, module, replica, .. } = self;
+        format!("http://{address}/api/v1/instances/{module}/{replica}/restart")
+    }
+
+    /// The request with the token in `token_file`, or why that cannot be used.
+    pub(crate) fn build(
+        &self,
+        http: &reqwest::Client,
+        token_file: Option<&Path>,
+    ) -> Result<reqwest::RequestBuilder, String> {
+        let request = http.post(self.url()).header(header::IF_MATCH, format!("\"{}\"", self.generation));
+        match token_file.map(BearerToken::from_file).transpose() {
+            Ok(Some(token)) => Ok(request.bearer_auth(token.reveal())),
+            Ok(None) => Ok(request),
+            Err(error) => Err(Chain(&error).to_string()),
+        }
+    }
+}
+
 /// Gives orders to runners.
 #[derive(Debug)]
 pub struct Restarter {
@@ -188,23 +222,20 @@ impl Restarter {
         if !self.may_order(slot) {
             return Outcome::NotAllowed;
         }
-        let url = format!(
-            "http://{}/api/v1/instances/{}/{}/restart",
-            slot.runner.address, slot.population.module, slot.replica
-        );
-        let mut request = self
-            .http
-            .post(&url)
-            .timeout(self.timeout)
-            .header(header::IF_MATCH, format!("\"{generation}\""))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(format!(r#"{{"reason":"{}"}}"#, reason.name()));
-        if let Some(path) = &self.token_file {
-            match BearerToken::from_file(path) {
-                Ok(token) => request = request.bearer_auth(token.reveal()),
-                Err(error) => return Outcome::NoCredentials { message: Chain(&error).to_string() },
-            }
-        }
+        let order = RestartRequest {
+            address: &slot.runner.address,
+            module: &slot.population.module,
+            replica: slot.replica,
+            generation: generation.0,
+        };
+        let url = order.url();
+        let request = match order.build(&self.http, self.token_file.as_deref()) {
+            Ok(request) => request
+                .timeout(self.timeout)
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(format!(r#"{{"reason":"{}"}}"#, reason.name())),
+            Err(message) => return Outcome::NoCredentials { message },
+        };
         let answer = async {
             let response = request.send().await?;
             Ok((response.status(), response.bytes().await?))

@@ -4,16 +4,17 @@ mod plot;
 
 use std::{path::PathBuf, str::FromStr, time::SystemTime};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ebb_evaluator::{
-    backtest::{Plan, Recording, report::Report},
+    backtest::{Plan, Recording, report::Report, spacing_millis},
     config::{Config, RuleConfig, Rules, StoreConfig},
+    history::Sample,
     store::{ClockCheck, Store, prometheus::Prometheus},
-    units::Millis,
+    units::{Millis, SeriesId},
 };
 use ebb_service::units::Span;
 
-use super::CliError;
+use super::{CliError, Format};
 
 #[derive(Args, Debug)]
 pub(super) struct BacktestArgs {
@@ -37,12 +38,6 @@ pub(super) struct BacktestArgs {
     /// Also draw memory over time into this SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 /// A time on the command line.
@@ -136,9 +131,16 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     let mut store = Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?));
     let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_millis());
-    let gap = asked.stale_after_millis;
     let clock = ClockCheck::unchecked(asked.to);
-    store.bootstrap(since, clock, &mut |series, samples| recording.observe(series, samples, gap)).await?;
+    let mut stale_after = asked.stale_after_millis;
+    let mut sink = |series: &SeriesId, samples: &[Sample]| {
+        // Where scrapes are seldom, a sample tells for longer, as when the evaluator runs.
+        let gap = config.stale_after_millis(3 * spacing_millis(samples).unwrap_or(0));
+        stale_after = stale_after.max(gap);
+        recording.observe(series, samples, gap);
+    };
+    store.bootstrap(since, clock, &mut sink).await?;
+    let asked = Plan { stale_after_millis: stale_after, ..asked };
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: asked.to });
     }

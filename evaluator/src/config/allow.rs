@@ -85,6 +85,12 @@ impl AllowList {
         self.0.is_empty()
     }
 
+    /// The addresses that are listed one by one.
+    pub fn addresses(&self) -> impl Iterator<Item = String> {
+        let single = self.0.iter().filter(|allowed| matches!(allowed.host, Host::Name(_)));
+        single.map(ToString::to_string)
+    }
+
     /// Whether restarts may be ordered from the runner at `address`, `host:port`.
     #[must_use]
     pub fn allows(&self, address: &str) -> bool {
@@ -116,7 +122,9 @@ fn split(address: &str) -> Option<(&str, u16)> {
         None => Some(host).filter(|host| !host.contains(':'))?,
     };
     let sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
-    let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
+    // In one form: another would be a runner of its own.
+    let number: u16 = port.parse().ok()?;
+    let port = (number.to_string() == port).then_some(number)?;
     (!host.is_empty() && host.bytes().all(sane)).then_some((host, port))
 }
 

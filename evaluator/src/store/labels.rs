@@ -152,6 +152,14 @@ pub fn differences(one: &str, other: &str) -> Vec<String> {
         .collect()
 }
 
+/// The labels of a series, of a text that [`Naming::parse`] wrote, that are named like the runner's own: the runner's were
+/// renamed.
+#[must_use]
+pub fn collided(labels: &str) -> Vec<String> {
+    let own = |label: &String| ["module", "digest", "replica"].contains(&label.as_str());
+    read(labels).into_keys().filter(own).collect()
+}
+
 /// `a="1",b="x\"y"` → each label with its value, still quoted.
 fn read(text: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();

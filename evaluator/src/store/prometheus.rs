@@ -27,7 +27,7 @@ use super::{
     StoreError,
     labels::{AddressTemplate, Naming, is_label_name},
 };
-use crate::{history::Window, units::Millis};
+use crate::{history::Window, http::server_time, units::Millis};
 
 /// The `store.prometheus:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -279,6 +279,42 @@ impl Prometheus {
             first = Millis(end.0.saturating_add(step));
         }
         Ok(())
+    }
+
+    /// Its version and its time, as far as it tells them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not answer.
+    pub async fn version(&self) -> Result<(Option<String>, Option<Millis>), StoreError> {
+        #[derive(Deserialize)]
+        struct BuildInfo {
+            data: Build,
+        }
+        #[derive(Deserialize)]
+        struct Build {
+            version: String,
+        }
+        let attempt = format!("build information of {}", self.client.url());
+        let request = self.client.get("/api/v1/status/buildinfo");
+        let response = self.client.send(&attempt, request, self.client.timeout()).await?;
+        let there = server_time(response.headers());
+        let Ok(body) = self.client.body(&attempt, response).await else { return Ok((None, there)) };
+        let version = serde_json::from_slice::<BuildInfo>(&body).ok().map(|info| info.data.version);
+        Ok((version, there))
+    }
+
+    /// Whether it speaks remote read of streamed chunks, and if not, why.
+    ///
+    /// # Errors
+    /// What it answered instead.
+    pub async fn speaks_remote_read(&self, now: Millis) -> Result<(), String> {
+        let clock = ClockCheck::unchecked(now);
+        let (naming, matchers) = (&self.naming, &self.matchers);
+        match remote_read::read(&self.client, naming, matchers, now.minus(1), clock, &mut |_, _| {}).await {
+            Ok(_) => Ok(()),
+            Err(remote_read::ReadError::Unsupported(answer)) => Err(answer),
+            Err(remote_read::ReadError::Store(error)) => Err(ebb_service::logging::Chain(&error).to_string()),
+        }
     }
 
     fn selector(&self, matchers: &str) -> String {

@@ -1,0 +1,116 @@
+//! `ebb-evaluator check --live`: asks the store and the runners what an operator would otherwise learn from a day of holds.
+//! Nothing is restarted: the order that shows whether a token is accepted names a generation that no instance has.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `live.rs` | asks, and gathers what was answered |
+//! | `findings.rs` | PURE: what was answered → findings, each with what to do about it |
+
+mod findings;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::join_all;
+use reqwest::{RequestBuilder, StatusCode, header};
+
+pub use self::findings::{Finding, Level};
+use self::findings::{Observed, RunnerAnswer, StoreAnswer, Token};
+use crate::{
+    config::{Config, StoreConfig},
+    evaluation,
+    history::{History, Sample, Window},
+    http::{client_builder, server_time},
+    restart::RestartRequest,
+    store::{ClockCheck, Fetched, Store, StoreError},
+    units::{Millis, SeriesId},
+};
+
+/// How much of the past is looked at.
+const LOOK_BACK_MILLIS: i64 = 600_000;
+
+/// Longest wait for a runner's answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest list of instances that is read.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Asks the store and every runner that is known from the config or from the store.
+///
+/// # Errors
+/// [`StoreError`] when a file that the config names cannot be used.
+pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreError> {
+    let mut store = evaluation::store(config)?;
+    let mut history = History::default();
+    let window = Window::ending_at(now, LOOK_BACK_MILLIS);
+    let mut sink = |series: &SeriesId, samples: &[Sample]| {
+        history.observe(series, window, samples.iter().copied());
+    };
+    let from = now.minus(LOOK_BACK_MILLIS);
+    // Whose clock is wrong is one of the questions.
+    let fetched = store.recent(from, ClockCheck::unchecked(now), &mut sink).await;
+    history.choose(now, LOOK_BACK_MILLIS);
+    let answer = match fetched {
+        Ok(fetched) => about(&store, fetched, now).await,
+        Err(error) => Err(ebb_service::logging::Chain(&error).to_string()),
+    };
+    let mut addresses: BTreeSet<String> = config.runners.allow.addresses().collect();
+    addresses.extend(
+        history
+            .slots()
+            .map(|slot| slot.runner.address.to_string())
+            .filter(|address| config.runners.allow.allows(address)),
+    );
+    if let StoreConfig::Scrape(scrape) = &config.store {
+        addresses.extend(scrape.targets.iter().cloned());
+    }
+    let runners = join_all(addresses.into_iter().map(async |address| {
+        let answer = ask(config, &address, now).await;
+        (address, answer)
+    }));
+    let observed = Observed { now, history, store: answer, runners: runners.await };
+    Ok(findings::of(config, &observed))
+}
+
+async fn about(store: &Store, fetched: Fetched, now: Millis) -> Result<StoreAnswer, String> {
+    let Store::Prometheus(prometheus) = store else {
+        return Ok(StoreAnswer { fetched, version: None, remote_read: None, there: None });
+    };
+    let (version, there) = prometheus.version().await.unwrap_or_default();
+    let remote_read = prometheus.speaks_remote_read(now).await;
+    Ok(StoreAnswer { fetched, version, remote_read: Some(remote_read), there })
+}
+
+async fn ask(config: &Config, address: &str, now: Millis) -> Result<RunnerAnswer, String> {
+    let http = client_builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
+    let (status, there, body) = answer(http.get(format!("http://{address}/api/v1/instances"))).await?;
+    if status != StatusCode::OK {
+        return Err(format!("GET /api/v1/instances: expected status 200, got {status}"));
+    }
+    let instances = serde_json::from_slice::<Vec<serde_json::Value>>(&body)
+        .map_err(|error| format!("GET /api/v1/instances: expected a list of instances: {error}"))?;
+    // No instance has this generation, and before anything else the runner looks at the token.
+    let order = RestartRequest { address, module: "_", replica: 0, generation: u64::MAX };
+    let token = match order.build(&http, config.runners.bearer_token_file.as_deref()) {
+        Err(problem) => Token::Unusable(problem),
+        Ok(request) => match answer(request).await?.0 {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Token::Refused,
+            StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED => Token::Accepted,
+            status => Token::Unexpected(status.as_u16()),
+        },
+    };
+    Ok(RunnerAnswer { instances: instances.len(), ahead_millis: there.map(|there| now.since(there)), token })
+}
+
+async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<Millis>, Vec<u8>), String> {
+    let describe = |error: reqwest::Error| ebb_service::logging::Chain(&error.without_url()).to_string();
+    let mut response = request.header(header::ACCEPT, "application/json").send().await.map_err(describe)?;
+    let (status, there) = (response.status(), server_time(response.headers()));
+    let mut body = Vec::new();
+    while let Some(more) = response.chunk().await.map_err(describe)? {
+        body.extend_from_slice(&more);
+        if body.len() > BODY_BYTES_MAX {
+            return Err(format!("expected at most {BODY_BYTES_MAX} bytes"));
+        }
+    }
+    Ok((status, there, body))
+}

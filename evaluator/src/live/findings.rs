@@ -1,0 +1,423 @@
+//! PURE: what store and runners answered → findings, each with what to do about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ebb_service::units::Span;
+use serde::Serialize;
+
+use crate::{
+    config::{Config, StoreConfig},
+    history::{Contradiction, History},
+    rule::{clock::disagreement_millis, hold::Hold},
+    store::{Fetched, labels},
+    units::Millis,
+};
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) now: Millis,
+    pub(super) history: History,
+    pub(super) store: Result<StoreAnswer, String>,
+    pub(super) runners: Vec<(String, Result<RunnerAnswer, String>)>,
+}
+
+/// What the store answered.
+#[derive(Debug)]
+pub(super) struct StoreAnswer {
+    pub(super) fetched: Fetched,
+    pub(super) version: Option<String>,
+    /// Whether it speaks remote read, and why not. None of the runners themselves.
+    pub(super) remote_read: Option<Result<(), String>>,
+    /// Its time.
+    pub(super) there: Option<Millis>,
+}
+
+/// What a runner answered.
+#[derive(Debug)]
+pub(super) struct RunnerAnswer {
+    pub(super) instances: usize,
+    /// By how much this clock is ahead of the runner's.
+    pub(super) ahead_millis: Option<i64>,
+    pub(super) token: Token,
+}
+
+/// Whether a runner takes orders.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Accepted,
+    Refused,
+    Unusable(String),
+    Unexpected(u16),
+}
+
+/// How a finding is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and could work better.
+    Warning,
+    /// Something is not restarted because of it.
+    Problem,
+}
+
+impl Level {
+    /// Its name in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "PROBLEM",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How it is meant.
+    pub level: Level,
+    /// What it is about: `store`, `module leaky`, `runner 10.0.0.1:9742`.
+    pub about: String,
+    /// What was found, and what to do about it.
+    pub finding: String,
+}
+
+/// The findings, the store's first.
+pub(super) fn of(config: &Config, observed: &Observed) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    match &observed.store {
+        Err(problem) => findings.add(Level::Problem, "store", problem.clone()),
+        Ok(store) => {
+            findings.store(config, store, observed.now);
+            findings.samples(config, observed);
+            findings.modules(config, observed);
+        }
+    }
+    findings.runners(config, observed);
+    findings.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, level: Level, about: impl Into<String>, finding: impl Into<String>) {
+        self.0.push(Finding { level, about: about.into(), finding: finding.into() });
+    }
+
+    fn store(&mut self, config: &Config, store: &StoreAnswer, now: Millis) {
+        let skew = config.hold.clock_skew.as_millis();
+        if let StoreConfig::Prometheus(prometheus) = &config.store {
+            let version =
+                store.version.as_ref().map_or_else(String::new, |version| format!(", version {version}"));
+            self.add(Level::Ok, "store", format!("{} answers{version}", prometheus.url));
+        }
+        match &store.remote_read {
+            Some(Ok(())) => {
+                self.add(Level::Ok, "store", "speaks remote read: a start reads the lookback by that")
+            }
+            Some(Err(why)) => self.add(
+                Level::Warning,
+                "store",
+                format!("no remote read ({why}): a start reads the lookback by queries, which takes longer"),
+            ),
+            None => {}
+        }
+        match store.there.map(|there| (there, disagreement_millis(now, there, skew))) {
+            Some((there, Some(ahead))) => self.add(
+                Level::Problem,
+                "store",
+                format!(
+                    "its clock says {}, {} {} this one: everything is held while they differ by more than hold.clock_skew",
+                    there.rfc3339(),
+                    span(ahead),
+                    if ahead > 0 { "behind" } else { "ahead of" }
+                ),
+            ),
+            Some((_, None)) => self.add(Level::Ok, "store", "its clock and this one agree"),
+            None => {}
+        }
+        if store.fetched.nameless_series > 0 {
+            let examples = store.fetched.nameless.join("; ");
+            self.add(
+                Level::Problem,
+                "store",
+                format!("{} series name no instance: {examples}", store.fetched.nameless_series),
+            );
+        }
+    }
+
+    /// How often samples come, and whether the config fits that.
+    fn samples(&mut self, config: &Config, observed: &Observed) {
+        let Some(newest) = observed.history.newest_sample() else {
+            let advice = "are the runners scraped, and do store.prometheus.matchers fit?";
+            return self.add(
+                Level::Problem,
+                "samples",
+                format!("no instance within the last ten minutes: {advice}"),
+            );
+        };
+        let age = observed.now.since(newest);
+        let Some(spacing) = observed.history.spacing_millis() else {
+            return self.add(Level::Ok, "samples", format!("the newest is {} old", span(age)));
+        };
+        self.add(Level::Ok, "samples", format!("{} apart, the newest {} old", span(spacing), span(age)));
+        let stale_after = config.stale_after_millis(3 * spacing);
+        if age > stale_after {
+            self.add(
+                Level::Problem,
+                "samples",
+                format!(
+                    "the newest is older than {}: everything is held. If that is how late they come, set \
+                     hold.stale_after to {} or more",
+                    span(stale_after),
+                    span(age + 3 * spacing)
+                ),
+            );
+        } else if stale_after < 3 * spacing {
+            self.add(
+                Level::Warning,
+                "samples",
+                format!(
+                    "hold.stale_after {} is short for that: set it to {} or more",
+                    span(stale_after),
+                    span(3 * spacing)
+                ),
+            );
+        }
+        let verify_within = config.runners.verify_within.as_millis();
+        if verify_within < 3 * spacing {
+            self.add(
+                Level::Warning,
+                "samples",
+                format!(
+                    "runners.verify_within {} is short for that: set it to {} or more",
+                    span(verify_within),
+                    span(3 * spacing)
+                ),
+            );
+        }
+    }
+
+    fn modules(&mut self, config: &Config, observed: &Observed) {
+        let mut modules: BTreeMap<&str, (usize, usize, BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
+        for (slot, series) in observed.history.series_of_slots() {
+            let (slots, all, collided, foreign) = modules.entry(&*slot.population.module).or_default();
+            *slots += 1;
+            *all += series.len();
+            collided.extend(series.iter().flat_map(|series| labels::collided(series)));
+            if !config.runners.allow.is_empty() && !config.runners.allow.allows(&slot.runner.address) {
+                foreign.insert(&slot.runner.address);
+            }
+        }
+        for (module, (slots, series, collided, foreign)) in modules {
+            let about = format!("module {module}");
+            let more = if series > slots {
+                format!(", {series} series: one of each instance is used")
+            } else {
+                String::new()
+            };
+            self.add(Level::Ok, &about, format!("{slots} instances{more}"));
+            if !collided.is_empty() {
+                let labels = collided.into_iter().collect::<Vec<_>>().join(", ");
+                self.add(
+                    Level::Warning,
+                    &about,
+                    format!(
+                        "target labels are named like the runner's own ({labels}): exported_… is read instead"
+                    ),
+                );
+            }
+            if !foreign.is_empty() {
+                let addresses = foreign.into_iter().collect::<Vec<_>>().join(", ");
+                self.add(
+                    Level::Problem,
+                    &about,
+                    format!(
+                        "runners.allow does not allow {addresses}: nothing there is restarted. If that is no runner's \
+                         address, set runners.address"
+                    ),
+                );
+            }
+        }
+        let skew = config.hold.clock_skew.as_millis();
+        let stale_after =
+            observed.history.spacing_millis().map_or(0, |spacing| config.stale_after_millis(3 * spacing));
+        for (slot, contradiction) in observed.history.contradictions(observed.now, stale_after, skew) {
+            let labels = match contradiction {
+                Contradiction::Between(one, other) => labels::differences(&one, &other),
+                Contradiction::Within(_) => Vec::new(),
+            };
+            let hold = Hold::AmbiguousSeries { slot: slot.to_string(), labels };
+            self.add(Level::Problem, format!("module {}", slot.population.module), hold.to_string());
+        }
+    }
+
+    fn runners(&mut self, config: &Config, observed: &Observed) {
+        let skew = config.hold.clock_skew.as_millis();
+        for (address, answer) in &observed.runners {
+            let about = format!("runner {address}");
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(problem) => {
+                    self.add(Level::Problem, about, format!("does not answer as a runner does: {problem}"));
+                    continue;
+                }
+            };
+            let token = match (&answer.token, config.runners.bearer_token_file.is_some()) {
+                (Token::Accepted, true) => (Level::Ok, "accepts the token".to_owned()),
+                (Token::Accepted, false) => (Level::Ok, "takes orders without a token".to_owned()),
+                (Token::Refused, true) => (
+                    Level::Problem,
+                    "refuses the token in runners.bearer_token_file: nothing there is restarted".to_owned(),
+                ),
+                (Token::Refused, false) => {
+                    (Level::Problem, "wants a token: set runners.bearer_token_file".to_owned())
+                }
+                (Token::Unusable(problem), _) => (Level::Problem, problem.clone()),
+                (Token::Unexpected(status), _) => (
+                    Level::Problem,
+                    format!(
+                        "answers an order for an instance that it does not have with status {status}, expected 404 or 412"
+                    ),
+                ),
+            };
+            self.add(token.0, &about, format!("{} instances; {}", answer.instances, token.1));
+            if let Some(ahead) =
+                answer.ahead_millis.filter(|ahead| ahead.unsigned_abs() > skew.unsigned_abs())
+            {
+                self.add(
+                    Level::Warning,
+                    about,
+                    format!(
+                        "its clock is {} {} this one: ages of its instances are counted from their first sample",
+                        span(ahead),
+                        if ahead > 0 { "behind" } else { "ahead of" }
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn span(millis: i64) -> Span {
+    let millis = millis.unsigned_abs();
+    Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        history::{Sample, Window},
+        units::{Generation, Population, SeriesId, SlotId},
+    };
+
+    const NOW: Millis = Millis(1_700_000_000_000);
+
+    fn config(more: &str) -> Config {
+        let text = format!("store: {{prometheus: {{url: \"http://p:9090\"}}}}\n{more}");
+        Config::parse(Path::new("evaluator.yml"), &text, false).unwrap()
+    }
+
+    const ALLOWED: &str = "runners: {allow: [\"r:1\"]}";
+
+    fn history(series: &[(&str, &str)], spacing: i64, age: i64) -> History {
+        let mut history = History::default();
+        for (replica, (runner, labels)) in (0..).zip(series) {
+            let population = Population { module: "m".into(), digest: "d".into() };
+            let slot = SlotId { population, runner: (*runner).into(), replica: replica / 2 };
+            let id = SeriesId { slot, labels: (*labels).into() };
+            let samples = (0..3).rev().map(|n| Sample {
+                at: NOW.minus(age + n * spacing),
+                generation: Generation(1),
+                bytes: 1,
+            });
+            history.observe(&id, Window::ending_at(NOW, 600_000), samples);
+        }
+        history.choose(NOW, 600_000);
+        history
+    }
+
+    fn observed(history: History) -> Observed {
+        let store = StoreAnswer {
+            fetched: Fetched::default(),
+            version: Some("3.5.3".into()),
+            remote_read: Some(Ok(())),
+            there: Some(NOW),
+        };
+        Observed { now: NOW, history, store: Ok(store), runners: Vec::new() }
+    }
+
+    fn told(config: &Config, observed: &Observed, least: Level) -> String {
+        let findings = of(config, observed).into_iter().filter(|finding| finding.level >= least);
+        findings
+            .map(|finding| format!("{}: {}", finding.about, finding.finding))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_told_as_well() {
+        let observed = observed(history(&[("r:1", ""), ("r:1", "a=\"1\"")], 10_000, 4000));
+        let all = told(&config(ALLOWED), &observed, Level::Ok);
+        for words in [
+            "http://p:9090 answers, version 3.5.3",
+            "speaks remote read",
+            "its clock and this one agree",
+            "10s apart, the newest 4s old",
+            "module m: 1 instances, 2 series",
+        ] {
+            assert!(all.contains(words), "{words}: {all}");
+        }
+        assert_eq!(told(&config(ALLOWED), &observed, Level::Warning), "");
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_what_is_seen_are_named_with_what_to_set() {
+        let seldom = observed(history(&[("r:1", "")], 60_000, 4000));
+        let found = told(&config(&format!("{ALLOWED}\nhold: {{stale_after: 70s}}")), &seldom, Level::Warning);
+        assert!(found.contains("hold.stale_after 1m 10s is short for that: set it to 3m or more"), "{found}");
+        assert!(
+            found.contains("runners.verify_within 1m is short for that: set it to 3m or more"),
+            "{found}"
+        );
+        let late = observed(history(&[("r:1", "")], 10_000, 100_000));
+        assert!(
+            told(&config(ALLOWED), &late, Level::Problem).contains("set hold.stale_after to 2m 10s or more")
+        );
+        let none = told(&config(ALLOWED), &observed(History::default()), Level::Problem);
+        assert!(none.contains("are the runners scraped"), "{none}");
+    }
+
+    #[test]
+    fn labels_and_addresses_that_lead_nowhere_are_named() {
+        let series = [("r:2", "module=\"checkout\""), ("r:2", "replica=\"a\"")];
+        let found = told(&config(ALLOWED), &observed(history(&series, 10_000, 0)), Level::Warning);
+        assert!(found.contains("(module, replica): exported_… is read instead"), "{found}");
+        assert!(found.contains("runners.allow does not allow r:2"), "{found}");
+    }
+
+    #[test]
+    fn a_runner_that_takes_no_orders_says_why() {
+        let with =
+            |answer| Observed { runners: vec![("r:1".into(), answer)], ..observed(history(&[], 1, 0)) };
+        let runner = |token| Ok(RunnerAnswer { instances: 3, ahead_millis: Some(-3_600_000), token });
+        let found = |answer| {
+            let all = told(&config(ALLOWED), &with(answer), Level::Warning);
+            all.lines().filter(|line| line.starts_with("runner")).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(
+            found(runner(Token::Accepted)),
+            "runner r:1: its clock is 1h ahead of this one: ages of its instances are counted from their first sample"
+        );
+        assert!(found(runner(Token::Refused)).contains("wants a token: set runners.bearer_token_file"));
+        assert!(found(runner(Token::Unexpected(500))).contains("with status 500"));
+        assert!(found(Err("refused".into())).contains("does not answer as a runner does: refused"));
+    }
+}
