@@ -17,7 +17,7 @@ use self::orders::{Holds, Orders};
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
-    history::{Contradiction, Extract, History, Sample, Slot, Window},
+    history::{Contradiction, Extract, Sample, Slot},
     intake::{Filling, Intake, Next, Terms},
     metrics::Metrics,
     rule::{
@@ -41,6 +41,8 @@ pub struct Evaluator {
     hosts: Hosts,
     watch: Watch,
     orders: Orders,
+    /// Running lifetimes that began before the window, and of which the store knew nothing earlier.
+    asked_for_earlier: HashMap<SeriesId, Generation>,
     /// What was said of series that name nothing: each once.
     nameless_told: BTreeSet<String>,
     outputs: Outputs,
@@ -74,6 +76,7 @@ impl Evaluator {
             intake: Intake::default(),
             hosts: Hosts::default(),
             watch: Watch::default(),
+            asked_for_earlier: HashMap::new(),
             nameless_told: BTreeSet::new(),
             outputs,
         })
@@ -93,6 +96,7 @@ impl Evaluator {
             self.intake = Intake::default();
             self.hosts = Hosts::default();
             self.watch = Watch::default();
+            self.asked_for_earlier.clear();
             self.nameless_told.clear();
         }
         self.orders.reconfigure(&config.runners);
@@ -140,6 +144,9 @@ impl Evaluator {
             Next::Anew => (true, None),
             Next::Since(from) => (false, Some(from)),
         };
+        if anew {
+            self.asked_for_earlier.clear();
+        }
         let mut filling = self.intake.begin(&terms, anew, now);
         match self.fill(&mut filling, from, now).await {
             Ok(fetched) => {
@@ -169,24 +176,26 @@ impl Evaluator {
         let Some(from) = from.filter(|from| now.wall.since(*from) <= CATCH_UP_MILLIS) else {
             let from = from.unwrap_or_else(|| window.start().minus(1));
             let fetched = self.store.bootstrap(from, clock, &mut sink).await?;
-            filling.history_mut().forget_before(window);
-            self.go_back(filling.history_mut(), window, fetched.series).await?;
+            self.go_back(filling, fetched.series).await?;
             info!(series = fetched.series, samples = filling.taken, from_ms = from.0, "bootstrapped");
             return Ok(fetched);
         };
-        self.store.recent(from, clock, &mut sink).await
+        let fetched = self.store.recent(from, clock, &mut sink).await?;
+        self.go_back(filling, fetched.series).await?;
+        Ok(fetched)
     }
 
     /// What runs since before the window counts from its start: asks the store for what it held by then.
-    async fn go_back(
-        &mut self,
-        history: &mut History,
-        window: Window,
-        series: usize,
-    ) -> Result<(), StoreError> {
+    /// Each lifetime is asked for once: most at the start, some when their series comes.
+    async fn go_back(&mut self, filling: &mut Filling, series: usize) -> Result<(), StoreError> {
         /// Further back nobody looks: more than three years at the default lookback.
         const BLOCKS_MAX: i64 = 10_000;
-        let begun: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
+        let window = filling.window();
+        let history = filling.history_mut();
+        history.forget_before(window);
+        let mut begun: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
+        self.asked_for_earlier.retain(|series, generation| begun.get(series) == Some(generation));
+        begun.retain(|series, generation| self.asked_for_earlier.get(series) != Some(generation));
         let Some(oldest) = begun.values().min() else { return Ok(()) };
         let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
         let from = oldest.started_at().max(reach);
@@ -201,6 +210,7 @@ impl Evaluator {
         for (series, sizes) in &sizes {
             history.go_back(series, begun[series], sizes);
         }
+        self.asked_for_earlier.extend(begun.clone());
         let not_from_start = begun.keys().filter(|series| {
             let newest = history.slot(&series.slot).and_then(Slot::newest);
             newest.is_some_and(|newest| newest.counts_since() > newest.generation().started_at())

@@ -1,12 +1,19 @@
-//! The estimate against reference values made with SciPy and mpmath (`reference/student_t.py`).
+//! Estimates and thresholds against reference values that others than the evaluator's code have made: Student's t by SciPy and
+//! mpmath (`reference/student_t.py`), `renewal` from its description in the docs alone (`reference/renewal.py`).
 
 // The helpers of tests are tests, too.
 #![allow(clippy::unwrap_used)]
 
 use ebb_evaluator::{
-    rule::{estimate::MedianSample, quantile},
-    units::ConfidenceLevel,
+    history::{self, History, Window},
+    rule::{
+        estimate::MedianSample,
+        policy::{GuardRails, Policy, Pooling, Renewal, Rule},
+        quantile,
+    },
+    units::{ConfidenceLevel, Generation, Millis, Population, RestartPrice, SlotId},
 };
+use ebb_service::units::{ByteCount, Span};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -85,5 +92,106 @@ fn mean_deviation_and_bounds_agree_with_scipy() {
             agree(estimate.confidence_upper_bytes(level(*l)), sample.confidence_upper_bytes[k], &name);
             agree(estimate.prediction_upper_bytes(level(*l)), sample.prediction_upper_bytes[k], &name);
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    /// Byte-seconds.
+    price: u64,
+    lookback: i64,
+    now: i64,
+    pooling: Pooling,
+    /// Of each replica (time, generation, bytes).
+    replicas: Vec<Vec<(i64, u64, u64)>>,
+    thresholds: Vec<Option<f64>>,
+    average: f64,
+    weight: Option<f64>,
+}
+
+impl Case {
+    fn slot(replica: usize) -> SlotId {
+        let population = Population { module: "m".into(), digest: "d".into() };
+        SlotId { population, runner: "r:1".into(), replica: u32::try_from(replica).unwrap() }
+    }
+
+    /// A history that has grown sample by sample, as that of an evaluator that ran through.
+    fn history(&self) -> History {
+        let mut history = History::default();
+        let mut samples: Vec<_> = (0..)
+            .zip(&self.replicas)
+            .flat_map(|(replica, samples)| samples.iter().map(move |sample| (*sample, replica)))
+            .collect();
+        samples.sort_by_key(|((at, ..), _)| *at);
+        for ((at, generation, bytes), replica) in samples {
+            let window = Window::ending_at(Millis(at), self.lookback);
+            let sample = history::Sample { at: Millis(at), generation: Generation(generation), bytes };
+            history.observe(&Self::slot(replica).into(), window, [sample]);
+            history.forget_before(window);
+        }
+        history.forget_before(Window::ending_at(Millis(self.now), self.lookback));
+        history
+    }
+}
+
+#[test]
+fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("reference/renewal.json")).unwrap();
+    let (mut pooled, mut earlier) = (0, 0);
+    for case in &cases {
+        let restart_price = RestartPrice::new(ByteCount(case.price), Span::secs(1)).unwrap();
+        let rule = Rule {
+            policy: Policy::Renewal(Renewal { restart_price, pooling: case.pooling }),
+            guard_rails: GuardRails {
+                min_age: Span::secs(0),
+                min_lifetimes: 2,
+                max_bytes: None,
+                min_reclaim: ByteCount(0),
+            },
+        };
+        let history = case.history();
+        let (_, slots) = history.populations().next().unwrap();
+        let learned = rule.learn(slots.values());
+        // The evaluator finds averages to 9 digits of the cost.
+        let near = |ours: f64, reference: f64| (ours / reference - 1.0).abs() < 1e-6;
+        let average = learned.threshold.bytes().unwrap();
+        assert!(near(average, case.average), "{}: {average} {}", case.name, case.average);
+        let weight = learned.cost.unwrap().weight_seconds();
+        assert_eq!(weight.is_some(), case.weight.is_some(), "{}: {weight:?} {:?}", case.name, case.weight);
+        if let Some((ours, reference)) = weight.zip(case.weight) {
+            // A difference of small differences.
+            assert!((ours / reference - 1.0).abs() < 1e-5, "{}: {ours} {reference}", case.name);
+            pooled += 1;
+        }
+        for (replica, expected) in case.thresholds.iter().enumerate() {
+            let slot = history.slot(&Case::slot(replica)).unwrap();
+            let newest = slot.newest().unwrap();
+            let found = rule.bound(&learned, slot, newest).threshold_bytes;
+            let agrees = match (found, expected) {
+                (Some(found), Some(expected)) => near(found, *expected),
+                (found, expected) => found.is_none() && expected.is_none(),
+            };
+            assert!(agrees, "{}, replica {replica}: {found:?} {expected:?}", case.name);
+            earlier += usize::from(newest.counts_since().0 < case.now - case.lookback);
+        }
+    }
+    assert!(
+        pooled > 5 && earlier > 20,
+        "{pooled} cases have a weight, {earlier} lifetimes began before the window"
+    );
+
+    // What the docs say comes out.
+    let docs = include_str!("../../docs/policies.md");
+    let example = &cases[0];
+    for (replica, threshold) in example.thresholds.iter().flatten().enumerate() {
+        let told = format!("replica {replica}: {:.3} MiB", threshold / 1_048_576.0);
+        assert!(docs.contains(&told), "docs/policies.md does not say {told:?}");
+    }
+    for told in [
+        format!("*m* = {:.3} MiB", example.average / 1_048_576.0),
+        format!("*w* = {:.3} s", example.weight.unwrap()),
+    ] {
+        assert!(docs.contains(&told), "docs/policies.md does not say {told:?}");
     }
 }

@@ -18,6 +18,7 @@ mod http_foreign;
 mod http_restarts;
 mod http_storage;
 mod identity;
+mod late;
 mod leaks;
 mod operations;
 mod orders;
