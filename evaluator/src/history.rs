@@ -7,7 +7,7 @@
 //! **A history depends on samples alone**, not on how they arrived: one that grew tick by tick equals one that was
 //! filled at once, so an evaluator that was killed and started anew computes the same thresholds to the bit. What counts
 //! are the samples inside the window and, of what still runs, the sizes at the boundaries of the blocks before it
-//! ([`Earlier`](earlier::Earlier)). For that, the window's start moves in whole blocks, and [`Lifetime`] keeps a mark
+//! (`earlier.rs`). For that, the window's start moves in whole blocks, and [`Lifetime`] keeps a mark
 //! where a block begins, so that exactly the samples before it can be cut off.
 //!
 //! **A slot may have several series**: two Prometheus servers scrape it, or two jobs do. Each is kept by itself, and one of

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    history::Lifetime,
+    history::{Lifetime, Slot},
     rule::clock::disagreement_millis,
     units::{Generation, Population, SlotId},
 };
@@ -98,7 +98,7 @@ fn fetch(world: &mut World) -> Option<Hold> {
         stored.filter(|sample| sample.at > from && sample.at <= now.wall).collect()
     } else {
         // What is scraped is dated by whoever scrapes.
-        stored.last().map(|sample| Sample { at: now.wall, ..sample }).into_iter().collect()
+        stored.rev().take(1).map(|sample| Sample { at: now.wall, ..sample }).collect()
     };
     filling.take(&series(), &samples);
     world.intake.accept(filling)
@@ -108,7 +108,7 @@ type Seen = (Generation, u32, u64, u64, Millis, (u128, i64));
 
 fn seen(history: &History) -> Vec<Seen> {
     let slot = history.slot(&series().slot);
-    let lifetimes = slot.into_iter().flat_map(|slot| slot.lifetimes());
+    let lifetimes = slot.into_iter().flat_map(Slot::lifetimes);
     let of = |life: &Lifetime| {
         let (first, last) = (life.first_bytes(), life.last_at());
         (life.generation(), life.samples(), life.doubled_median(), first, last, life.area())

@@ -103,6 +103,17 @@ pub(super) fn of(config: &Config, observed: &Observed) -> Vec<Finding> {
 
 struct Findings(Vec<Finding>);
 
+/// What the store has of a module.
+#[derive(Default)]
+struct Module<'a> {
+    slots: usize,
+    series: usize,
+    /// Target labels that are named like the runner's own.
+    collided: BTreeSet<String>,
+    /// Addresses that restarts may not be ordered from.
+    foreign: BTreeSet<&'a str>,
+}
+
 impl Findings {
     fn add(&mut self, level: Level, about: impl Into<String>, finding: impl Into<String>) {
         self.0.push(Finding { level, about: about.into(), finding: finding.into() });
@@ -117,7 +128,7 @@ impl Findings {
         }
         match &store.remote_read {
             Some(Ok(())) => {
-                self.add(Level::Ok, "store", "speaks remote read: a start reads the lookback by that")
+                self.add(Level::Ok, "store", "speaks remote read: a start reads the lookback by that");
             }
             Some(Err(why)) => self.add(
                 Level::Warning,
@@ -203,17 +214,17 @@ impl Findings {
     }
 
     fn modules(&mut self, config: &Config, observed: &Observed) {
-        let mut modules: BTreeMap<&str, (usize, usize, BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
+        let mut modules: BTreeMap<&str, Module<'_>> = BTreeMap::new();
         for (slot, series) in observed.history.series_of_slots() {
-            let (slots, all, collided, foreign) = modules.entry(&*slot.population.module).or_default();
-            *slots += 1;
-            *all += series.len();
-            collided.extend(series.iter().flat_map(|series| labels::collided(series)));
+            let module = modules.entry(&*slot.population.module).or_default();
+            module.slots += 1;
+            module.series += series.len();
+            module.collided.extend(series.iter().flat_map(|series| labels::collided(series)));
             if !config.runners.allow.is_empty() && !config.runners.allow.allows(&slot.runner.address) {
-                foreign.insert(&slot.runner.address);
+                module.foreign.insert(&slot.runner.address);
             }
         }
-        for (module, (slots, series, collided, foreign)) in modules {
+        for (module, Module { slots, series, collided, foreign }) in modules {
             let about = format!("module {module}");
             let more = if series > slots {
                 format!(", {series} series: one of each instance is used")

@@ -137,13 +137,13 @@ fn written(labels: &Labels<'_>) -> String {
     text
 }
 
-/// The labels in which two series differ, as `label` and what it is in each, of texts that [`Naming::parse`] wrote.
+/// The labels in which two series differ, as `label` and what it is in each, of texts that `Naming::parse` wrote.
 #[must_use]
 pub fn differences(one: &str, other: &str) -> Vec<String> {
     let (one, other) = (read(one), read(other));
     let labels: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
     let value = |labels: &BTreeMap<String, String>, label: &str| {
-        labels.get(label).map_or_else(|| "none".to_owned(), |value| value.clone())
+        labels.get(label).map_or_else(|| "none".to_owned(), Clone::clone)
     };
     labels
         .into_iter()
@@ -152,7 +152,7 @@ pub fn differences(one: &str, other: &str) -> Vec<String> {
         .collect()
 }
 
-/// The labels of a series, of a text that [`Naming::parse`] wrote, that are named like the runner's own: the runner's were
+/// The labels of a series, of a text that `Naming::parse` wrote, that are named like the runner's own: the runner's were
 /// renamed.
 #[must_use]
 pub fn collided(labels: &str) -> Vec<String> {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    history::{History, Lifetime},
+    history::{History, Lifetime, Slot},
     units::{Population, SeriesId, SlotId},
 };
 
@@ -35,7 +35,7 @@ fn seen(history: &History) -> Vec<Seen> {
         let (median, first, last) = (life.doubled_median(), life.first_bytes(), life.last_at());
         (life.generation(), life.samples(), median, first, last, life.area(), life.start_bytes())
     };
-    history.slot(&slot()).into_iter().flat_map(|slot| slot.lifetimes()).map(of).collect()
+    history.slot(&slot()).into_iter().flat_map(Slot::lifetimes).map(of).collect()
 }
 
 const NOW: i64 = 4000 * SECOND;
