@@ -181,6 +181,10 @@ impl Evaluator {
             return Ok(fetched);
         };
         let fetched = self.store.recent(from, clock, &mut sink).await?;
+        if let Some(from) = filling.reach_back() {
+            let mut sink = |series: &SeriesId, samples: &[_]| filling.take_new(series, samples);
+            self.store.recent(from, clock, &mut sink).await?;
+        }
         self.go_back(filling, fetched.series).await?;
         Ok(fetched)
     }

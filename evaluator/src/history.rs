@@ -194,6 +194,13 @@ impl History {
             .is_some_and(|(window, first)| window.block(first) == window.block(window.start()))
     }
 
+    /// Whether anything was seen of a series.
+    #[must_use]
+    pub fn knows(&self, series: &SeriesId) -> bool {
+        let slot = self.slot(&series.slot);
+        slot.is_some_and(|slot| slot.series.iter().any(|known| *known.labels() == series.labels))
+    }
+
     /// Every slot.
     pub fn slots(&self) -> impl Iterator<Item = &SlotId> {
         self.populations.values().flat_map(BTreeMap::keys)

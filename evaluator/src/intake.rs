@@ -5,7 +5,9 @@
 //! equals that of an evaluator that started then. A store that keeps no past has to be asked whether the clock holds still.
 //!
 //! **Nothing that comes late is missed.** A fetch reaches back to the newest sample of each series that is told of, not
-//! only to the end of the fetch before.
+//! only to the end of the fetch before; and for a series that is new, once to where its first samples may lie.
+
+use std::collections::BTreeSet;
 
 use crate::{
     history::{History, Sample, Window},
@@ -56,6 +58,8 @@ pub struct Intake {
 pub struct Filling {
     history: History,
     anew: bool,
+    /// Series that are new, and wait for their first samples; none where these cannot be asked for.
+    new: Option<BTreeSet<SeriesId>>,
     window: Window,
     now: Now,
     /// Up to when everything was asked for before; none if that was nothing.
@@ -127,6 +131,7 @@ impl Intake {
         Filling {
             history,
             anew,
+            new: (terms.keeps_past && !anew).then(BTreeSet::new),
             window: Window::ending_at(now.wall, terms.lookback_millis),
             now,
             until: self.until.filter(|_| !anew),
@@ -161,6 +166,29 @@ impl Intake {
 impl Filling {
     /// Takes in samples of one series, oldest first.
     pub fn take(&mut self, series: &SeriesId, samples: &[Sample]) {
+        if let Some(new) = &mut self.new
+            && !self.history.knows(series)
+        {
+            new.insert(series.clone());
+            return;
+        }
+        self.observe(series, samples);
+    }
+
+    /// Since when the store has to be asked once more, for series that are new: their samples were passed over.
+    pub fn reach_back(&mut self) -> Option<Millis> {
+        let is_needed = self.new.as_ref().is_some_and(|new| !new.is_empty());
+        is_needed.then(|| self.now.wall.minus(WAITED_FOR_MILLIS))
+    }
+
+    /// Takes in samples of a series that is new, oldest first; those of others were taken.
+    pub fn take_new(&mut self, series: &SeriesId, samples: &[Sample]) {
+        if self.new.as_ref().is_some_and(|new| new.contains(series)) {
+            self.observe(series, samples);
+        }
+    }
+
+    fn observe(&mut self, series: &SeriesId, samples: &[Sample]) {
         let believed = samples.partition_point(|sample| sample.at <= self.latest);
         if let Some(last) = samples[believed..].last() {
             self.ahead_millis = self.ahead_millis.max(last.at.since(self.now.wall));

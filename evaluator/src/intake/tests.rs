@@ -101,6 +101,11 @@ fn fetch(world: &mut World) -> Option<Hold> {
         stored.rev().take(1).map(|sample| Sample { at: now.wall, ..sample }).collect()
     };
     filling.take(&series(), &samples);
+    if let Some(from) = filling.reach_back() {
+        let stored = world.samples.iter().copied().filter(|sample| sample.at.0 <= world.time - world.late);
+        let samples: Vec<_> = stored.filter(|sample| sample.at > from && sample.at <= now.wall).collect();
+        filling.take_new(&series(), &samples);
+    }
     world.intake.accept(filling)
 }
 
@@ -160,8 +165,12 @@ proptest! {
 
     /// However late samples come, as long as it is less than five minutes.
     #[test]
-    fn what_comes_late_is_taken_all_the_same(lates in prop::collection::vec((0..290_i64, 1..20_u32), 1..10)) {
+    fn what_comes_late_is_taken_all_the_same(
+        first in 0..290_i64, lates in prop::collection::vec((0..290_i64, 1..20_u32), 1..10),
+    ) {
         let mut world = World::new(true);
+        // Also of a series that is new.
+        world.late = first * SECOND;
         (0..30).for_each(|_| world.tick());
         for (late, ticks) in lates {
             world.late = late * SECOND;
