@@ -27,7 +27,10 @@ use crate::{
         policy::Hosts,
         verdict::Judgement,
     },
-    store::{ClockCheck, Fetched, Scrape, Store, StoreError, labels::differences, prometheus::Prometheus},
+    store::{
+        ClockCheck, EarlierSize, Fetched, Scrape, Store, StoreError, labels::differences,
+        prometheus::Prometheus,
+    },
     units::{Generation, Millis, SeriesId, SlotId},
     view::{Board, PopulationView, View},
 };
@@ -43,6 +46,8 @@ pub struct Evaluator {
     orders: Orders,
     /// Running lifetimes that began before the window, and of which the store knew nothing earlier.
     asked_for_earlier: HashMap<SeriesId, Generation>,
+    /// When the store gave no answer about these, by the steady clock.
+    earlier_failed_at: Option<Millis>,
     /// What was said of series that name nothing: each once.
     nameless_told: BTreeSet<String>,
     outputs: Outputs,
@@ -59,10 +64,6 @@ pub struct Outputs {
     pub metrics: Arc<Metrics>,
 }
 
-/// A gap longer than this is caught up with by a bootstrap: a tick's query over it could be refused as
-/// too large.
-const CATCH_UP_MILLIS: i64 = 600_000;
-
 impl Evaluator {
     /// Prepares the evaluation; fetches nothing yet.
     ///
@@ -77,6 +78,7 @@ impl Evaluator {
             hosts: Hosts::default(),
             watch: Watch::default(),
             asked_for_earlier: HashMap::new(),
+            earlier_failed_at: None,
             nameless_told: BTreeSet::new(),
             outputs,
         })
@@ -97,6 +99,7 @@ impl Evaluator {
             self.hosts = Hosts::default();
             self.watch = Watch::default();
             self.asked_for_earlier.clear();
+            self.earlier_failed_at = None;
             self.nameless_told.clear();
         }
         self.orders.reconfigure(&config.runners);
@@ -118,7 +121,8 @@ impl Evaluator {
         let stale_after = self.stale_after_millis();
         self.intake.history_mut().choose(now.wall, stale_after);
         let history = self.intake.history();
-        self.orders.verify(&self.config, history, &self.outputs, now);
+        let called_for = 3 * history.spacing_millis().unwrap_or(0) + self.intake.late_millis();
+        self.orders.verify(&self.config, called_for, history, &self.outputs, now);
         let rule_of = |module: &str| self.config.rules.of(module);
         let standing =
             |slot: &SlotId, generation| self.orders.standing(&self.config, slot, generation, now.steady);
@@ -139,16 +143,14 @@ impl Evaluator {
     /// Takes in what the store has got since the last tick; since the lookback at first, and after a step of the clock.
     async fn fetch(&mut self, now: Now) -> Result<(), Hold> {
         let terms = self.terms();
-        let (anew, from) = match self.intake.next(&terms, now) {
-            Next::Wait(hold) => return Err(hold),
-            Next::Anew => (true, None),
-            Next::Since(from) => (false, Some(from)),
-        };
-        if anew {
-            self.asked_for_earlier.clear();
+        let next = self.intake.next(&terms, now);
+        match &next {
+            Next::Wait(hold) => return Err(hold.clone()),
+            Next::Anew => self.asked_for_earlier.clear(),
+            Next::CatchUp(_) | Next::Since(_) => {}
         }
-        let mut filling = self.intake.begin(&terms, anew, now);
-        match self.fill(&mut filling, from, now).await {
+        let mut filling = self.intake.begin(&terms, &next, now);
+        match self.fill(&mut filling, &next, now).await {
             Ok(fetched) => {
                 debug!(series = fetched.series, samples = filling.taken, "fetched");
                 self.outputs.metrics.fetched(filling.taken, filling.late, &fetched);
@@ -164,53 +166,68 @@ impl Evaluator {
         }
     }
 
-    async fn fill(
-        &mut self,
-        filling: &mut Filling,
-        from: Option<Millis>,
-        now: Now,
-    ) -> Result<Fetched, StoreError> {
-        let window = filling.window();
-        let clock = ClockCheck { now: now.wall, skew_millis: self.config.hold.clock_skew.as_millis() };
+    async fn fill(&mut self, filling: &mut Filling, next: &Next, now: Now) -> Result<Fetched, StoreError> {
+        let begin = filling.window().start().minus(1);
+        let clock = ClockCheck::new(now.wall, self.config.hold.clock_skew.as_millis());
         let mut sink = |series: &SeriesId, samples: &[_]| filling.take(series, samples);
-        let Some(from) = from.filter(|from| now.wall.since(*from) <= CATCH_UP_MILLIS) else {
-            let from = from.unwrap_or_else(|| window.start().minus(1));
-            let fetched = self.store.bootstrap(from, clock, &mut sink).await?;
-            self.go_back(filling, fetched.series).await?;
-            info!(series = fetched.series, samples = filling.taken, from_ms = from.0, "bootstrapped");
-            return Ok(fetched);
+        let fetched = match next {
+            Next::Since(from) => self.store.recent(*from, clock, &mut sink).await?,
+            Next::CatchUp(from) => self.store.bootstrap(*from, clock, &mut sink).await?,
+            Next::Anew | Next::Wait(_) => self.store.bootstrap(begin, clock, &mut sink).await?,
         };
-        let fetched = self.store.recent(from, clock, &mut sink).await?;
         if let Some(from) = filling.reach_back() {
-            let mut sink = |series: &SeriesId, samples: &[_]| filling.take_new(series, samples);
-            self.store.recent(from, clock, &mut sink).await?;
+            let far = filling.reaches_far_back();
+            let mut sink = |series: &SeriesId, samples: &[_]| filling.take_again(series, samples);
+            if far {
+                self.store.bootstrap(from.max(begin), clock, &mut sink).await?;
+            } else {
+                self.store.recent(from, clock, &mut sink).await?;
+            }
         }
-        self.go_back(filling, fetched.series).await?;
+        if !matches!(next, Next::Since(_)) {
+            info!(series = fetched.series, samples = filling.taken, "bootstrapped");
+        }
+        self.go_back(filling, fetched.series, now).await;
         Ok(fetched)
     }
 
     /// What runs since before the window counts from its start: asks the store for what it held by then.
-    /// Each lifetime is asked for once: most at the start, some when their series comes.
-    async fn go_back(&mut self, filling: &mut Filling, series: usize) -> Result<(), StoreError> {
+    /// Each lifetime is asked for once: most at the start, some when their series comes. Without an answer they count inside
+    /// the window, which restarts nothing that should not be, and the store is asked again after a while.
+    async fn go_back(&mut self, filling: &mut Filling, series: usize, now: Now) {
         /// Further back nobody looks: more than three years at the default lookback.
         const BLOCKS_MAX: i64 = 10_000;
+        const AGAIN_AFTER_MILLIS: i64 = 600_000;
         let window = filling.window();
         let history = filling.history_mut();
         history.forget_before(window);
         let mut begun: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
         self.asked_for_earlier.retain(|series, generation| begun.get(series) == Some(generation));
         begun.retain(|series, generation| self.asked_for_earlier.get(series) != Some(generation));
-        let Some(oldest) = begun.values().min() else { return Ok(()) };
+        let Some(oldest) = begun.values().min() else { return };
+        if self.earlier_failed_at.is_some_and(|then| now.steady.since(then) < AGAIN_AFTER_MILLIS) {
+            return;
+        }
         let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
         let from = oldest.started_at().max(reach);
         let mut sizes: HashMap<SeriesId, Vec<(Millis, u64)>> = HashMap::new();
         let mut sink = |series: &SeriesId, samples: &[Sample]| {
             let Some(generation) = begun.get(series) else { return };
             let own = samples.iter().filter(|sample| sample.generation == *generation);
-            let at_boundaries = own.map(|sample| (Millis(sample.at.0 + 1), sample.bytes));
+            let at_boundaries = own.map(|sample| (sample.at.plus(1), sample.bytes));
+            // Some servers move the steps of a query to times of their own.
+            let at_boundaries =
+                at_boundaries.filter(|(boundary, _)| window.boundary_up_to(*boundary) == *boundary);
             sizes.entry(series.clone()).or_default().extend(at_boundaries);
         };
-        self.store.earlier(from, window, series, &mut sink).await?;
+        let size = EarlierSize { series, spacing_millis: history.spacing_millis().unwrap_or(10_000) };
+        if let Err(error) = self.store.earlier(from, window, size, &mut sink).await {
+            let error = ebb_service::logging::Chain(&error).to_string();
+            warn!(error, "running instances that started before the lookback count inside it for now");
+            self.earlier_failed_at = Some(now.steady);
+            return;
+        }
+        self.earlier_failed_at = None;
         for (series, sizes) in &sizes {
             history.go_back(series, begun[series], sizes);
         }
@@ -223,10 +240,9 @@ impl Evaluator {
         if instances > 0 {
             warn!(
                 instances,
-                "the store does not reach back to the start of running instances: they count since it does"
+                "the store has no samples from the start of some running instances: they count from their first stored sample"
             );
         }
-        Ok(())
     }
 
     fn terms(&self) -> Terms {
@@ -257,7 +273,7 @@ impl Evaluator {
         const TOLD_MAX: usize = 100;
         for nameless in &fetched.nameless {
             if self.nameless_told.len() < TOLD_MAX && self.nameless_told.insert(nameless.clone()) {
-                warn!(series = nameless, "a series of our gauges names no instance and is passed over");
+                warn!(series = nameless, "series ignored: its labels do not identify an instance");
             }
         }
     }

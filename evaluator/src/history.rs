@@ -120,12 +120,6 @@ impl History {
         }
     }
 
-    /// The oldest of the series' newest samples, of those after a moment.
-    #[must_use]
-    pub fn oldest_watermark_since(&self, since: Millis) -> Option<Millis> {
-        self.series().map(Series::watermark).filter(|watermark| *watermark > since).min()
-    }
-
     /// The time between two samples of a series, in milliseconds: the median of the newest ones of all series. None while
     /// no series has two.
     #[must_use]
@@ -194,11 +188,11 @@ impl History {
             .is_some_and(|(window, first)| window.block(first) == window.block(window.start()))
     }
 
-    /// Whether anything was seen of a series.
+    /// Time of the newest sample of a series, if anything was seen of it.
     #[must_use]
-    pub fn knows(&self, series: &SeriesId) -> bool {
-        let slot = self.slot(&series.slot);
-        slot.is_some_and(|slot| slot.series.iter().any(|known| *known.labels() == series.labels))
+    pub fn watermark(&self, series: &SeriesId) -> Option<Millis> {
+        let mut known = self.slot(&series.slot)?.series.iter();
+        known.find(|known| *known.labels() == series.labels).map(Series::watermark)
     }
 
     /// Every slot.

@@ -4,10 +4,11 @@
 //! nothing leaves it. A clock that has stepped and agrees with the store's has the history fetched anew; so afterwards it
 //! equals that of an evaluator that started then. A store that keeps no past has to be asked whether the clock holds still.
 //!
-//! **Nothing that comes late is missed.** A fetch reaches back to the newest sample of each series that is told of, not
-//! only to the end of the fetch before; and for a series that is new, once to where its first samples may lie.
+//! **Nothing that comes late is missed.** Once a minute a fetch looks back for five, so that what always comes late is found, and
+//! how late it comes is learned. Where an answer does not reach back to the newest sample of a series that goes on, or to
+//! the first samples of a new one, these are asked for once more.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     history::{History, Sample, Window},
@@ -36,6 +37,8 @@ pub struct Terms {
 pub enum Next {
     /// Everything inside the window, into an empty history.
     Anew,
+    /// What came after a moment so long ago that it takes a bootstrap.
+    CatchUp(Millis),
     /// What came after a moment.
     Since(Millis),
     /// Nothing for now.
@@ -49,8 +52,10 @@ pub struct Intake {
     /// Up to when everything was asked for.
     until: Option<Millis>,
     steps: Steps,
-    /// The most that a sample came late.
-    late_millis: i64,
+    /// The most that a sample came late, and when that is forgotten.
+    late: Option<(i64, Millis)>,
+    /// When it was looked for what comes late.
+    looked_at: Option<Millis>,
 }
 
 /// A history that is being filled.
@@ -58,10 +63,14 @@ pub struct Intake {
 pub struct Filling {
     history: History,
     anew: bool,
-    /// Series that are new, and wait for their first samples; none where these cannot be asked for.
-    new: Option<BTreeSet<SeriesId>>,
     window: Window,
     now: Now,
+    /// What is dated later was dated by a clock that was ahead, and goes before anything is taken.
+    forget_after: Option<Millis>,
+    /// After when the store was asked; none if that is all there is.
+    from: Option<Millis>,
+    /// Series of which the answer may lack samples, and after when these lie.
+    again: BTreeMap<SeriesId, Millis>,
     /// Up to when everything was asked for before; none if that was nothing.
     until: Option<Millis>,
     /// Time between two samples of a series.
@@ -77,9 +86,17 @@ pub struct Filling {
     ahead_millis: i64,
 }
 
-/// Series that were told of within this time of the last fetch are waited for. A dead one is alive for that long in
-/// Prometheus, too.
-const WAITED_FOR_MILLIS: i64 = 300_000;
+/// A gap longer than this is caught up with by a bootstrap: a tick's query over it could be refused as too large.
+const CATCH_UP_MILLIS: i64 = 600_000;
+
+/// Samples are looked for, and those of a series that is new are expected, this late.
+const LATE_MILLIS: i64 = 300_000;
+
+/// How often what comes late is looked for.
+const LOOK_EVERY_MILLIS: i64 = 60_000;
+
+/// How late samples come is known for as long.
+const LATE_FOR_MILLIS: i64 = 3_600_000;
 
 /// How long a clock that has stepped must hold still where nothing tells whether it is right.
 const STILL_FOR_MILLIS: i64 = 60_000;
@@ -96,21 +113,22 @@ impl Intake {
         &mut self.history
     }
 
-    /// The most that a sample came late, in milliseconds, five minutes at most.
+    /// The most that a sample came late within the last hour, in milliseconds.
     #[must_use]
-    pub const fn late_millis(&self) -> i64 {
-        self.late_millis
+    pub fn late_millis(&self) -> i64 {
+        self.late.map_or(0, |(late_millis, _)| late_millis)
     }
 
     /// What to ask for at `now`.
     pub fn next(&mut self, terms: &Terms, now: Now) -> Next {
-        let step_millis = self.steps.step_millis(now);
-        let stepped = step_millis.abs() > terms.clock_skew_millis;
         let Some(until) = self.until else { return Next::Anew };
-        if !stepped {
-            let from = until.minus(terms.overlap_millis);
-            let waited_for = self.history.oldest_watermark_since(until.minus(WAITED_FOR_MILLIS));
-            return Next::Since(waited_for.map_or(from, |oldest| oldest.min(from)));
+        let step_millis = self.steps.step_millis(now);
+        if step_millis.abs() <= terms.clock_skew_millis {
+            self.steps.settle();
+            let look = self.looked_at.is_none_or(|then| now.steady.since(then) >= LOOK_EVERY_MILLIS);
+            let from = until.minus(terms.overlap_millis.max(if look { LATE_MILLIS } else { 0 }));
+            let is_long = now.wall.since(until) > CATCH_UP_MILLIS;
+            return if is_long && terms.keeps_past { Next::CatchUp(from) } else { Next::Since(from) };
         }
         if terms.keeps_past {
             return Next::Anew;
@@ -118,22 +136,27 @@ impl Intake {
         if self.steps.still_for_millis(now, terms.clock_skew_millis) < STILL_FOR_MILLIS {
             return Next::Wait(Hold::ClockStepped { by_millis: step_millis });
         }
-        // What was dated by a clock that was ahead would keep out what comes now.
-        self.history.forget_after(now.wall);
         Next::Since(now.wall)
     }
 
-    /// Begins to fill the history with what was asked for.
+    /// Begins to fill the history with what `next` says to ask for.
     #[must_use]
-    pub fn begin(&mut self, terms: &Terms, anew: bool, now: Now) -> Filling {
+    pub fn begin(&mut self, terms: &Terms, next: &Next, now: Now) -> Filling {
         let spacing_millis = self.history.spacing_millis().unwrap_or(0);
+        let anew = *next == Next::Anew;
         let history = if anew { History::default() } else { std::mem::take(&mut self.history) };
         Filling {
             history,
             anew,
-            new: (terms.keeps_past && !anew).then(BTreeSet::new),
             window: Window::ending_at(now.wall, terms.lookback_millis),
             now,
+            forget_after: (!terms.keeps_past && self.steps.step_millis(now) < -terms.clock_skew_millis)
+                .then_some(now.wall),
+            from: match next {
+                Next::Since(from) if terms.keeps_past => Some(*from),
+                _ => None,
+            },
+            again: BTreeMap::new(),
             until: self.until.filter(|_| !anew),
             spacing_millis,
             latest: Millis(now.wall.0.saturating_add(terms.clock_skew_millis)),
@@ -150,7 +173,14 @@ impl Intake {
         self.history = filled.history;
         self.until = Some(filled.now.wall);
         self.steps.believe(filled.now);
-        self.late_millis = if filled.anew { 0 } else { self.late_millis.max(filled.late_millis) };
+        if filled.from.is_none_or(|from| filled.now.wall.since(from) >= LATE_MILLIS) {
+            self.looked_at = Some(filled.now.steady);
+        }
+        let known = self.late.filter(|(_, until)| !filled.anew && filled.now.steady < *until);
+        self.late = known;
+        if filled.late_millis > 0 && filled.late_millis >= self.late_millis() {
+            self.late = Some((filled.late_millis, filled.now.steady.plus(LATE_FOR_MILLIS)));
+        }
         (filled.ahead_millis > 0).then_some(Hold::FutureSample { ahead_millis: filled.ahead_millis })
     }
 
@@ -166,26 +196,45 @@ impl Intake {
 impl Filling {
     /// Takes in samples of one series, oldest first.
     pub fn take(&mut self, series: &SeriesId, samples: &[Sample]) {
-        if let Some(new) = &mut self.new
-            && !self.history.knows(series)
-        {
-            new.insert(series.clone());
+        if let Some(until) = self.forget_after.take() {
+            self.history.forget_after(until);
+        }
+        if let Some(after) = self.lacks_before(series, samples) {
+            self.again.insert(series.clone(), after);
             return;
         }
         self.observe(series, samples);
     }
 
-    /// Since when the store has to be asked once more, for series that are new: their samples were passed over.
-    pub fn reach_back(&mut self) -> Option<Millis> {
-        let is_needed = self.new.as_ref().is_some_and(|new| !new.is_empty());
-        is_needed.then(|| self.now.wall.minus(WAITED_FOR_MILLIS))
+    /// After when the store has to be asked once more, if it has: of some series, this answer may lack samples.
+    #[must_use]
+    pub fn reach_back(&self) -> Option<Millis> {
+        self.again.values().min().copied()
     }
 
-    /// Takes in samples of a series that is new, oldest first; those of others were taken.
-    pub fn take_new(&mut self, series: &SeriesId, samples: &[Sample]) {
-        if self.new.as_ref().is_some_and(|new| new.contains(series)) {
+    /// Whether so much has to be asked for once more that it takes a bootstrap.
+    #[must_use]
+    pub fn reaches_far_back(&self) -> bool {
+        self.reach_back().is_some_and(|from| self.now.wall.since(from) > CATCH_UP_MILLIS)
+    }
+
+    /// Takes in samples of the series that were asked for once more, oldest first; those of others were taken.
+    pub fn take_again(&mut self, series: &SeriesId, samples: &[Sample]) {
+        if self.again.contains_key(series) {
             self.observe(series, samples);
         }
+    }
+
+    /// After when samples lie that `samples` of a series lack: since its newest one, if the answer does not reach back to
+    /// that and there is room for another; of a series that is new, since its first ones may have come late.
+    fn lacks_before(&self, series: &SeriesId, samples: &[Sample]) -> Option<Millis> {
+        let from = self.from?;
+        let Some(newest) = self.history.watermark(series) else {
+            return Some(self.now.wall.minus(LATE_MILLIS).min(from));
+        };
+        let next = samples.iter().find(|sample| sample.at > newest)?;
+        let is_next = 2 * next.at.since(newest) <= 3 * self.spacing_millis;
+        (newest < from && !is_next).then_some(newest)
     }
 
     fn observe(&mut self, series: &SeriesId, samples: &[Sample]) {
@@ -201,7 +250,7 @@ impl Filling {
             let late_millis = until.since(sample.at);
             if self.spacing_millis > 0 && late_millis >= self.spacing_millis {
                 self.late += 1;
-                self.late_millis = self.late_millis.max(late_millis).min(WAITED_FOR_MILLIS);
+                self.late_millis = self.late_millis.max(late_millis).min(LATE_MILLIS);
             }
         }
     }

@@ -8,7 +8,10 @@
 
 mod findings;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::join_all;
 use reqwest::{RequestBuilder, StatusCode, header};
@@ -64,7 +67,7 @@ pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreEr
         addresses.extend(scrape.targets.iter().cloned());
     }
     let runners = join_all(addresses.into_iter().map(async |address| {
-        let answer = ask(config, &address, now).await;
+        let answer = ask(config, &address).await;
         (address, answer)
     }));
     let observed = Observed { now, history, store: answer, runners: runners.await };
@@ -73,16 +76,16 @@ pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreEr
 
 async fn about(store: &Store, fetched: Fetched, now: Millis) -> Result<StoreAnswer, String> {
     let Store::Prometheus(prometheus) = store else {
-        return Ok(StoreAnswer { fetched, version: None, remote_read: None, there: None });
+        return Ok(StoreAnswer { fetched, version: None, remote_read: None, ahead_millis: None });
     };
-    let (version, there) = prometheus.version().await.unwrap_or_default();
+    let (version, ahead_millis) = prometheus.version().await.unwrap_or_default();
     let remote_read = prometheus.speaks_remote_read(now).await;
-    Ok(StoreAnswer { fetched, version, remote_read: Some(remote_read), there })
+    Ok(StoreAnswer { fetched, version, remote_read: Some(remote_read), ahead_millis })
 }
 
-async fn ask(config: &Config, address: &str, now: Millis) -> Result<RunnerAnswer, String> {
+async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
     let http = client_builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
-    let (status, there, body) = answer(http.get(format!("http://{address}/api/v1/instances"))).await?;
+    let (status, ahead_millis, body) = answer(http.get(format!("http://{address}/api/v1/instances"))).await?;
     if status != StatusCode::OK {
         return Err(format!("GET /api/v1/instances: expected status 200, got {status}"));
     }
@@ -90,6 +93,10 @@ async fn ask(config: &Config, address: &str, now: Millis) -> Result<RunnerAnswer
         .map_err(|error| format!("GET /api/v1/instances: expected a list of instances: {error}"))?;
     // No instance has this generation, and before anything else the runner looks at the token.
     let order = RestartRequest { address, module: "_", replica: 0, generation: u64::MAX };
+    // The token goes where the config says, nowhere else.
+    if !config.runners.allow.is_empty() && !config.runners.allow.allows(address) {
+        return Ok(RunnerAnswer { instances: instances.len(), ahead_millis, token: Token::NotAllowed });
+    }
     let token = match order.build(&http, config.runners.bearer_token_file.as_deref()) {
         Err(problem) => Token::Unusable(problem),
         Ok(request) => match answer(request).await?.0 {
@@ -98,13 +105,15 @@ async fn ask(config: &Config, address: &str, now: Millis) -> Result<RunnerAnswer
             status => Token::Unexpected(status.as_u16()),
         },
     };
-    Ok(RunnerAnswer { instances: instances.len(), ahead_millis: there.map(|there| now.since(there)), token })
+    Ok(RunnerAnswer { instances: instances.len(), ahead_millis, token })
 }
 
-async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<Millis>, Vec<u8>), String> {
+/// Status, by how many milliseconds this clock is ahead, and body.
+async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<i64>, Vec<u8>), String> {
     let describe = |error: reqwest::Error| ebb_service::logging::Chain(&error.without_url()).to_string();
     let mut response = request.header(header::ACCEPT, "application/json").send().await.map_err(describe)?;
-    let (status, there) = (response.status(), server_time(response.headers()));
+    let here = Millis::from(SystemTime::now());
+    let (status, ahead) = (response.status(), server_time(response.headers()).map(|there| here.since(there)));
     let mut body = Vec::new();
     while let Some(more) = response.chunk().await.map_err(describe)? {
         body.extend_from_slice(&more);
@@ -112,5 +121,5 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<Millis>, 
             return Err(format!("expected at most {BODY_BYTES_MAX} bytes"));
         }
     }
-    Ok((status, there, body))
+    Ok((status, ahead, body))
 }

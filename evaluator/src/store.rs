@@ -8,7 +8,10 @@ pub mod prometheus;
 mod scrape;
 mod series;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 pub use self::scrape::{Scrape, ScrapeConfig};
 use self::{labels::Nameless, prometheus::Prometheus};
@@ -48,12 +51,16 @@ pub struct Fetched {
 impl Fetched {
     /// Counts a series that names nothing; `Some` if it is seen for the first time.
     fn pass_over(&mut self, nameless: Option<&Nameless>) {
-        /// Many are of one kind.
-        const TOLD_MAX: usize = 3;
         self.nameless_series += 1;
-        if let Some(nameless) = nameless.filter(|_| self.nameless.len() < TOLD_MAX) {
+        if let Some(nameless) = nameless.filter(|_| self.has_room_to_tell()) {
             self.nameless.push(nameless.to_string());
         }
+    }
+
+    /// Many are of one kind: an answer tells some, the next one others.
+    const fn has_room_to_tell(&self) -> bool {
+        const TOLD_MAX: usize = 3;
+        self.nameless.len() < TOLD_MAX
     }
 }
 
@@ -104,7 +111,7 @@ pub enum StoreError {
     },
     /// The clock of whoever answered and this one differ too much.
     #[error(
-        "{attempt}: by its Date header it is {} there, {} {} this clock: set one of the two",
+        "{attempt}: by its Date header it is {} there, {} {} this clock: correct the one that is wrong",
         there.rfc3339(), humantime::format_duration(Duration::from_millis(ahead_millis.unsigned_abs() / 1000 * 1000)),
         if *ahead_millis > 0 { "behind" } else { "ahead of" }
     )]
@@ -152,30 +159,52 @@ impl StoreError {
     }
 }
 
-/// Up to when a store is asked, which is now, and how far other clocks may differ from that.
+/// Up to when a store is asked, which is now, and how far other clocks may differ from this one.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockCheck {
-    /// This clock's time.
-    pub now: Millis,
-    /// The most that another may differ, in milliseconds.
-    pub skew_millis: i64,
+    now: Millis,
+    read_at: Instant,
+    skew_millis: i64,
 }
 
 impl ClockCheck {
-    /// For whoever asks about the past: other clocks may show what they like.
+    /// This clock shows `now`; others may differ by `skew_millis`.
     #[must_use]
-    pub const fn unchecked(until: Millis) -> Self {
-        Self { now: until, skew_millis: i64::MAX }
+    pub fn new(now: Millis, skew_millis: i64) -> Self {
+        Self { now, read_at: Instant::now(), skew_millis }
     }
 
-    /// Compares this clock with that of whoever answers to `attempt`, if it says what it shows.
-    fn compare(self, attempt: &str, there: Option<Millis>) -> Result<(), StoreError> {
+    /// For whoever asks about the past up to `until`: other clocks may show what they like.
+    #[must_use]
+    pub fn unchecked(until: Millis) -> Self {
+        Self::new(until, i64::MAX)
+    }
+
+    /// What this clock shows by now, as it goes on since it was read.
+    fn shows(self) -> Millis {
+        let passed = i64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Millis(self.now.0.saturating_add(passed))
+    }
+
+    /// Compares this clock with that of whoever answered to `attempt`, if it said what it shows: some time between the
+    /// request, when this clock showed `sent`, and now.
+    fn compare(self, attempt: &str, sent: Millis, there: Option<Millis>) -> Result<(), StoreError> {
         let Some(there) = there else { return Ok(()) };
-        match disagreement_millis(self.now, there, self.skew_millis) {
+        let here = there.clamp(sent, self.shows().max(sent));
+        match disagreement_millis(here, there, self.skew_millis) {
             None => Ok(()),
             Some(ahead_millis) => Err(StoreError::Clock { attempt: attempt.to_owned(), there, ahead_millis }),
         }
     }
+}
+
+/// How much there is to ask for, so that no request is too large.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlierSize {
+    /// Series that the store has.
+    pub series: usize,
+    /// Time between two of their samples, in milliseconds.
+    pub spacing_millis: i64,
 }
 
 /// A place to get samples from.
@@ -223,8 +252,8 @@ impl Store {
     }
 
     /// Gives the sizes at the boundaries of the blocks before `window` into `sink`, after `from`: of each boundary the newest
-    /// sample of the block before it, as if it were taken a millisecond before the boundary. `series` is how many a
-    /// bootstrap has found. A store that keeps no past gives none.
+    /// sample of the block before it, as if it were taken a millisecond before the boundary. A store that keeps no past
+    /// gives none.
     ///
     /// # Errors
     /// [`StoreError`] when the answer is not complete.
@@ -232,14 +261,14 @@ impl Store {
         &mut self,
         from: Millis,
         window: Window,
-        series: usize,
+        size: EarlierSize,
         sink: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         match self {
             Self::Prometheus(prometheus) => {
                 let timeout = prometheus.bootstrap_timeout();
                 let attempt = format!("sizes before the lookback at {}", prometheus.url());
-                let earlier = prometheus.earlier(from, window, series, sink);
+                let earlier = prometheus.earlier(from, window, size, sink);
                 let answer = tokio::time::timeout(timeout, earlier).await;
                 answer.unwrap_or(Err(StoreError::Timeout { attempt, timeout }))
             }

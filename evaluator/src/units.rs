@@ -43,6 +43,12 @@ impl Millis {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// `self` moved on by `millis`.
+    #[must_use]
+    pub const fn plus(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
     /// `self` moved back by `millis`.
     #[must_use]
     pub const fn minus(self, millis: i64) -> Self {

@@ -355,6 +355,7 @@ impl<'a> Simulation<'a> {
         // The order names the generation it means: the runner refuses it for any other (412).
         let fails = self.setup.faults.failed_restarts > 0.0
             && self.random.random::<f64>() < self.setup.faults.failed_restarts;
+        self.evaluator.ledger.attempted(&wish.slot, now);
         if fails || wish.generation != replica.generation {
             self.evaluator.ledger.budget.refund();
             self.run.failed_orders += 1;

@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -23,14 +23,16 @@ pub async fn stamp(mut response: axum::response::Response) -> axum::response::Re
 
 /// Written once a second and thread.
 fn at(now: SystemTime) -> HeaderValue {
+    /// The last second that the format can write.
+    const LAST: u64 = 253_402_300_799;
     thread_local! {
         static WRITTEN: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
     }
-    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST);
     WRITTEN.with_borrow_mut(|written| match written {
         Some((of, value)) if *of == second => value.clone(),
         _ => {
-            let text = httpdate::fmt_http_date(now);
+            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
             let value = HeaderValue::try_from(text).expect("a date is ASCII");
             *written = Some((second, value.clone()));
             value
@@ -40,8 +42,6 @@ fn at(now: SystemTime) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -50,6 +50,12 @@ mod tests {
         assert_eq!(text(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT");
         assert_eq!(text(1_700_003_600), "Tue, 14 Nov 2023 23:13:20 GMT");
         assert_eq!(text(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT");
+    }
+
+    #[test]
+    fn a_clock_that_shows_what_cannot_be_written_is_told_all_the_same() {
+        assert_eq!(at(UNIX_EPOCH - Duration::from_secs(1)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(at(UNIX_EPOCH + Duration::from_secs(1 << 40)), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 
     #[test]

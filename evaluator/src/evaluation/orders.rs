@@ -67,7 +67,8 @@ impl Orders {
         generation: Generation,
         now: Millis,
     ) -> Standing {
-        if self.restarter.may_order(slot) {
+        // In a dry run, no order goes anywhere.
+        if config.dry_run || self.restarter.may_order(slot) {
             self.ledger.standing(&config.budget, slot, generation, now)
         } else {
             Standing::Barred
@@ -78,9 +79,16 @@ impl Orders {
         self.ledger.budget.available()
     }
 
-    /// Looks whether memory fell where restarts were done.
-    pub(super) fn verify(&mut self, config: &Config, history: &History, outputs: &Outputs, now: Now) {
-        let verify_within = config.runners.verify_within.as_millis();
+    /// Looks whether memory fell where restarts were done. `called_for_millis`: how long it may take until a sample is seen.
+    pub(super) fn verify(
+        &mut self,
+        config: &Config,
+        called_for_millis: i64,
+        history: &History,
+        outputs: &Outputs,
+        now: Now,
+    ) {
+        let verify_within = config.runners.verify_within.as_millis().max(called_for_millis);
         for (restart, effect) in self.ledger.verify(&config.budget, verify_within, history, now.steady) {
             outputs.journal.observe_effect(restart.decision, effect);
             outputs.metrics.verified(&restart.slot.population.module, effect, restart.bytes_before);
@@ -201,6 +209,9 @@ impl Orders {
                 let message = outcome.message();
                 warn!(decision = id, instance = %wish.slot, outcome = outcome.name(), message, "a restart could not be done");
             }
+        }
+        if matches!(action, Action::Ordered(_) | Action::Postponed { limit: Limit::RunnerSilent }) {
+            self.ledger.attempted(&wish.slot, now.steady);
         }
         match (action, recorded) {
             (

@@ -80,6 +80,17 @@ impl Lifetime {
         }
     }
 
+    /// Nothing is known of a lifetime before it.
+    pub(super) fn forget_predecessor(&mut self) {
+        if self.not_before > self.generation.started_at() {
+            self.not_before = Millis(i64::MIN);
+            if self.end.is_some() {
+                self.settled = self.sought();
+            }
+        }
+        self.not_before = Millis(i64::MIN);
+    }
+
     pub(super) const fn disregard_start(&mut self) {
         self.imagined = true;
     }
@@ -298,7 +309,7 @@ impl Lifetime {
     /// said when it started.
     #[must_use]
     pub fn age_at(&self, now: Millis) -> i64 {
-        now.since(self.generation.started_at().min(self.first_at()))
+        now.since(self.generation.started_at().min(self.counts_since()))
     }
 
     /// Bytes by which it grew inside the window, and the milliseconds in which it did.
@@ -342,7 +353,9 @@ impl Lifetime {
     }
 
     fn sought_seen_from_start(&self) -> bool {
-        self.steps[0].at.since(self.generation.started_at()) <= FIRST_SAMPLE_WITHIN_MILLIS
+        // A start that lies far ahead was dated by a wrong clock, and tells nothing.
+        let age = self.steps[0].at.since(self.generation.started_at());
+        age.unsigned_abs() <= FIRST_SAMPLE_WITHIN_MILLIS.unsigned_abs()
     }
 
     fn sought_growth(&self) -> (u64, i64) {

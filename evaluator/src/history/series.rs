@@ -12,10 +12,10 @@ pub struct Series {
     finished: Vec<Lifetime>,
     newest: Option<Lifetime>,
     watermark: Millis,
-    /// Time between its newest two samples, in milliseconds.
-    spacing_millis: Option<i64>,
-    /// When a lifetime was told of again that was over.
-    came_back_at: Option<Millis>,
+    /// Times between its newest samples, in milliseconds.
+    spacings: [Option<i64>; 3],
+    /// When a lifetime was told of again that was over, and how long after it was.
+    came_back: Option<(Millis, i64)>,
     /// A start that only a simulation has seen.
     imagined: Option<Generation>,
 }
@@ -36,8 +36,8 @@ impl Series {
             finished: Vec::new(),
             newest: Some(Lifetime::starting_with(first, Millis(i64::MIN))),
             watermark: first.at,
-            spacing_millis: None,
-            came_back_at: None,
+            spacings: [None; 3],
+            came_back: None,
             imagined: None,
         }
     }
@@ -67,7 +67,7 @@ impl Series {
         if sample.at <= self.watermark || !window.contains(sample.at) {
             return false;
         }
-        self.spacing_millis = Some(sample.at.since(self.watermark));
+        self.spacings = [Some(sample.at.since(self.watermark)), self.spacings[0], self.spacings[1]];
         self.watermark = sample.at;
         match &mut self.newest {
             Some(newest) if newest.continues_with(&sample) => newest.push(window, &sample),
@@ -78,9 +78,11 @@ impl Series {
                     _ => End::Replaced,
                 };
                 if end == End::Replaced
-                    && self.finished.iter().any(|over| over.generation() == sample.generation)
+                    && newest.as_ref().is_some_and(|newest| newest.generation() > sample.generation)
+                    && let Some(over) =
+                        self.finished.iter().rev().find(|over| over.generation() == sample.generation)
                 {
-                    self.came_back_at = Some(sample.at);
+                    self.came_back = Some((sample.at, sample.at.since(over.last_at())));
                 }
                 let before = newest.as_ref().map_or(Millis(i64::MIN), Lifetime::last_at);
                 let mut new = Lifetime::starting_with(&sample, before);
@@ -112,6 +114,10 @@ impl Series {
         if self.newest.as_mut().is_some_and(|newest| !newest.forget_before(window)) {
             self.newest = None;
         }
+        // Nothing is known any more of what was before the first.
+        if let Some(first) = self.finished.first_mut().or(self.newest.as_mut()) {
+            first.forget_predecessor();
+        }
         self.newest.is_some() || !self.finished.is_empty()
     }
 
@@ -127,9 +133,11 @@ impl Series {
         self.newest.is_some()
     }
 
-    /// Time between its newest two samples, in milliseconds.
-    pub(super) const fn spacing_millis(&self) -> Option<i64> {
-        self.spacing_millis
+    /// Time between two samples, in milliseconds: the median of the newest ones, so that a gap is none of it.
+    pub(super) fn spacing_millis(&self) -> Option<i64> {
+        let mut known: Vec<_> = self.spacings.into_iter().flatten().collect();
+        known.sort_unstable();
+        known.get(known.len().saturating_sub(1) / 2).copied()
     }
 
     fn samples(&self) -> u64 {
@@ -165,8 +173,11 @@ pub(super) fn contradiction(
     stale_after_millis: i64,
     clock_skew_millis: i64,
 ) -> Option<Contradiction> {
-    let came_back =
-        |series: &&Series| series.came_back_at.is_some_and(|at| now.since(at) <= stale_after_millis);
+    let came_back = |series: &&Series| {
+        series.came_back.is_some_and(|(at, after_millis)| {
+            now.since(at) <= stale_after_millis && after_millis > clock_skew_millis
+        })
+    };
     if let Some(series) = series.iter().find(came_back) {
         return Some(Contradiction::Within(Arc::clone(&series.labels)));
     }

@@ -3,7 +3,7 @@
 //! Of each of [`BUCKETS`] spans of time the first, the least, the largest and the last size are kept. A chart of that
 //! many pixels across looks the same as one of all samples, and its size is bounded however long the history is.
 
-use super::{Lifetime, Slot};
+use super::{End, Lifetime, Slot};
 use crate::units::{Millis, SlotId};
 
 /// Slots of one extract.
@@ -59,7 +59,10 @@ impl Trace {
             if let Some(before) = before
                 && lifetime.first_at() >= since
             {
-                trace.restart(lifetime.first_at(), since, span);
+                // Memory that fell without a new start is no restart.
+                if before.end() != Some(End::Discontinued) {
+                    trace.restart(lifetime.first_at(), since, span);
+                }
                 if lifetime.first_at().since(before.last_at()) > GAP_MILLIS.max(span) {
                     thinner.end_run(&mut trace.runs);
                 }

@@ -81,12 +81,13 @@ fn series() -> SeriesId {
 /// A tick's fetch, as the evaluation does it.
 fn fetch(world: &mut World) -> Option<Hold> {
     let (terms, now) = (terms(world.keeps_past), world.now());
-    let (anew, from) = match world.intake.next(&terms, now) {
-        Next::Wait(hold) => return Some(hold),
-        Next::Anew => (true, Window::ending_at(now.wall, terms.lookback_millis).start().minus(1)),
-        Next::Since(from) => (false, from),
+    let next = world.intake.next(&terms, now);
+    let from = match &next {
+        Next::Wait(hold) => return Some(hold.clone()),
+        Next::Anew => Window::ending_at(now.wall, terms.lookback_millis).start().minus(1),
+        Next::CatchUp(from) | Next::Since(from) => *from,
     };
-    let mut filling = world.intake.begin(&terms, anew, now);
+    let mut filling = world.intake.begin(&terms, &next, now);
     if world.tells_time
         && disagreement_millis(now.wall, Millis(world.time), terms.clock_skew_millis).is_some()
     {
@@ -104,7 +105,7 @@ fn fetch(world: &mut World) -> Option<Hold> {
     if let Some(from) = filling.reach_back() {
         let stored = world.samples.iter().copied().filter(|sample| sample.at.0 <= world.time - world.late);
         let samples: Vec<_> = stored.filter(|sample| sample.at > from && sample.at <= now.wall).collect();
-        filling.take_new(&series(), &samples);
+        filling.take_again(&series(), &samples);
     }
     world.intake.accept(filling)
 }
@@ -148,8 +149,10 @@ proptest! {
     #[test]
     fn a_step_that_passes_leaves_what_was_scraped_as_it_was(
         before in 1..80_u32, ahead in prop_oneof![-900_000_000_i64..-10_000, 10_000_i64..900_000_000], ticks in 1..6_u32,
-        tells_time in prop::bool::ANY,
+        tells_time in prop::bool::ANY, told_longer in 0..20_u32,
     ) {
+        // As long as somebody says that the clock is wrong, it is not believed, however long it stays there.
+        let ticks = ticks + if tells_time { told_longer } else { 0 };
         let mut world = World { tells_time, ..World::new(false) };
         (0..before).for_each(|_| world.tick());
         let known = seen(world.intake.history());
@@ -163,10 +166,10 @@ proptest! {
         prop_assert_eq!(world.intake.history().newest_sample(), Some(Millis(world.time)));
     }
 
-    /// However late samples come, as long as it is less than five minutes.
+    /// Always up to five minutes late, or all at once after having been cut off for longer.
     #[test]
     fn what_comes_late_is_taken_all_the_same(
-        first in 0..290_i64, lates in prop::collection::vec((0..290_i64, 1..20_u32), 1..10),
+        first in 0..290_i64, lates in prop::collection::vec((0..290_i64, 1..40_u32), 1..10), cut_off in 0..40_i64,
     ) {
         let mut world = World::new(true);
         // Also of a series that is new.
@@ -175,6 +178,12 @@ proptest! {
         for (late, ticks) in lates {
             world.late = late * SECOND;
             (0..ticks).for_each(|_| world.tick());
+        }
+        world.late = 0;
+        world.tick();
+        for tick in 1..=cut_off {
+            world.late = tick * 10 * SECOND;
+            world.tick();
         }
         world.late = 0;
         world.tick();
@@ -201,7 +210,8 @@ fn samples_from_the_future_hold_and_do_not_enter() {
     (0..5).for_each(|_| world.tick());
     let known = seen(world.intake.history());
     let (terms, now) = (terms(true), world.now());
-    let mut filling = world.intake.begin(&terms, false, now);
+    let next = world.intake.next(&terms, now);
+    let mut filling = world.intake.begin(&terms, &next, now);
     let at = Millis(world.time + 3_600_000);
     filling.take(&series(), &[Sample { at, generation: Generation(1), bytes: 1 }]);
     let hold = world.intake.accept(filling).unwrap();
@@ -223,10 +233,13 @@ fn late_samples_are_counted_and_how_late_they_come_is_known() {
     world.late = 0;
     world.time += 10 * SECOND;
     let (terms, now) = (terms(true), world.now());
-    let Next::Since(from) = world.intake.next(&terms, now) else { panic!("nothing has stepped") };
-    let mut filling = world.intake.begin(&terms, false, now);
-    let samples: Vec<_> = world.samples.iter().copied().filter(|sample| sample.at > from).collect();
-    filling.take(&series(), &samples);
+    let next = world.intake.next(&terms, now);
+    let Next::Since(from) = next else { panic!("nothing has stepped") };
+    let mut filling = world.intake.begin(&terms, &next, now);
+    let after = |from| world.samples.iter().copied().filter(|sample| sample.at > from).collect::<Vec<_>>();
+    filling.take(&series(), &after(from));
+    let from = filling.reach_back().expect("the answer does not reach back to the newest sample");
+    filling.take_again(&series(), &after(from));
     assert_eq!((filling.taken, filling.late), (4, 3));
     world.intake.accept(filling);
     assert_eq!(world.intake.late_millis(), 30 * SECOND);

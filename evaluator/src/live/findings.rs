@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_service::units::Span;
 use serde::Serialize;
 
 use crate::{
     config::{Config, StoreConfig},
     history::{Contradiction, History},
-    rule::{clock::disagreement_millis, hold::Hold},
+    rule::hold::{Hold, at_least, span},
     store::{Fetched, labels},
     units::Millis,
 };
@@ -29,8 +28,8 @@ pub(super) struct StoreAnswer {
     pub(super) version: Option<String>,
     /// Whether it speaks remote read, and why not. None of the runners themselves.
     pub(super) remote_read: Option<Result<(), String>>,
-    /// Its time.
-    pub(super) there: Option<Millis>,
+    /// By how much this clock is ahead of its own.
+    pub(super) ahead_millis: Option<i64>,
 }
 
 /// What a runner answered.
@@ -47,6 +46,8 @@ pub(super) struct RunnerAnswer {
 pub(super) enum Token {
     Accepted,
     Refused,
+    /// It was not shown: orders may not go there.
+    NotAllowed,
     Unusable(String),
     Unexpected(u16),
 }
@@ -92,7 +93,7 @@ pub(super) fn of(config: &Config, observed: &Observed) -> Vec<Finding> {
     match &observed.store {
         Err(problem) => findings.add(Level::Problem, "store", problem.clone()),
         Ok(store) => {
-            findings.store(config, store, observed.now);
+            findings.store(config, store);
             findings.samples(config, observed);
             findings.modules(config, observed);
         }
@@ -119,7 +120,7 @@ impl Findings {
         self.0.push(Finding { level, about: about.into(), finding: finding.into() });
     }
 
-    fn store(&mut self, config: &Config, store: &StoreAnswer, now: Millis) {
+    fn store(&mut self, config: &Config, store: &StoreAnswer) {
         let skew = config.hold.clock_skew.as_millis();
         if let StoreConfig::Prometheus(prometheus) = &config.store {
             let version =
@@ -137,18 +138,17 @@ impl Findings {
             ),
             None => {}
         }
-        match store.there.map(|there| (there, disagreement_millis(now, there, skew))) {
-            Some((there, Some(ahead))) => self.add(
+        match store.ahead_millis {
+            Some(ahead) if ahead.unsigned_abs() > skew.unsigned_abs() => self.add(
                 Level::Problem,
                 "store",
                 format!(
-                    "its clock says {}, {} {} this one: everything is held while they differ by more than hold.clock_skew",
-                    there.rfc3339(),
+                    "its clock is {} {} this one: everything is held while they differ by more than hold.clock_skew",
                     span(ahead),
                     if ahead > 0 { "behind" } else { "ahead of" }
                 ),
             ),
-            Some((_, None)) => self.add(Level::Ok, "store", "its clock and this one agree"),
+            Some(_) => self.add(Level::Ok, "store", "its clock and this one agree"),
             None => {}
         }
         if store.fetched.nameless_series > 0 {
@@ -185,7 +185,7 @@ impl Findings {
                     "the newest is older than {}: everything is held. If that is how late they come, set \
                      hold.stale_after to {} or more",
                     span(stale_after),
-                    span(age + 3 * spacing)
+                    at_least(age + 3 * spacing)
                 ),
             );
         } else if stale_after < 3 * spacing {
@@ -195,7 +195,7 @@ impl Findings {
                 format!(
                     "hold.stale_after {} is short for that: set it to {} or more",
                     span(stale_after),
-                    span(3 * spacing)
+                    at_least(3 * spacing)
                 ),
             );
         }
@@ -207,7 +207,7 @@ impl Findings {
                 format!(
                     "runners.verify_within {} is short for that: set it to {} or more",
                     span(verify_within),
-                    span(3 * spacing)
+                    at_least(3 * spacing)
                 ),
             );
         }
@@ -231,7 +231,7 @@ impl Findings {
             } else {
                 String::new()
             };
-            self.add(Level::Ok, &about, format!("{slots} instances{more}"));
+            self.add(Level::Ok, &about, format!("{}{more}", count(slots, "instance")));
             if !collided.is_empty() {
                 let labels = collided.into_iter().collect::<Vec<_>>().join(", ");
                 self.add(
@@ -288,6 +288,9 @@ impl Findings {
                 (Token::Refused, false) => {
                     (Level::Problem, "wants a token: set runners.bearer_token_file".to_owned())
                 }
+                (Token::NotAllowed, _) => {
+                    (Level::Problem, "runners.allow does not allow it: nothing there is restarted".to_owned())
+                }
                 (Token::Unusable(problem), _) => (Level::Problem, problem.clone()),
                 (Token::Unexpected(status), _) => (
                     Level::Problem,
@@ -296,7 +299,7 @@ impl Findings {
                     ),
                 ),
             };
-            self.add(token.0, &about, format!("{} instances; {}", answer.instances, token.1));
+            self.add(token.0, &about, format!("{}; {}", count(answer.instances, "instance"), token.1));
             if let Some(ahead) =
                 answer.ahead_millis.filter(|ahead| ahead.unsigned_abs() > skew.unsigned_abs())
             {
@@ -314,9 +317,9 @@ impl Findings {
     }
 }
 
-fn span(millis: i64) -> Span {
-    let millis = millis.unsigned_abs();
-    Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
+/// A number and what it counts.
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -360,7 +363,7 @@ mod tests {
             fetched: Fetched::default(),
             version: Some("3.5.3".into()),
             remote_read: Some(Ok(())),
-            there: Some(NOW),
+            ahead_millis: Some(900),
         };
         Observed { now: NOW, history, store: Ok(store), runners: Vec::new() }
     }
@@ -382,7 +385,7 @@ mod tests {
             "speaks remote read",
             "its clock and this one agree",
             "10s apart, the newest 4s old",
-            "module m: 1 instances, 2 series",
+            "module m: 1 instance, 2 series",
         ] {
             assert!(all.contains(words), "{words}: {all}");
         }

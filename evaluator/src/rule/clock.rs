@@ -50,6 +50,11 @@ impl Steps {
         self.pending = None;
     }
 
+    /// The wall clock is where it was believed to be.
+    pub const fn settle(&mut self) {
+        self.pending = None;
+    }
+
     /// For how long the wall clock has held still since it stepped, in milliseconds, give or take `skew_millis`.
     pub fn still_for_millis(&mut self, now: Now, skew_millis: i64) -> i64 {
         match self.pending {

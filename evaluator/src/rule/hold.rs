@@ -123,7 +123,7 @@ impl std::fmt::Display for Hold {
                 }
                 let enough = 3 * spacing_millis + late_millis;
                 if enough > *stale_after_millis {
-                    write!(f, ": set hold.stale_after to {} or more", span(enough))?;
+                    write!(f, ": set hold.stale_after to {} or more", at_least(enough))?;
                 }
                 Ok(())
             }
@@ -147,7 +147,7 @@ impl std::fmt::Display for Hold {
             }
             Self::AmbiguousSeries { slot, labels } if labels.is_empty() => write!(
                 f,
-                "one series of {slot} tells of several instances in turn: give the servers or agents that write it labels \
+                "one series of {slot} reports several instances alternately: give the servers or agents that write it labels \
                  that tell them apart"
             ),
             Self::AmbiguousSeries { slot, labels } => write!(
@@ -161,10 +161,15 @@ impl std::fmt::Display for Hold {
 }
 
 /// Milliseconds for readers.
-fn span(millis: i64) -> Span {
+pub(crate) fn span(millis: i64) -> Span {
     let millis = millis.unsigned_abs();
     // Below a minute, tenths of seconds tell something.
     Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
+}
+
+/// Milliseconds for readers who are to set as much: whole seconds, rounded up.
+pub(crate) fn at_least(millis: i64) -> Span {
+    Span::secs(millis.unsigned_abs().div_ceil(1000))
 }
 
 /// The limits within which data is relied on.

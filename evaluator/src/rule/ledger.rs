@@ -111,6 +111,14 @@ impl Ledger {
         wishes
     }
 
+    /// An order for what lives in `slot` was attempted. If it has not helped, others have waited for longer now: what cannot
+    /// be restarted must not stay in front.
+    pub fn attempted(&mut self, slot: &SlotId, now: Millis) {
+        if let Some((_, since)) = self.asking.get_mut(slot) {
+            *since = now;
+        }
+    }
+
     /// Whether a restart of this instance was done whose effect is not seen yet: it need not be ordered again.
     #[must_use]
     pub fn awaits(&self, slot: &SlotId, generation: Generation) -> bool {
@@ -229,6 +237,12 @@ mod tests {
         // A new instance has not asked yet, nor one that did not ask for a tick.
         assert_eq!(queue(12, &[(0, 4), (2, 2)]), [0, 2]);
         assert_eq!(queue(13, &[(0, 5), (3, 1)]), [0, 3]);
+        assert_eq!(queue(23, &[(0, 6), (3, 1)]), [3, 0]);
+        // Its order was refused: it waits anew.
+        ledger.attempted(&SlotId { replica: 3, ..slot() }, Millis(23 * 60_000));
+        let wishes = vec![wish(0, 7, 0), wish(3, 1, 0)];
+        let queued = ledger.queue(wishes, Millis(24 * 60_000));
+        assert_eq!(queued.iter().map(|wish| wish.slot.replica).collect::<Vec<_>>(), [0, 3]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod query;
 mod remote_read;
 mod xor_chunk;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use ebb_service::{config_file::Refusal, units::Span};
 use reqwest::header::{HeaderName, HeaderValue};
@@ -23,8 +23,8 @@ use tracing::{info, warn};
 pub use self::client::{Authorization, BasicAuth, TlsConfig};
 use self::{client::Client, query::Query};
 use super::{
-    ClockCheck, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink,
-    StoreError,
+    ClockCheck, EarlierSize, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC,
+    START_TIME_METRIC, Sink, StoreError,
     labels::{AddressTemplate, Naming, is_label_name},
 };
 use crate::{history::Window, http::server_time, units::Millis};
@@ -239,36 +239,41 @@ impl Prometheus {
             );
             let selector = self.selector(&both);
             let mut start = from;
+            let mut series = 0;
             while start < clock.now {
                 let end = Millis(start.0.saturating_add(SLICE_MILLIS)).min(clock.now);
                 let fetched = self.query.slice(&self.client, &selector, (start, end), clock, sink).await?;
                 all.nameless_series = all.nameless_series.max(fetched.nameless_series);
                 all.nameless.extend(fetched.nameless);
-                all.series = all.series.max(fetched.series);
+                series = series.max(fetched.series);
                 for (reason, count) in fetched.refused_samples {
                     *all.refused_samples.entry(reason).or_default() += count;
                 }
                 start = end;
             }
+            all.series += series;
         }
         Ok(all)
     }
 
-    /// The newest sample before each boundary of `window`'s blocks, after `from` and up to the window's start. `series` is how
-    /// many the store has, so that an answer is of a size that it gives.
+    /// The newest sample before each boundary of `window`'s blocks, after `from` and up to the window's start.
     pub(super) async fn earlier(
         &mut self,
         from: Millis,
         window: Window,
-        series: usize,
+        size: EarlierSize,
         sink: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         /// Some 50 MB of JSON.
         const POINTS_MAX: i64 = 2_000_000;
+        /// As many as Prometheus decodes in some seconds.
+        const SAMPLES_MAX: i64 = 50_000_000;
         /// Prometheus gives 11,000 steps at most.
         const STEPS_MAX: i64 = 10_000;
         let step = window.block_millis();
-        let steps = (POINTS_MAX / i64::try_from(series.max(1)).unwrap_or(i64::MAX)).clamp(1, STEPS_MAX);
+        let series = i64::try_from(size.series.max(1)).unwrap_or(i64::MAX);
+        let samples_per_step = series.saturating_mul((step / size.spacing_millis.max(1)).max(1));
+        let steps = (POINTS_MAX / series).min(SAMPLES_MAX / samples_per_step).clamp(1, STEPS_MAX);
         let selector = self.selector(&format!("__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}\""));
         // A sample that lies on a boundary belongs to the block behind it.
         let last = window.start().minus(1);
@@ -281,11 +286,11 @@ impl Prometheus {
         Ok(())
     }
 
-    /// Its version and its time, as far as it tells them.
+    /// Its version, and by how many milliseconds this clock is ahead of its own, as far as it says.
     ///
     /// # Errors
     /// [`StoreError`] when it does not answer.
-    pub async fn version(&self) -> Result<(Option<String>, Option<Millis>), StoreError> {
+    pub async fn version(&self) -> Result<(Option<String>, Option<i64>), StoreError> {
         #[derive(Deserialize)]
         struct BuildInfo {
             data: Build,
@@ -297,10 +302,11 @@ impl Prometheus {
         let attempt = format!("build information of {}", self.client.url());
         let request = self.client.get("/api/v1/status/buildinfo");
         let response = self.client.send(&attempt, request, self.client.timeout()).await?;
-        let there = server_time(response.headers());
-        let Ok(body) = self.client.body(&attempt, response).await else { return Ok((None, there)) };
+        let here = Millis::from(SystemTime::now());
+        let ahead = server_time(response.headers()).map(|there| here.since(there));
+        let Ok(body) = self.client.body(&attempt, response).await else { return Ok((None, ahead)) };
         let version = serde_json::from_slice::<BuildInfo>(&body).ok().map(|info| info.data.version);
-        Ok((version, there))
+        Ok((version, ahead))
     }
 
     /// Whether it speaks remote read of streamed chunks, and if not, why.

@@ -70,6 +70,7 @@ impl Scrape {
         clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
+        let sent = clock.shows();
         let answers = join_all(self.targets.iter().map(|target| scrape(&self.http, target))).await;
         let mut fetched = Fetched::default();
         let mut readings = (Readings::default(), HostReadings::default());
@@ -77,7 +78,7 @@ impl Scrape {
         let mut clocks = Clocks::default();
         for (target, answer) in self.targets.iter().zip(answers) {
             let taken = answer.and_then(|(text, server_time)| {
-                clocks.compare(clock, target, server_time);
+                clocks.compare(clock, sent, target, server_time);
                 take(&text, target, clock.now, &mut self.numbers, &mut readings, &mut fetched)
             });
             if let Err(problem) = taken {
@@ -108,8 +109,8 @@ struct Clocks {
 }
 
 impl Clocks {
-    fn compare(&mut self, clock: ClockCheck, target: &str, there: Option<Millis>) {
-        match clock.compare(&format!("scraping {target}"), there) {
+    fn compare(&mut self, clock: ClockCheck, sent: Millis, target: &str, there: Option<Millis>) {
+        match clock.compare(&format!("scraping {target}"), sent, there) {
             Ok(()) => self.agree += usize::from(there.is_some()),
             Err(differs) => self.differ.push((target.to_owned(), differs)),
         }

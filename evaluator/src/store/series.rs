@@ -123,9 +123,11 @@ impl Readings {
         let mut samples = Vec::new();
         for (number, readings) in self.series.iter().enumerate() {
             samples.clear();
+            // What was refused was there.
+            let [no_memory, no_start] = readings.refused_until.map(|refused| refused.is_none());
             let missing = match (readings.memory.is_empty(), readings.starts.is_empty()) {
-                (true, false) => Some(MEMORY_METRIC),
-                (false, true) => Some(START_TIME_METRIC),
+                (true, false) if no_memory => Some(MEMORY_METRIC),
+                (false, true) if no_start => Some(START_TIME_METRIC),
                 _ => None,
             };
             if let Some(missing) = missing {

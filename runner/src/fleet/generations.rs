@@ -12,7 +12,8 @@ use std::{
     net::SocketAddr,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tracing::warn;
@@ -22,13 +23,13 @@ use crate::{config::OwnFolder, units::Generation};
 /// The newest generation of all slots.
 #[derive(Debug, Default)]
 pub(super) struct Generations {
-    /// Of the processes before this one.
-    before: Option<Generation>,
-    newest: Mutex<Kept>,
+    kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// Of the processes before this one, and of slots that were closed: what begins anew goes on from there.
+    before: Option<Generation>,
     generation: Option<Generation>,
     file: Option<File>,
 }
@@ -41,11 +42,26 @@ impl Generations {
     /// is no reason to run nothing.
     pub(super) fn open(choice: &OwnFolder, listen: SocketAddr) -> Self {
         // A port that the system chooses is another one at the next start.
-        let Some(folder) = folder(choice).filter(|_| listen.port() != 0) else { return Self::default() };
+        if listen.port() == 0 {
+            return Self::default();
+        }
+        let Some(folder) = folder(choice) else {
+            if *choice == OwnFolder::Default {
+                warn!(
+                    "the newest generation is not kept: neither XDG_STATE_HOME nor HOME is set; name a folder in state_dir"
+                );
+            }
+            return Self::default();
+        };
         let path = folder.join(format!("generation-{}", listen.to_string().replace([':', '[', ']'], "-")));
         match open(&path) {
             Ok((file, before)) => {
-                Self { before, newest: Mutex::new(Kept { generation: before, file: Some(file) }) }
+                if let Some(ahead) = before.and_then(ahead) {
+                    let ahead_s = ahead.as_secs();
+                    warn!(path = %path.display(), ahead_s, "generations go on from one that lies in the future: this clock \
+                        was ahead once. To begin anew by the clock, stop the runner and remove the file");
+                }
+                Self { kept: Mutex::new(Kept { before, generation: before, file: Some(file) }) }
             }
             Err(error) => {
                 let path = path.display();
@@ -57,12 +73,22 @@ impl Generations {
 
     /// The generation of a lifetime that starts at `now_unix_ms` in a slot whose last one was `last`.
     pub(super) fn next(&self, last: Option<Generation>, now_unix_ms: u64) -> Generation {
-        Generation::next(last.max(self.before), now_unix_ms)
+        Generation::next(last.max(self.kept().before), now_unix_ms)
+    }
+
+    /// A slot whose last generation this was is closed. Another of its name may be opened.
+    pub(super) fn close(&self, last: Option<Generation>) {
+        let mut kept = self.kept();
+        kept.before = kept.before.max(last);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A lifetime of this generation has begun.
     pub(super) fn keep(&self, generation: Generation) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.kept();
         if newest.generation >= Some(generation) {
             return;
         }
@@ -82,7 +108,9 @@ fn open(path: &Path) -> io::Result<(File, Option<Generation>)> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     let mut text = [0; DIGITS];
     let found = match file.read_exact_at(&mut text, 0) {
-        Ok(()) => str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).map(Generation),
+        Ok(()) => {
+            str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).map(Generation).filter(is_sane)
+        }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
         Err(error) => return Err(error),
     };
@@ -90,6 +118,18 @@ fn open(path: &Path) -> io::Result<(File, Option<Generation>)> {
         warn!(path = %path.display(), "expected a generation of {DIGITS} digits; it is written anew");
     }
     Ok((file, found))
+}
+
+/// Nobody takes a start after the year 9999 for one.
+fn is_sane(generation: &Generation) -> bool {
+    generation.0 < 253_402_300_800_000
+}
+
+/// How far a start lies in the future, if by more than clocks usually differ.
+fn ahead(generation: Generation) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ahead = Duration::from_millis(generation.0).saturating_sub(now);
+    (ahead > Duration::from_secs(60)).then_some(ahead)
 }
 
 fn folder(choice: &OwnFolder) -> Option<PathBuf> {
@@ -134,6 +174,9 @@ mod tests {
         assert_eq!(second.next(None, 9000), Generation(9000));
         second.keep(Generation(7002));
         assert_eq!(generations(folder.path()).next(None, 0), Generation(7003));
+        // A slot that is closed and opened anew, at an earlier time.
+        second.close(Some(Generation(9500)));
+        assert_eq!(second.next(None, 9200), Generation(9501));
     }
 
     #[test]

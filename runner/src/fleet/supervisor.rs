@@ -93,6 +93,7 @@ impl Supervisor {
             };
         }
         self.slot.close();
+        self.generations.close(tenancy.last);
         if let Some((_, running)) = tenancy.running {
             running.retire();
             drain::drain(&running, self.module.serve().drain_timeout, &self.halt).await;
@@ -341,6 +342,8 @@ impl Supervisor {
 
     /// Makes a prepared lifetime the slot's live one, and runs it.
     fn launch(&self, tenancy: &mut Tenancy, Successor { prepared, program, generation }: Successor) {
+        // Before anybody can see it.
+        self.generations.keep(generation);
         let meter = Arc::clone(prepared.meter());
         self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
         let serve = self.module.serve();
@@ -356,7 +359,6 @@ impl Supervisor {
         };
         tenancy.running = Some((generation, prepared.launch(threads, &serving)));
         tenancy.last = Some(generation);
-        self.generations.keep(generation);
     }
 
     /// Takes note of how a lifetime ended by itself.

@@ -133,9 +133,12 @@ impl Query {
         clock: Option<ClockCheck>,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
-        let response = client.send(attempt, request, client.timeout()).await?;
-        if let Some(clock) = clock {
-            clock.compare(attempt, server_time(response.headers()))?;
+        let sent = clock.map(|clock| (clock, clock.shows()));
+        // What is asked of months takes longer than a tick.
+        let timeout = if clock.is_some() { client.timeout() } else { client.bootstrap_timeout() };
+        let response = client.send(attempt, request, timeout).await?;
+        if let Some((clock, sent)) = sent {
+            clock.compare(attempt, sent, server_time(response.headers()))?;
         }
         let body = client.body(attempt, response).await?;
         let answer: Answer<'_> = parse(attempt, &body)?;
@@ -173,7 +176,10 @@ impl Query {
                     values.for_each(|(at, value)| hosts.push(*gauge, runner, at, value));
                 }
                 Series::Other => {}
-                Series::Nameless(nameless) => fetched.pass_over(nameless.take().as_ref()),
+                Series::Nameless(nameless) => {
+                    let told = if fetched.has_room_to_tell() { nameless.take() } else { None };
+                    fetched.pass_over(told.as_ref());
+                }
             }
         }
         fetched.hosts = hosts.hosts();
@@ -203,8 +209,9 @@ impl Query {
             ("start", &start),
             ("end", &end),
         ]);
+        let sent = clock.shows();
         let response = client.send(&attempt, request, client.timeout()).await?;
-        clock.compare(&attempt, server_time(response.headers()))?;
+        clock.compare(&attempt, sent, server_time(response.headers()))?;
         let body = client.body(&attempt, response).await?;
         let values: Values = parse(&attempt, &body)?;
         match values.doubts.first() {

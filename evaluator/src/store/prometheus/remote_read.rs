@@ -57,8 +57,9 @@ pub(super) async fn read(
 ) -> Result<Fetched, ReadError> {
     let to = clock.now;
     let attempt = format!("remote read at {}", client.url());
+    let sent = clock.shows();
     let response = send(client, &attempt, matchers, from, to).await?;
-    clock.compare(&attempt, server_time(response.headers()))?;
+    clock.compare(&attempt, sent, server_time(response.headers()))?;
     let (numbers, runs, fetched) = Default::default();
     let mut answer = Answer { naming, from, to, numbers, runs, fetched };
     let mut frames = Frames { response, buffer: BytesMut::new() };
