@@ -118,7 +118,12 @@ impl Evaluator {
         let timer = self.outputs.metrics.start_tick();
         let fault = self.fetch(now).await.err();
         timer.step("fetch");
-        let stale_after = self.stale_after_millis();
+        // What is alive goes by the spacing of its own series.
+        let late_millis = self.intake.late_millis();
+        if self.config.hold.stale_after.is_none() {
+            self.intake.history_mut().be_patient(late_millis);
+        }
+        let stale_after = self.config.stale_after_millis(0);
         self.intake.history_mut().choose(now.wall, stale_after);
         let history = self.intake.history();
         let called_for = 3 * history.spacing_millis().unwrap_or(0) + self.intake.late_millis();
@@ -232,9 +237,10 @@ impl Evaluator {
             history.go_back(series, begun[series], sizes);
         }
         self.asked_for_earlier.extend(begun.clone());
-        let not_from_start = begun.keys().filter(|series| {
-            let newest = history.slot(&series.slot).and_then(Slot::newest);
-            newest.is_some_and(|newest| newest.counts_since() > newest.generation().started_at())
+        let slots: BTreeSet<&SlotId> = begun.keys().map(|series| &series.slot).collect();
+        let not_from_start = slots.into_iter().filter(|slot| {
+            let newest = history.slot(slot).and_then(Slot::newest);
+            newest.is_some_and(|newest| newest.counts_since() > newest.started_at())
         });
         let instances = not_from_start.count();
         if instances > 0 {
@@ -296,7 +302,7 @@ impl Evaluator {
         let skew = self.config.hold.clock_skew.as_millis();
         let mut holds = BTreeMap::new();
         for (slot, contradiction) in
-            self.intake.history().contradictions(now, self.stale_after_millis(), skew)
+            self.intake.history().contradictions(now, self.config.stale_after_millis(0), skew)
         {
             let labels = match contradiction {
                 Contradiction::Between(one, other) => differences(&one, &other),

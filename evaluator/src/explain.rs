@@ -35,7 +35,7 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::TooYoung if judgement.starts_ahead_millis > 0 => {
             let ahead = Span::secs(judgement.starts_ahead_millis.unsigned_abs() / 1000);
             format!(
-                "younger than min_age {}; it starts {ahead} from now: the clock of its runner is ahead",
+                "younger than min_age {}; it starts {ahead} from now: the clock of its runner is ahead, or this one behind",
                 rails.min_age
             )
         }

@@ -97,7 +97,7 @@ impl History {
             .flat_map(|(id, slot)| slot.series.iter().map(move |series| (id, series)));
         series.filter_map(|(id, series)| {
             let (newest, window) = (series.newest()?, self.window?);
-            let is_sought = newest.generation().started_at() < window.start() && !newest.knows_earlier();
+            let is_sought = newest.started_at() < window.start() && !newest.knows_earlier();
             is_sought.then(|| {
                 (SeriesId { slot: id.clone(), labels: series.labels().clone() }, newest.generation())
             })
@@ -129,13 +129,19 @@ impl History {
         (!spacings.is_empty()).then(|| *spacings.select_nth_unstable(middle).1)
     }
 
-    /// Forgets every sample after a moment: they were dated by a clock that was ahead.
-    pub fn forget_after(&mut self, until: Millis) {
-        for slots in self.populations.values_mut() {
-            slots.retain(|_, slot| slot.forget_after(until));
-        }
-        self.populations.retain(|_, slots| !slots.is_empty());
-        self.newest_sample = self.series().map(Series::watermark).max();
+    /// Moves everything by `millis`: the clock that dates samples and starts was set by that.
+    pub fn shift(&mut self, millis: i64) {
+        let slots = self.populations.values_mut().flat_map(BTreeMap::values_mut);
+        slots.flat_map(|slot| &mut slot.series).for_each(|series| series.shift(millis));
+        self.newest_sample = self.newest_sample.map(|newest| newest.plus(millis));
+        self.window = None;
+    }
+
+    /// Takes each series' newest sample for one of the present for as long as three of its samples take, and
+    /// `late_millis`.
+    pub fn be_patient(&mut self, late_millis: i64) {
+        let slots = self.populations.values_mut().flat_map(BTreeMap::values_mut);
+        slots.flat_map(|slot| &mut slot.series).for_each(|series| series.be_patient(late_millis));
     }
 
     fn series(&self) -> impl Iterator<Item = &Series> {
@@ -292,18 +298,10 @@ impl Slot {
         self.chosen += usize::from(place <= self.chosen);
     }
 
-    fn forget_before(&mut self, window: Window) -> bool {
-        self.retain(|series| series.forget_before(window))
-    }
-
-    fn forget_after(&mut self, until: Millis) -> bool {
-        self.retain(|series| series.forget_after(until))
-    }
-
     /// Whether a series is left.
-    fn retain(&mut self, keeps: impl FnMut(&mut Series) -> bool) -> bool {
+    fn forget_before(&mut self, window: Window) -> bool {
         let chosen = self.chosen().labels().clone();
-        self.series.retain_mut(keeps);
+        self.series.retain_mut(|series| series.forget_before(window));
         self.chosen = self.series.iter().position(|series| *series.labels() == chosen).unwrap_or(0);
         !self.series.is_empty()
     }

@@ -65,8 +65,8 @@ pub struct Filling {
     anew: bool,
     window: Window,
     now: Now,
-    /// What is dated later was dated by a clock that was ahead, and goes before anything is taken.
-    forget_after: Option<Millis>,
+    /// By how much the clock was set that dates samples: what is known moves by that, before anything is taken.
+    shift_millis: i64,
     /// After when the store was asked; none if that is all there is.
     from: Option<Millis>,
     /// Series of which the answer may lack samples, and after when these lie.
@@ -150,8 +150,10 @@ impl Intake {
             anew,
             window: Window::ending_at(now.wall, terms.lookback_millis),
             now,
-            forget_after: (!terms.keeps_past && self.steps.step_millis(now) < -terms.clock_skew_millis)
-                .then_some(now.wall),
+            shift_millis: match self.steps.step_millis(now) {
+                step if !terms.keeps_past && step.abs() > terms.clock_skew_millis => step,
+                _ => 0,
+            },
             from: match next {
                 Next::Since(from) if terms.keeps_past => Some(*from),
                 _ => None,
@@ -196,8 +198,9 @@ impl Intake {
 impl Filling {
     /// Takes in samples of one series, oldest first.
     pub fn take(&mut self, series: &SeriesId, samples: &[Sample]) {
-        if let Some(until) = self.forget_after.take() {
-            self.history.forget_after(until);
+        let shift_millis = std::mem::take(&mut self.shift_millis);
+        if shift_millis != 0 {
+            self.history.shift(shift_millis);
         }
         if let Some(after) = self.lacks_before(series, samples) {
             self.again.insert(series.clone(), after);

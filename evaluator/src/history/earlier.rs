@@ -52,6 +52,11 @@ impl Earlier {
         self.bytes = bytes;
     }
 
+    pub(super) const fn shift(&mut self, millis: i64) {
+        self.since = self.since.plus(millis);
+        self.boundary = self.boundary.plus(millis);
+    }
+
     pub(super) const fn since(&self) -> Millis {
         self.since
     }

@@ -36,6 +36,8 @@ pub enum End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     generation: Generation,
+    /// When it was started, by the clock that dates the samples.
+    started_at: Millis,
     steps: Vec<Step>,
     samples: u32,
     last_at: Millis,
@@ -69,6 +71,7 @@ impl Lifetime {
         Self {
             not_before,
             generation: sample.generation,
+            started_at: sample.generation.started_at(),
             steps: vec![Step { bytes: sample.bytes, at: sample.at, index: 0 }],
             samples: 1,
             last_at: sample.at,
@@ -82,7 +85,7 @@ impl Lifetime {
 
     /// Nothing is known of a lifetime before it.
     pub(super) fn forget_predecessor(&mut self) {
-        if self.not_before > self.generation.started_at() {
+        if self.not_before > self.started_at {
             self.not_before = Millis(i64::MIN);
             if self.end.is_some() {
                 self.settled = self.sought();
@@ -135,21 +138,17 @@ impl Lifetime {
         true
     }
 
-    /// As if it were not over.
-    pub(super) fn resumed(self) -> Self {
-        Self { end: None, settled: Settled::default(), ..self }
-    }
-
-    /// Cuts off what came after `until`, which is not before its first sample. How many samples that were is known by
-    /// the step.
-    pub(super) fn forget_after(&mut self, until: Millis) {
-        let inside = self.steps.partition_point(|step| step.at <= until);
-        if let Some(outside) = self.steps.get(inside) {
-            self.samples = outside.index;
-            self.steps.truncate(inside);
-            self.area_before_last_step = area_of(&self.steps);
+    /// Moves it by `millis`: the clock that dates samples and starts was set by that.
+    pub(super) fn shift(&mut self, millis: i64) {
+        for step in &mut self.steps {
+            step.at = step.at.plus(millis);
         }
-        self.last_at = self.last_at.min(until);
+        for at in [&mut self.started_at, &mut self.last_at, &mut self.not_before] {
+            *at = at.plus(millis);
+        }
+        if let Some(earlier) = &mut self.earlier {
+            earlier.shift(millis);
+        }
     }
 
     /// Adds up the first `outside` steps, which are about to leave the window.
@@ -170,7 +169,7 @@ impl Lifetime {
     /// Goes back behind the window: takes in sizes at boundaries of its blocks, as `(boundary, bytes)`, oldest first. Only
     /// while it runs, and where it does not know what was before; sizes that it cannot have had are passed over.
     pub(super) fn go_back(&mut self, window: Window, sizes: &[(Millis, u64)]) {
-        if self.end.is_some() || self.earlier.is_some() || self.generation.started_at() >= window.start() {
+        if self.end.is_some() || self.earlier.is_some() || self.started_at >= window.start() {
             return;
         }
         // Memory never falls: what lies before a fall was another instance's.
@@ -182,7 +181,7 @@ impl Lifetime {
         });
         let first = sizes.len() - own.count();
         for (boundary, bytes) in &sizes[first..] {
-            if *boundary <= window.start() && *boundary > self.generation.started_at() {
+            if *boundary <= window.start() && *boundary > self.started_at {
                 self.seen_at(window, *boundary, *bytes);
             }
         }
@@ -202,15 +201,21 @@ impl Lifetime {
         match &mut self.earlier {
             Some(earlier) => earlier.go_on_to(window, boundary, bytes),
             None => {
-                let started_at = self.generation.started_at();
+                let started_at = self.started_at;
                 self.earlier = Some(Box::new(Earlier::at(window, started_at, boundary, bytes)));
             }
         }
     }
 
     /// When it began, as far as what was seen before allows.
-    fn started_at(&self) -> Millis {
-        self.generation.started_at().max(self.not_before)
+    fn begun_at(&self) -> Millis {
+        self.started_at.max(self.not_before)
+    }
+
+    /// When it was started, by the clock that dates the samples.
+    #[must_use]
+    pub const fn started_at(&self) -> Millis {
+        self.started_at
     }
 
     /// The start that began it.
@@ -275,7 +280,7 @@ impl Lifetime {
     pub fn counts_since(&self) -> Millis {
         match &self.earlier {
             Some(earlier) => earlier.since(),
-            None if self.sought_seen_from_start() => self.started_at().min(self.first_at()),
+            None if self.sought_seen_from_start() => self.begun_at().min(self.first_at()),
             None => self.first_at(),
         }
     }
@@ -309,7 +314,7 @@ impl Lifetime {
     /// said when it started.
     #[must_use]
     pub fn age_at(&self, now: Millis) -> i64 {
-        now.since(self.generation.started_at().min(self.counts_since()))
+        now.since(self.started_at.min(self.counts_since())).max(0)
     }
 
     /// Bytes by which it grew inside the window, and the milliseconds in which it did.
@@ -334,7 +339,7 @@ impl Lifetime {
     #[must_use]
     pub fn area_before(&self, from: Millis) -> (u128, i64) {
         let until = self.counts_since();
-        let from = self.started_at().max(from).min(until);
+        let from = self.begun_at().max(from).min(until);
         (area(self.first_bytes(), from, until), until.since(from))
     }
 
@@ -354,7 +359,7 @@ impl Lifetime {
 
     fn sought_seen_from_start(&self) -> bool {
         // A start that lies far ahead was dated by a wrong clock, and tells nothing.
-        let age = self.steps[0].at.since(self.generation.started_at());
+        let age = self.steps[0].at.since(self.started_at);
         age.unsigned_abs() <= FIRST_SAMPLE_WITHIN_MILLIS.unsigned_abs()
     }
 

@@ -18,6 +18,8 @@ pub struct Series {
     came_back: Option<(Millis, i64)>,
     /// A start that only a simulation has seen.
     imagined: Option<Generation>,
+    /// For how long its newest sample tells of the present at least, in milliseconds: samples may be far apart.
+    patience_millis: i64,
 }
 
 /// Series of one slot that cannot all be true.
@@ -39,6 +41,7 @@ impl Series {
             spacings: [None; 3],
             came_back: None,
             imagined: None,
+            patience_millis: 0,
         }
     }
 
@@ -60,7 +63,13 @@ impl Series {
     }
 
     pub(super) fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
+        let stale_after_millis = stale_after_millis.max(self.patience_millis);
         self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after_millis)
+    }
+
+    /// Takes its newest sample for one of the present for as long as three samples take, and `late_millis`.
+    pub(super) fn be_patient(&mut self, late_millis: i64) {
+        self.patience_millis = 3 * self.spacing_millis().unwrap_or(0) + late_millis;
     }
 
     pub(super) fn observe(&mut self, window: Window, sample: Sample) -> bool {
@@ -121,16 +130,10 @@ impl Series {
         self.newest.is_some() || !self.finished.is_empty()
     }
 
-    /// `false` when nothing is left.
-    pub(super) fn forget_after(&mut self, until: Millis) -> bool {
-        while self.newest.as_ref().is_some_and(|newest| newest.first_at() > until) {
-            self.newest = self.finished.pop().map(Lifetime::resumed);
-        }
-        if let Some(newest) = &mut self.newest {
-            newest.forget_after(until);
-        }
-        self.watermark = self.watermark.min(until);
-        self.newest.is_some()
+    pub(super) fn shift(&mut self, millis: i64) {
+        self.finished.iter_mut().chain(&mut self.newest).for_each(|lifetime| lifetime.shift(millis));
+        self.watermark = self.watermark.plus(millis);
+        self.came_back = self.came_back.map(|(at, after)| (at.plus(millis), after));
     }
 
     /// Time between two samples, in milliseconds: the median of the newest ones, so that a gap is none of it.

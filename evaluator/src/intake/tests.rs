@@ -201,6 +201,19 @@ fn a_clock_that_stays_where_it_stepped_to_is_believed_after_a_while_without_a_st
         let reason = if ahead > 0 { "clock_ahead" } else { "clock_behind" };
         assert_eq!(world.holds, [reason; 6], "a minute, in ticks");
         assert_eq!(world.intake.history().newest_sample(), Some(world.now().wall));
+        // What was known has moved with the clock: nothing is lost, and nothing has lasted for longer than it did.
+        let mut steady = World { tells_time: false, ..World::new(false) };
+        (0..50).for_each(|_| steady.tick());
+        let generations =
+            |world: &World| -> Vec<_> { seen(world.intake.history()).iter().map(|life| life.0).collect() };
+        let lasted = |world: &World| seen(world.intake.history()).iter().map(|life| life.5.1).sum::<i64>();
+        assert_eq!(generations(&world), generations(&steady));
+        assert!(
+            (lasted(&steady) - lasted(&world)).abs() <= 70 * SECOND,
+            "{} {}",
+            lasted(&steady),
+            lasted(&world)
+        );
     }
 }
 

@@ -177,7 +177,17 @@ impl Findings {
         };
         self.add(Level::Ok, "samples", format!("{} apart, the newest {} old", span(spacing), span(age)));
         let stale_after = config.stale_after_millis(3 * spacing);
-        if age > stale_after {
+        if age > stale_after && config.hold.stale_after.is_none() {
+            self.add(
+                Level::Warning,
+                "samples",
+                format!(
+                    "the newest is {} old: they come late or in batches. hold.stale_after follows that once it was seen, \
+                     unless it is set",
+                    span(age)
+                ),
+            );
+        } else if age > stale_after {
             self.add(
                 Level::Problem,
                 "samples",
@@ -257,7 +267,12 @@ impl Findings {
         let skew = config.hold.clock_skew.as_millis();
         let stale_after =
             observed.history.spacing_millis().map_or(0, |spacing| config.stale_after_millis(3 * spacing));
+        let mut held = BTreeSet::new();
         for (slot, contradiction) in observed.history.contradictions(observed.now, stale_after, skew) {
+            // One of each module says enough.
+            if !held.insert(&slot.population.module) {
+                continue;
+            }
             let labels = match contradiction {
                 Contradiction::Between(one, other) => labels::differences(&one, &other),
                 Contradiction::Within(_) => Vec::new(),
@@ -269,6 +284,13 @@ impl Findings {
 
     fn runners(&mut self, config: &Config, observed: &Observed) {
         let skew = config.hold.clock_skew.as_millis();
+        let differs = |ahead: i64| ahead.unsigned_abs() > skew.unsigned_abs();
+        let clocks = || observed.runners.iter().filter_map(|(_, answer)| answer.as_ref().ok()?.ahead_millis);
+        // As a scrape judges it.
+        let is_this_clock = matches!(config.store, StoreConfig::Scrape(_))
+            && clocks().filter(|ahead| differs(*ahead)).count()
+                > clocks().filter(|ahead| !differs(*ahead)).count();
+        let known: BTreeSet<&str> = observed.history.slots().map(|slot| &*slot.runner.address).collect();
         for (address, answer) in &observed.runners {
             let about = format!("runner {address}");
             let answer = match answer {
@@ -300,18 +322,22 @@ impl Findings {
                 ),
             };
             self.add(token.0, &about, format!("{}; {}", count(answer.instances, "instance"), token.1));
-            if let Some(ahead) =
-                answer.ahead_millis.filter(|ahead| ahead.unsigned_abs() > skew.unsigned_abs())
-            {
+            if observed.store.is_ok() && answer.instances > 0 && !known.contains(address.as_str()) {
                 self.add(
                     Level::Warning,
-                    about,
-                    format!(
-                        "its clock is {} {} this one: ages of its instances are counted from their first sample",
-                        span(ahead),
-                        if ahead > 0 { "behind" } else { "ahead of" }
-                    ),
+                    &about,
+                    "the store has no series of it: nothing there is restarted. Is it scraped, and do matchers and \
+                     address fit?",
                 );
+            }
+            if let Some(ahead) = answer.ahead_millis.filter(|ahead| differs(*ahead)) {
+                let (level, so) = if is_this_clock {
+                    (Level::Problem, "most do, so everything is held")
+                } else {
+                    (Level::Warning, "ages of its instances are counted from their first sample")
+                };
+                let direction = if ahead > 0 { "behind" } else { "ahead of" };
+                self.add(level, about, format!("its clock is {} {direction} this one: {so}", span(ahead)));
             }
         }
     }
@@ -402,9 +428,9 @@ mod tests {
             "{found}"
         );
         let late = observed(history(&[("r:1", "")], 10_000, 100_000));
-        assert!(
-            told(&config(ALLOWED), &late, Level::Problem).contains("set hold.stale_after to 2m 10s or more")
-        );
+        assert!(told(&config(ALLOWED), &late, Level::Warning).contains("they come late or in batches"));
+        let set = config(&format!("{ALLOWED}\nhold: {{stale_after: 30s}}"));
+        assert!(told(&set, &late, Level::Problem).contains("set hold.stale_after to 2m 10s or more"));
         let none = told(&config(ALLOWED), &observed(History::default()), Level::Problem);
         assert!(none.contains("are the runners scraped"), "{none}");
     }
@@ -419,8 +445,10 @@ mod tests {
 
     #[test]
     fn a_runner_that_takes_no_orders_says_why() {
-        let with =
-            |answer| Observed { runners: vec![("r:1".into(), answer)], ..observed(history(&[], 1, 0)) };
+        let with = |answer| Observed {
+            runners: vec![("r:1".into(), answer)],
+            ..observed(history(&[("r:1", "")], 1, 0))
+        };
         let runner = |token| Ok(RunnerAnswer { instances: 3, ahead_millis: Some(-3_600_000), token });
         let found = |answer| {
             let all = told(&config(ALLOWED), &with(answer), Level::Warning);

@@ -140,7 +140,7 @@ pub fn judge(
         slot: slot.clone(),
         generation: lifetime.generation(),
         age_millis: lifetime.age_at(now),
-        starts_ahead_millis: lifetime.generation().started_at().since(now).max(0),
+        starts_ahead_millis: lifetime.started_at().since(now).max(0),
         memory_bytes: lifetime.bytes(),
         reclaimable_bytes: lifetime.bytes().saturating_sub(goes_back_to),
         bound,

@@ -225,7 +225,7 @@ fn split(template: &str) -> Option<(&str, (&str, &str))> {
 
 /// Text that makes no address.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} makes no address: expected labels in double braces, such as {{{{host}}}}:9742")]
+#[error("{0:?} makes no address: expected HOST:PORT with labels in double braces, such as {{{{host}}}}:9742")]
 pub struct AddressTemplateError(String);
 
 impl FromStr for AddressTemplate {
@@ -241,8 +241,31 @@ impl FromStr for AddressTemplate {
             }
             (rest, labels) = (behind, labels + 1);
         }
-        if labels == 0 || rest.contains(['{', '}']) { Err(refused()) } else { Ok(Self(text.to_owned())) }
+        if labels == 0 || rest.contains(['{', '}']) || !leads_to_address(text) {
+            Err(refused())
+        } else {
+            Ok(Self(text.to_owned()))
+        }
     }
+}
+
+/// Whether a template can make HOST:PORT of labels that fit.
+fn leads_to_address(template: &str) -> bool {
+    let (mut filled, mut rest) = (String::new(), template);
+    while let Some((before, (_, behind))) = split(rest) {
+        filled += before;
+        filled += "9";
+        rest = behind;
+    }
+    filled += rest;
+    let sane =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let port_fits = match filled.rsplit_once(':') {
+        Some((_, port)) => port.parse::<u16>().is_ok(),
+        // The label alone tells all of it, as `instance` does.
+        None => filled == "9",
+    };
+    port_fits && filled.bytes().all(sane)
 }
 
 impl TryFrom<String> for AddressTemplate {
@@ -326,7 +349,19 @@ mod tests {
         assert_eq!(address("{{ host }}.{{zone}}:1", &[("host", "h"), ("zone", "z")]), Ok("h.z:1".into()));
         let problem = address("{{host}}:9742", &[]).unwrap_err();
         assert!(problem.contains("no label host") && problem.contains("replica=\"7\""), "{problem}");
-        for text in ["", "h:9742", "{{}}:1", "{{a b}}:1", "{{host:1", "{{host}}:{1}", "}}{{host}}"] {
+        for text in [
+            "",
+            "h:9742",
+            "{{}}:1",
+            "{{a b}}:1",
+            "{{host:1",
+            "{{host}}:{1}",
+            "}}{{host}}",
+            "http://{{host}}:1",
+            "{{host}}:99999",
+            "{{host}}:1/x",
+            "a.{{host}}",
+        ] {
             assert!(text.parse::<AddressTemplate>().is_err(), "{text}");
         }
     }

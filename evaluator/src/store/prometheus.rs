@@ -97,8 +97,14 @@ impl PrometheusConfig {
                 &format!("expected matchers such as job=\"ebb-runner\", got {matcher}"),
             );
         }
-        if let Some(label) = self.identity.iter().find(|label| !is_label_name(label)) {
-            return refused("identity", &format!("expected names of labels such as host, got {label:?}"));
+        const TAKEN: [&str; 5] = ["__name__", "module", "digest", "replica", "instance"];
+        let is_taken = |label: &str| TAKEN.contains(&label.strip_prefix("exported_").unwrap_or(label));
+        for (place, label) in self.identity.iter().enumerate() {
+            if !is_label_name(label) || is_taken(label) || self.identity[..place].contains(label) {
+                let message =
+                    format!("expected names of further labels such as host, each once, got {label:?}");
+                return refused("identity", &message);
+            }
         }
         for (name, value) in &self.headers {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {

@@ -139,7 +139,11 @@ fn folder(choice: &OwnFolder) -> Option<PathBuf> {
         OwnFolder::Folder(folder) => Some(folder.clone()),
         OwnFolder::Default => of("STATE_DIRECTORY")
             .and_then(|folders| first(&folders))
-            .or_else(|| of("XDG_STATE_HOME").map(|base| PathBuf::from(base).join("ebb")))
+            .or_else(|| {
+                // A relative one is to be ignored, says the specification.
+                let base = of("XDG_STATE_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
+                base.map(|base| base.join("ebb"))
+            })
             .or_else(|| of("HOME").map(|home| PathBuf::from(home).join(".local/state/ebb"))),
     }
 }

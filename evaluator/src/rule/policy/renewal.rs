@@ -84,7 +84,7 @@ impl Renewal {
             Others { seconds: weight.min(others.seconds), ..others }
         });
         let unseen_seconds = slot.newest().map_or(0.0, |newest| {
-            let unseen = newest.counts_since().since(newest.generation().started_at());
+            let unseen = newest.counts_since().since(newest.started_at());
             Millis(unseen.max(0)).as_seconds()
         });
         let basis = CostBasis {
