@@ -2,7 +2,8 @@
 //!
 //! **A step of the clock loses nothing.** While this clock and the store's disagree, nothing enters the history and
 //! nothing leaves it. A clock that has stepped and agrees with the store's has the history fetched anew; so afterwards it
-//! equals that of an evaluator that started then. A store that keeps no past has to be asked whether the clock holds still.
+//! equals that of an evaluator that started then. A store that keeps no past cannot be asked: there, what is known moves with
+//! the clock once that has held still for a minute.
 //!
 //! **Nothing that comes late is missed.** Once a minute a fetch looks back for five, so that what always comes late is found, and
 //! how late it comes is learned. Where an answer does not reach back to the newest sample of a series that goes on, or to

@@ -246,3 +246,34 @@ async fn a_store_that_says_it_is_1970_is_asked_once_a_tick() {
     let per_tick = asked.load(Ordering::Relaxed) as f64 / ticks;
     assert!(per_tick <= 4.0, "{per_tick} requests a tick");
 }
+
+#[tokio::test]
+async fn what_was_scraped_moves_with_a_clock_that_is_set_for_good() {
+    let clock = Clock::ahead_by(0);
+    let runner = Runner::start_on(&clock, &support::steady(3)).await;
+    let config = support::evaluator(&support::scrape_store(&[&runner.address]), &[&runner.address], "");
+    let rule = "policy: renewal, restart_price: 1GiB*1h, min_age: 30m";
+    let evaluator = Evaluator::start_on(&clock, &with_rule(&config, rule)).await;
+    let instances = async || evaluator.api("instances").await.as_array().unwrap().clone();
+    wait::until("instances were seen for a while", DEADLINE, async || {
+        let all = instances().await;
+        (all.len() == 3 && all.iter().all(|one| one["age_millis"].as_i64() > Some(5000))).then_some(())
+    })
+    .await;
+    clock.set(2 * HOUR);
+    until_held(&evaluator, "clock_ahead", 3.0).await;
+    // It is believed after a minute.
+    let all = wait::until("the evaluator goes on", DEADLINE * 2, async || {
+        let status = evaluator.api("status").await;
+        let all = instances().await;
+        (status["hold"].is_null() && all.len() == 3).then_some(all)
+    })
+    .await;
+    for instance in all {
+        // Nothing has run for hours.
+        let age = instance["age_millis"].as_f64().unwrap() / 1000.0;
+        let observed = instance["observed_seconds"].as_f64().unwrap();
+        assert!(observed <= age && age < 600.0, "{instance:#}");
+        assert_eq!(instance["verdict"], "too_young", "{instance:#}");
+    }
+}
