@@ -216,7 +216,7 @@ async fn series_that_name_nothing_are_counted_and_named_once() {
     .await;
     assert_eq!(evaluator.api("status").await["instances"], 1);
     let log = evaluator.process.log();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("is passed over")).collect();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("series ignored")).collect();
     assert_eq!(told.len(), 2, "one line for each gauge, once: {log}");
     assert!(told[0].contains("v1.2") && told[0].contains("hexadecimal"), "{}", told[0]);
 }

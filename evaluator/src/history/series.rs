@@ -138,9 +138,11 @@ impl Series {
 
     /// Time between two samples, in milliseconds: the median of the newest ones, so that a gap is none of it.
     pub(super) fn spacing_millis(&self) -> Option<i64> {
-        let mut known: Vec<_> = self.spacings.into_iter().flatten().collect();
-        known.sort_unstable();
-        known.get(known.len().saturating_sub(1) / 2).copied()
+        match self.spacings {
+            [Some(a), Some(b), Some(c)] => Some(a.max(b).min(c).max(a.min(b))),
+            [a, Some(b), _] => a.map(|a| a.min(b)),
+            [a, None, _] => a,
+        }
     }
 
     fn samples(&self) -> u64 {

@@ -173,3 +173,17 @@ fn one_series_that_tells_of_two_runners_in_turn_contradicts_itself() {
     let mended = [turns(NOW - 2 * STALE_AFTER), samples(&[1000], NOW - STALE_AFTER, 10 * SECOND, NOW)];
     assert_eq!(contradiction_of(&[("a=\"1\"", mended.concat())]), None);
 }
+
+#[test]
+fn a_gap_is_no_spacing() {
+    let spacing = |times: &[i64]| {
+        let samples: Vec<_> = times.iter().map(|at| truth(&[0], at * SECOND)).collect();
+        grown(&[("", samples)], &[]).spacing_millis().map(|millis| millis / SECOND)
+    };
+    assert_eq!(spacing(&[3900]), None);
+    assert_eq!(spacing(&[3900, 3910]), Some(10));
+    assert_eq!(spacing(&[3000, 3900, 3910]), Some(10));
+    for times in [[3000, 3900, 3910, 3920], [3000, 3010, 3900, 3910], [3000, 3010, 3020, 3900]] {
+        assert_eq!(spacing(&times), Some(10), "{times:?}");
+    }
+}
