@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     explain::explain,
-    history::{History, Sample, Window, most_complete},
+    history::{History, Sample, Window, median, most_complete},
     rule::{
         assessment::Assessment,
         budget::{Admission, BudgetConfig},
@@ -122,9 +122,7 @@ impl Plan {
 /// The time between two of `samples`, in milliseconds: the median. None of fewer than two.
 #[must_use]
 pub fn spacing_millis(samples: &[Sample]) -> Option<i64> {
-    let mut spacings: Vec<_> = samples.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect();
-    let middle = spacings.len() / 2;
-    (!spacings.is_empty()).then(|| *spacings.select_nth_unstable(middle).1)
+    median(samples.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect())
 }
 
 impl Recording {

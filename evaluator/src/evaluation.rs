@@ -118,15 +118,12 @@ impl Evaluator {
         let timer = self.outputs.metrics.start_tick();
         let fault = self.fetch(now).await.err();
         timer.step("fetch");
-        // What is alive goes by the spacing of its own series.
-        let late_millis = self.intake.late_millis();
-        if self.config.hold.stale_after.is_none() {
-            self.intake.history_mut().be_patient(late_millis);
-        }
+        // Unless that is set, what is alive goes by the spacing of its own series.
+        let late_millis = self.config.hold.stale_after.is_none().then(|| self.intake.late_millis());
         let stale_after = self.config.stale_after_millis(0);
-        self.intake.history_mut().choose(now.wall, stale_after);
+        self.intake.history_mut().choose(now.wall, stale_after, late_millis);
         let history = self.intake.history();
-        let called_for = 3 * history.spacing_millis().unwrap_or(0) + self.intake.late_millis();
+        let called_for = self.samples_take_millis();
         self.orders.verify(&self.config, called_for, history, &self.outputs, now);
         let rule_of = |module: &str| self.config.rules.of(module);
         let standing =
@@ -256,7 +253,7 @@ impl Evaluator {
             /// Two scrapes at Prometheus' usual 10 s: a scrape is stored at most its time-out, itself at most its
             /// interval, after the time it is stamped with.
             const OVERLAP_MILLIS: i64 = 20_000;
-            let spacing = self.intake.history().spacing_millis().unwrap_or(0);
+            let spacing = self.intake.spacing_millis().unwrap_or(0);
             OVERLAP_MILLIS.max(2 * spacing).max(self.intake.late_millis())
         });
         Terms {
@@ -270,8 +267,12 @@ impl Evaluator {
     /// Age from which a sample tells nothing about the present: unless it is set, three intervals, and as much as samples
     /// are apart and late.
     fn stale_after_millis(&self) -> i64 {
-        let spacing = self.intake.history().spacing_millis().unwrap_or(0);
-        self.config.stale_after_millis(3 * spacing + self.intake.late_millis())
+        self.config.stale_after_millis(self.samples_take_millis())
+    }
+
+    /// How long it takes until three samples of a series have come, in milliseconds.
+    fn samples_take_millis(&self) -> i64 {
+        3 * self.intake.spacing_millis().unwrap_or(0) + self.intake.late_millis()
     }
 
     /// Names the series of our gauges that name nothing, each once.
@@ -353,7 +354,7 @@ impl Evaluator {
         let history = self.intake.history();
         let seen = Seen {
             newest_sample: history.newest_sample(),
-            spacing_millis: history.spacing_millis(),
+            spacing_millis: self.intake.spacing_millis(),
             late_millis: self.intake.late_millis(),
             living,
         };

@@ -124,9 +124,7 @@ impl History {
     /// no series has two.
     #[must_use]
     pub fn spacing_millis(&self) -> Option<i64> {
-        let mut spacings: Vec<_> = self.series().filter_map(Series::spacing_millis).collect();
-        let middle = spacings.len() / 2;
-        (!spacings.is_empty()).then(|| *spacings.select_nth_unstable(middle).1)
+        median(self.series().filter_map(Series::spacing_millis).collect())
     }
 
     /// Moves everything by `millis`: the clock that dates samples and starts was set by that.
@@ -137,13 +135,6 @@ impl History {
         self.window = None;
     }
 
-    /// Takes each series' newest sample for one of the present for as long as three of its samples take, and
-    /// `late_millis`.
-    pub fn be_patient(&mut self, late_millis: i64) {
-        let slots = self.populations.values_mut().flat_map(BTreeMap::values_mut);
-        slots.flat_map(|slot| &mut slot.series).for_each(|series| series.be_patient(late_millis));
-    }
-
     fn series(&self) -> impl Iterator<Item = &Series> {
         self.populations.values().flat_map(BTreeMap::values).flat_map(|slot| &slot.series)
     }
@@ -151,8 +142,12 @@ impl History {
     /// Chooses of each slot the series that tells of its lifetimes: of those that are alive at `now` the one with most
     /// samples; where these are about equal, the first by its labels. A function of what was seen alone: whoever has seen
     /// the same chooses the same.
-    pub fn choose(&mut self, now: Millis, stale_after_millis: i64) {
+    ///
+    /// From now on, a series is alive while its newest sample is at most `stale_after_millis` old; with `late_millis`, also
+    /// while it is no older than three of its samples take, and that.
+    pub fn choose(&mut self, now: Millis, stale_after_millis: i64, late_millis: Option<i64>) {
         for slot in self.populations.values_mut().flat_map(BTreeMap::values_mut) {
+            slot.series.iter_mut().for_each(|series| series.be_patient(late_millis));
             slot.choose(now, stale_after_millis);
         }
     }
@@ -305,6 +300,13 @@ impl Slot {
         self.chosen = self.series.iter().position(|series| *series.labels() == chosen).unwrap_or(0);
         !self.series.is_empty()
     }
+}
+
+/// The middle one; of an even number, the greater of the two in the middle. None of none.
+#[must_use]
+pub fn median(mut values: Vec<i64>) -> Option<i64> {
+    let middle = values.len() / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable(middle).1)
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub struct Intake {
     late: Option<(i64, Millis)>,
     /// When it was looked for what comes late.
     looked_at: Option<Millis>,
+    /// Time between two samples of a series, in milliseconds.
+    spacing_millis: Option<i64>,
 }
 
 /// A history that is being filled.
@@ -114,6 +116,12 @@ impl Intake {
         &mut self.history
     }
 
+    /// The time between two samples of a series, in milliseconds, as of the last answer. None while no series has two.
+    #[must_use]
+    pub const fn spacing_millis(&self) -> Option<i64> {
+        self.spacing_millis
+    }
+
     /// The most that a sample came late within the last hour, in milliseconds.
     #[must_use]
     pub fn late_millis(&self) -> i64 {
@@ -143,7 +151,6 @@ impl Intake {
     /// Begins to fill the history with what `next` says to ask for.
     #[must_use]
     pub fn begin(&mut self, terms: &Terms, next: &Next, now: Now) -> Filling {
-        let spacing_millis = self.history.spacing_millis().unwrap_or(0);
         let anew = *next == Next::Anew;
         let history = if anew { History::default() } else { std::mem::take(&mut self.history) };
         Filling {
@@ -161,7 +168,7 @@ impl Intake {
             },
             again: BTreeMap::new(),
             until: self.until.filter(|_| !anew),
-            spacing_millis,
+            spacing_millis: self.spacing_millis.unwrap_or(0),
             latest: Millis(now.wall.0.saturating_add(terms.clock_skew_millis)),
             taken: 0,
             late: 0,
@@ -174,6 +181,7 @@ impl Intake {
     pub fn accept(&mut self, mut filled: Filling) -> Option<Hold> {
         filled.history.forget_before(filled.window);
         self.history = filled.history;
+        self.spacing_millis = self.history.spacing_millis();
         self.until = Some(filled.now.wall);
         self.steps.believe(filled.now);
         if filled.from.is_none_or(|from| filled.now.wall.since(from) >= LATE_MILLIS) {

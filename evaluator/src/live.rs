@@ -51,7 +51,7 @@ pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreEr
     let from = now.minus(LOOK_BACK_MILLIS);
     // Whose clock is wrong is one of the questions.
     let fetched = store.recent(from, ClockCheck::unchecked(now), &mut sink).await;
-    history.choose(now, LOOK_BACK_MILLIS);
+    history.choose(now, LOOK_BACK_MILLIS, None);
     let answer = match fetched {
         Ok(fetched) => about(&store, fetched, now).await,
         Err(error) => Err(ebb_service::logging::Chain(&error).to_string()),

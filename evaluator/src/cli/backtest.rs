@@ -8,7 +8,7 @@ use clap::Args;
 use ebb_evaluator::{
     backtest::{Plan, Recording, report::Report, spacing_millis},
     config::{Config, RuleConfig, Rules, StoreConfig},
-    history::Sample,
+    history::{Sample, median},
     store::{ClockCheck, Store, prometheus::Prometheus},
     units::{Millis, SeriesId},
 };
@@ -132,15 +132,16 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_millis());
     let clock = ClockCheck::unchecked(asked.to);
-    let mut stale_after = asked.stale_after_millis;
+    // Where scrapes are seldom, a sample tells for longer, as when the evaluator runs.
+    let stale_after = |spacing: Option<i64>| config.stale_after_millis(3 * spacing.unwrap_or(0));
+    let mut spacings = Vec::new();
     let mut sink = |series: &SeriesId, samples: &[Sample]| {
-        // Where scrapes are seldom, a sample tells for longer, as when the evaluator runs.
-        let gap = config.stale_after_millis(3 * spacing_millis(samples).unwrap_or(0));
-        stale_after = stale_after.max(gap);
-        recording.observe(series, samples, gap);
+        let spacing = spacing_millis(samples);
+        spacings.extend(spacing);
+        recording.observe(series, samples, stale_after(spacing));
     };
     store.bootstrap(since, clock, &mut sink).await?;
-    let asked = Plan { stale_after_millis: stale_after, ..asked };
+    let asked = Plan { stale_after_millis: stale_after(median(spacings)), ..asked };
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: asked.to });
     }

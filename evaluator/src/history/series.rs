@@ -67,9 +67,11 @@ impl Series {
         self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after_millis)
     }
 
-    /// Takes its newest sample for one of the present for as long as three samples take, and `late_millis`.
-    pub(super) fn be_patient(&mut self, late_millis: i64) {
-        self.patience_millis = 3 * self.spacing_millis().unwrap_or(0) + late_millis;
+    /// Takes its newest sample for one of the present for as long as three samples take, and `late_millis`; without that,
+    /// for no longer than others.
+    pub(super) fn be_patient(&mut self, late_millis: Option<i64>) {
+        let spacing = 3 * self.spacing_millis().unwrap_or(0);
+        self.patience_millis = late_millis.map_or(0, |late_millis| spacing + late_millis);
     }
 
     pub(super) fn observe(&mut self, window: Window, sample: Sample) -> bool {

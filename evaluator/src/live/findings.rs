@@ -380,7 +380,7 @@ mod tests {
             });
             history.observe(&id, Window::ending_at(NOW, 600_000), samples);
         }
-        history.choose(NOW, 600_000);
+        history.choose(NOW, 600_000, None);
         history
     }
 

@@ -68,7 +68,7 @@ fn grown(series: &[(&str, Vec<Sample>)], ticks: &[(i64, usize)]) -> History {
         }
         history.forget_before(window);
     }
-    history.choose(Millis(NOW), STALE_AFTER);
+    history.choose(Millis(NOW), STALE_AFTER, None);
     history
 }
 
@@ -172,6 +172,20 @@ fn one_series_that_tells_of_two_runners_in_turn_contradicts_itself() {
     assert_eq!(contradiction_of(&[("a=\"1\"", turns(NOW))]), Some(Contradiction::Within("a=\"1\"".into())));
     let mended = [turns(NOW - 2 * STALE_AFTER), samples(&[1000], NOW - STALE_AFTER, 10 * SECOND, NOW)];
     assert_eq!(contradiction_of(&[("a=\"1\"", mended.concat())]), None);
+}
+
+#[test]
+fn what_is_scraped_seldom_is_alive_for_as_long_as_three_samples_take_unless_that_is_set() {
+    let seldom = samples(&[0], 0, 60 * SECOND, NOW - 100 * SECOND);
+    let mut history = grown(&[("", seldom)], &[]);
+    let mut lives = |late_millis| {
+        history.choose(Millis(NOW), STALE_AFTER, late_millis);
+        history.slot(&slot()).unwrap().live(Millis(NOW), STALE_AFTER).is_some()
+    };
+    assert!(!lives(None));
+    assert!(lives(Some(0)));
+    // A limit that is set later holds from then on.
+    assert!(!lives(None));
 }
 
 #[test]
