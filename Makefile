@@ -43,6 +43,7 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 	$(CARGO) build --release --workspace --bins
 	target/release/bench-restart
 	target/release/bench-http
+	target/release/bench-fairness
 	target/release/bench-scrape
 	target/release/bench-density
 	target/release/bench-evaluator

@@ -107,6 +107,7 @@ impl PoolSize {
 pub struct Engines {
     cache: Option<Cache>,
     ticker: Ticker,
+    epoch_tick: Duration,
 }
 
 impl Engines {
@@ -122,7 +123,14 @@ impl Engines {
                 None
             }
         });
-        Ok(Self { cache, ticker: Ticker::start(config.epoch_tick.0)? })
+        let epoch_tick = config.epoch_tick.0;
+        Ok(Self { cache, ticker: Ticker::start(epoch_tick)?, epoch_tick })
+    }
+
+    /// How often the epoch advances.
+    #[must_use]
+    pub const fn epoch_tick(&self) -> Duration {
+        self.epoch_tick
     }
 
     /// An engine to compile with and learn what a module needs.

@@ -2,9 +2,16 @@
 //!
 //! Everything that can be wrong with a module is found here, before an instance is touched.
 
-use std::{fs, io, num::NonZeroU32, path::PathBuf, sync::Arc, sync::atomic::AtomicU64};
+use std::{
+    fs, io,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
 
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
+use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
 use wasmtime::{
     Engine, Linker, Module,
     component::{self, Component},
@@ -17,6 +24,7 @@ use crate::{
     engine::{Engines, PoolSize},
     guest::{
         GuestState, Linked, Prepared, StartError,
+        host_calls::HostCalls,
         meter::Limiter,
         view::{self, FolderError},
     },
@@ -70,6 +78,8 @@ enum ProgramErrorCause {
     Pool(PoolSize, #[source] wasmtime::Error),
     #[error(transparent)]
     Folder(FolderError),
+    #[error("starting threads for the module's host calls")]
+    Threads(#[source] io::Error),
 }
 
 /// A module, ready to be instantiated.
@@ -82,8 +92,11 @@ pub struct Program {
     pub guest: GuestConfig,
     /// What its pool holds.
     pub size: PoolSize,
+    /// Where its instances' host calls wait, if they can make any that block.
+    pub host_calls: Option<Arc<HostCalls>>,
     outgoing: Arc<[Destination]>,
     linked: Linked,
+    epoch_tick: Duration,
 }
 
 /// A module's file, read and named, not yet compiled.
@@ -128,12 +141,17 @@ impl Binary {
 
 impl Program {
     /// Compiles and links `binary` with room for the module's instances. Takes as long as compiling
-    /// does, on all processors.
+    /// does, on all processors. `host_calls`: the module's threads, if it has some already.
     ///
     /// # Errors
     /// [`ProgramError`] names the module, its file, what was tried and what was expected.
-    pub fn new(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Self, ProgramError> {
-        build(engines, config, binary).map_err(|source| ProgramError {
+    pub fn new(
+        engines: &Engines,
+        config: &ModuleConfig,
+        binary: &Binary,
+        host_calls: Option<Arc<HostCalls>>,
+    ) -> Result<Self, ProgramError> {
+        build(engines, config, binary, host_calls).map_err(|source| ProgramError {
             name: config.name.clone(),
             path: config.path.clone(),
             source,
@@ -155,14 +173,33 @@ impl Program {
         replica: Replica,
         generation: Generation,
         grow_failures: Arc<AtomicU64>,
-        start_timeout: std::time::Duration,
+        start_timeout: Duration,
     ) -> Result<Prepared, StartError> {
-        let wasi = view::view(&self.guest, &self.name, replica, generation)?;
+        let started = Instant::now();
+        let too_late = |_| StartError::Timeout(start_timeout);
+        let handle = self.host_calls_or(&Handle::current());
+        let wasi = if self.guest.dirs.is_empty() {
+            view::view(&self.guest, &self.name, replica, generation)?
+        } else {
+            // A folder on a dead mount blocks whoever opens it.
+            let program = Arc::clone(&self);
+            let open = move || view::view(&program.guest, &program.name, replica, generation);
+            // Given up with this: one that has not begun yet does not begin.
+            let opened = timeout(start_timeout, AbortOnDropHandle::new(handle.spawn_blocking(open))).await;
+            let opened = opened.map_err(|_| StartError::Folders(start_timeout))?;
+            opened.map_err(|error| StartError::Host(error.to_string()))??
+        };
         let limiter = Limiter::new(self.guest.memory_limit, grow_failures);
         let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing));
-        timeout(start_timeout, Prepared::new(&self.linked, state))
-            .await
-            .unwrap_or(Err(StartError::Timeout(start_timeout)))
+        let left = start_timeout.saturating_sub(started.elapsed());
+        let prepared = TokioContext::new(Prepared::new(&self.linked, state, self.epoch_tick), handle);
+        timeout(left, prepared).await.map_err(too_late)?
+    }
+
+    /// Where its instances' host calls wait: `home`, if none of them blocks.
+    #[must_use]
+    pub fn host_calls_or(&self, home: &Handle) -> Handle {
+        self.host_calls.as_ref().map_or(home, |calls| calls.handle()).clone()
     }
 }
 
@@ -173,7 +210,12 @@ pub fn instances(config: &ModuleConfig) -> u32 {
     config.replicas.saturating_add(config.max_restarting.get().min(config.replicas.max(1)))
 }
 
-fn build(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Program, ProgramErrorCause> {
+fn build(
+    engines: &Engines,
+    config: &ModuleConfig,
+    binary: &Binary,
+    host_calls: Option<Arc<HostCalls>>,
+) -> Result<Program, ProgramErrorCause> {
     view::check_folders(&config.guest).map_err(ProgramErrorCause::Folder)?;
     let probe = engines.probe().map_err(ProgramErrorCause::Compile)?;
     let required = if binary.is_component() {
@@ -195,11 +237,19 @@ fn build(engines: &Engines, config: &ModuleConfig, binary: &Binary) -> Result<Pr
         Kind::Command if binary.is_component() => link_component(&engine, &binary.bytes)?,
         Kind::Command => link_core(&engine, &binary.bytes)?,
     };
+    let host_calls = match host_calls {
+        None if HostCalls::are_possible(&config.guest) => {
+            Some(Arc::new(HostCalls::start(&config.name).map_err(ProgramErrorCause::Threads)?))
+        }
+        running => running,
+    };
     Ok(Program {
         name: config.name.clone(),
         digest: binary.digest.clone(),
         guest: config.guest.clone(),
         size,
+        host_calls,
+        epoch_tick: engines.epoch_tick(),
         outgoing: config.guest.outgoing.as_slice().into(),
         linked,
     })

@@ -1,12 +1,13 @@
-//! Who runs where. Four sets of threads, so that no guest ever delays the control API, nor a command those
-//! that serve:
+//! Who runs where. Sets of threads, so that no guest ever delays the control API, nor a busy one the others:
 //!
 //! | threads | run |
 //! | --- | --- |
 //! | the caller's runtime | control API, scrapes, supervisors of slots: never guest code |
-//! | `ebb-guest` | commands, which give way at each epoch tick |
+//! | `ebb-guest` | commands |
 //! | `ebb-http` | data connections, and the guests that serve them: a request stays on its processor |
+//! | `ebb-busy` | guests of both kinds that lately did not rest within an epoch tick: they wait for each other |
 //! | `ebb-start` | instantiation (a core module's `start` section is guest code), and the dropping of what ended |
+//! | `ebb-io` | a module's host calls that may block, if it has any: see [`host_calls`](crate::guest::host_calls) |
 
 use std::{io, num::NonZeroU32, thread};
 
@@ -16,7 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 const START_THREADS: usize = 2;
 
 /// How many turns of tasks the HTTP threads take before they look for new connections and data. Most
-/// requests take microseconds; a busy guest takes an epoch tick per turn.
+/// requests take microseconds.
 const HTTP_EVENT_INTERVAL: u32 = 8;
 
 /// Threads that drop what ended. Giving memory back is a system call that serialises in the kernel.
@@ -26,6 +27,7 @@ const DROP_THREADS: usize = 4;
 pub struct Threads {
     guests: Option<Runtime>,
     http: Option<Runtime>,
+    busy: Option<Runtime>,
     starts: Option<Runtime>,
     handles: Handles,
 }
@@ -37,6 +39,8 @@ pub struct Handles {
     pub guests: Handle,
     /// Runs data connections and guests that serve.
     pub http: Handle,
+    /// Runs guests that do not rest in time.
+    pub busy: Handle,
     /// Instantiates and drops.
     pub starts: Handle,
 }
@@ -53,6 +57,14 @@ impl Threads {
         };
         let guests = Builder::new_multi_thread()
             .thread_name("ebb-guest")
+            .worker_threads(guest_threads)
+            // See `busy`: a guest that only now gets busy takes up to an epoch tick here as well.
+            .event_interval(1)
+            .global_queue_interval(1)
+            .enable_all()
+            .build()?;
+        let busy = Builder::new_multi_thread()
+            .thread_name("ebb-busy")
             .worker_threads(guest_threads)
             // A busy guest keeps its thread for up to an epoch tick (10 ms). Tokio looks for timers and
             // for tasks from other threads only every 61 turns by default, which would then be 0.6 s:
@@ -78,9 +90,10 @@ impl Threads {
         let handles = Handles {
             guests: guests.handle().clone(),
             http: http.handle().clone(),
+            busy: busy.handle().clone(),
             starts: starts.handle().clone(),
         };
-        Ok(Self { guests: Some(guests), http: Some(http), starts: Some(starts), handles })
+        Ok(Self { guests: Some(guests), http: Some(http), busy: Some(busy), starts: Some(starts), handles })
     }
 
     /// How to reach them.
@@ -93,7 +106,8 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // A runtime may not be waited for inside another, and by now nothing is left worth waiting for.
-        for runtime in [self.guests.take(), self.http.take(), self.starts.take()].into_iter().flatten() {
+        let runtimes = [self.guests.take(), self.http.take(), self.busy.take(), self.starts.take()];
+        for runtime in runtimes.into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

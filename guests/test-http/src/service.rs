@@ -64,6 +64,11 @@ impl Guest for Service {
                 monotonic_clock::subscribe_duration(number("ms") * 1_000_000).block();
             }
             "/spin" => spin(),
+            "/compute" => {
+                let until = monotonic_clock::now() + number("ms") * 1_000_000;
+                while monotonic_clock::now() < until {}
+                text(out, "computed");
+            }
             "/never" => loop {
                 monotonic_clock::subscribe_duration(u64::MAX / 2).block();
             },

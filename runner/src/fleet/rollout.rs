@@ -215,7 +215,8 @@ fn load(
         return Ok(Arc::clone(running));
     }
     let started = Instant::now();
-    let program = Program::new(engines, config, &binary)?;
+    let host_calls = running.and_then(|running| running.host_calls.clone());
+    let program = Program::new(engines, config, &binary, host_calls)?;
     info!(module = %config.name, digest = %program.digest, path = %config.path.display(),
         duration_ms = started.elapsed().as_millis(), "module ready");
     Ok(Arc::new(program))

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::Kind,
-    guest::{End, Prepared, Remains, Running, Serving, StartError},
+    guest::{End, Prepared, Remains, Running, Serving, StartError, turns::Places},
     http::call::Server,
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
@@ -345,6 +345,11 @@ impl Supervisor {
         // Before anybody can see it.
         self.generations.keep(generation);
         let meter = Arc::clone(prepared.meter());
+        let home = match self.module.kind {
+            Kind::Command => &self.threads.guests,
+            Kind::Http => &self.threads.http,
+        };
+        let host_calls = program.host_calls_or(home);
         self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
         let serve = self.module.serve();
         let serving = Serving {
@@ -353,11 +358,8 @@ impl Supervisor {
             request_timeout: serve.request_timeout,
             drain_timeout: serve.drain_timeout,
         };
-        let threads = match self.module.kind {
-            Kind::Command => &self.threads.guests,
-            Kind::Http => &self.threads.http,
-        };
-        tenancy.running = Some((generation, prepared.launch(threads, &serving)));
+        let places = Places { home, busy: &self.threads.busy, host_calls: &host_calls };
+        tenancy.running = Some((generation, prepared.launch(&places, &serving)));
         tenancy.last = Some(generation);
     }
 

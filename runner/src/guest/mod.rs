@@ -5,14 +5,14 @@
 //! | [`meter`] | how much linear memory it holds, exactly; and that it stays within its limit |
 //! | [`view`] | what it may see of the host: arguments, environment, folders, output |
 //! | [`output`] | what it prints → log lines |
+//! | [`turns`] | on which threads it takes its turns |
+//! | [`host_calls`] | where its host calls wait that may block |
 //! | `serve` | a guest that serves HTTP: its requests, one after another or several at once |
 //! | `outgoing` | the HTTP requests that it sends itself |
 
 use std::{
     fmt,
-    future::poll_fn,
     num::NonZeroU32,
-    pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -22,7 +22,7 @@ use tokio::{
     runtime::Handle,
     task::{JoinError, JoinHandle},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{context::TokioContext, sync::CancellationToken};
 use wasmtime::{Engine, Store, WasmBacktrace};
 use wasmtime_wasi::{
     I32Exit, WasiCtxView, WasiView,
@@ -34,14 +34,17 @@ use wasmtime_wasi_http::{
     handler::{Proxy, ProxyPre},
 };
 
+pub mod host_calls;
 pub mod meter;
 mod outgoing;
 pub mod output;
 mod serve;
+pub mod turns;
 pub mod view;
 
 use meter::{Limiter, Meter};
 use outgoing::Outgoing;
+use turns::{Life, Places, Turn, poll_life};
 
 use crate::{
     config::Destination,
@@ -153,6 +156,12 @@ pub enum StartError {
     /// A preopened folder cannot be opened.
     #[error("opening the folders that the guest may see")]
     View(#[source] wasmtime::Error),
+    /// A preopened folder did not open in time.
+    #[error(
+        "opening the folders that the guest may see took longer than start_timeout ({} ms); is one of them on a \
+         network mount that does not answer?", .0.as_millis()
+    )]
+    Folders(Duration),
     /// The guest's `start` section ran for too long.
     #[error("instantiating took longer than start_timeout ({} ms)", .0.as_millis())]
     Timeout(Duration),
@@ -181,6 +190,7 @@ pub struct Prepared {
     store: Store<GuestState>,
     entry: Entry,
     meter: Arc<Meter>,
+    turn: Arc<Turn>,
 }
 
 /// What is left of a lifetime. Dropping it gives its memory back to the host, which takes milliseconds
@@ -193,18 +203,20 @@ pub struct Remains {
 }
 
 impl Prepared {
-    /// Instantiates `linked` with `state`.
+    /// Instantiates `linked` with `state`. `tick`: how often the engine's epoch advances.
     ///
     /// # Errors
     /// [`StartError::Instantiate`]. What was allocated is freed, and the meter reads zero again.
-    pub async fn new(linked: &Linked, state: GuestState) -> Result<Self, StartError> {
+    pub async fn new(linked: &Linked, state: GuestState, tick: Duration) -> Result<Self, StartError> {
         let meter = state.limiter.meter();
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| &mut state.limiter);
         // A busy guest gives way at the next tick, and again at each tick after that. It is stopped by
         // dropping the future that runs it, which is possible whenever it gives way.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        let turn = Arc::new(Turn::new(tick));
+        let taken = Arc::clone(&turn);
+        store.epoch_deadline_callback(move |_| Ok(taken.at_tick()));
         let entry = match linked {
             Linked::Core(pre) => match pre.instantiate_async(&mut store).await {
                 Ok(instance) => instance.get_typed_func(&mut store, "_start").map(Entry::Core),
@@ -217,7 +229,7 @@ impl Prepared {
             }
         };
         match entry {
-            Ok(entry) => Ok(Self { store, entry, meter }),
+            Ok(entry) => Ok(Self { store, entry, meter, turn }),
             Err(error) => {
                 drop(store);
                 // Wasmtime does not report memories that go away with a failed instantiation.
@@ -233,9 +245,9 @@ impl Prepared {
         &self.meter
     }
 
-    /// Runs the program on `threads`. One that serves takes requests from now on.
+    /// Runs the program. One that serves takes requests from now on.
     #[must_use]
-    pub fn launch(self, threads: &Handle, serving: &Serving<'_>) -> Running {
+    pub fn launch(self, places: &Places<'_>, serving: &Serving<'_>) -> Running {
         let stop = CancellationToken::new();
         let meter = Arc::clone(&self.meter);
         let service = match &self.entry {
@@ -247,14 +259,10 @@ impl Prepared {
             }),
         };
         let seat = service.as_ref().map(|service| Arc::clone(&service.seat));
-        let live = self.live(stop.clone(), service);
+        let turn = Arc::clone(&self.turn);
+        let live = TokioContext::new(self.live(stop.clone(), service), places.host_calls.clone());
         let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(live))));
-        let polled = Arc::clone(&life);
-        let task = threads.spawn(poll_fn(move |context| {
-            // Another thread's panic while polling ends the lifetime here as well.
-            let mut life = polled.lock().expect("a lifetime is not polled again after a panic");
-            poll_life(&mut life, context)
-        }));
+        let task = places.home.spawn(turns::run(Arc::clone(&life), turn, places.busy.clone()));
         Running { meter, seat, life, stop, task }
     }
 
@@ -294,9 +302,6 @@ async fn stuck(service: Option<&Service>) -> End {
     seat.until_stuck(*pause, *grace).await;
     End::Crash("a request made no progress for request_timeout".to_owned())
 }
-
-/// A lifetime that is running. Whoever holds the lock may poll it; nothing is left once it ended.
-type Life = Option<Pin<Box<dyn Future<Output = Remains> + Send>>>;
 
 /// A lifetime that is running on the guests' threads.
 pub struct Running {
@@ -381,14 +386,6 @@ impl Running {
         let remains = task.await?;
         Ok(remains.expect("what is left of a lifetime is either taken above or in its task"))
     }
-}
-
-/// Polls a lifetime, on whichever thread asks. `None`: somebody else has seen its end.
-fn poll_life(life: &mut Life, context: &mut Context<'_>) -> Poll<Option<Remains>> {
-    let Some(running) = life.as_mut() else { return Poll::Ready(None) };
-    let remains = std::task::ready!(running.as_mut().poll(context));
-    *life = None;
-    Poll::Ready(Some(remains))
 }
 
 /// In one line: what went wrong, and in which functions, innermost first.

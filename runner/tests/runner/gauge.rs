@@ -76,7 +76,7 @@ fn run(wat: &str) -> (u64, u64) {
     let config = Config::parse(&folder.path().join("runner.yml"), &text).unwrap();
     let engines = Engines::new(&config.engine).unwrap();
     let binary = Binary::read(&config.modules[0]).unwrap();
-    let program = Arc::new(Program::new(&engines, &config.modules[0], &binary).unwrap());
+    let program = Arc::new(Program::new(&engines, &config.modules[0], &binary, None).unwrap());
     let refused = Arc::new(AtomicU64::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let meter = runtime.block_on(async {
@@ -142,7 +142,7 @@ fn a_failed_instantiation_leaves_the_meter_at_zero() {
     let config = Config::parse(Path::new(&folder.path().join("runner.yml")), &text).unwrap();
     let engines = Engines::new(&config.engine).unwrap();
     let binary = Binary::read(&config.modules[0]).unwrap();
-    let program = Arc::new(Program::new(&engines, &config.modules[0], &binary).unwrap());
+    let program = Arc::new(Program::new(&engines, &config.modules[0], &binary, None).unwrap());
     let refused = Arc::new(AtomicU64::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let prepare = program.prepare(Replica(0), Generation(1), Arc::clone(&refused), Duration::from_secs(10));
