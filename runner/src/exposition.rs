@@ -47,11 +47,16 @@ struct LiveReading {
     digest: Digest,
     generation: Generation,
     memory: u64,
+    handles: u32,
 }
 
 struct ModuleReading {
     module: Arc<Module>,
     digest: Digest,
+    /// What an instance that begins now may hold.
+    handles_limit: u32,
+    /// Of modules whose instances can make such calls.
+    host_calls: Option<usize>,
     slots: Vec<Reading>,
 }
 
@@ -66,6 +71,8 @@ fn read_module(module: &Arc<Module>) -> ModuleReading {
     ModuleReading {
         module: Arc::clone(module),
         digest: program.digest.clone(),
+        handles_limit: program.handles(),
+        host_calls: program.host_calls.as_ref().map(|calls| calls.under_way()),
         slots: module.slots().iter().map(|slot| read_slot(slot, limit)).collect(),
     }
 }
@@ -77,6 +84,7 @@ fn read_slot(slot: &Slot, limit: ByteCount) -> Reading {
             digest: live.program.digest.clone(),
             generation: live.generation,
             memory: live.meter.bytes().0,
+            handles: live.handles.count(),
         };
         (reading, live.program.guest.memory_limit)
     });
@@ -222,6 +230,7 @@ fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_
     for reading in readings {
         reading.module.released_bytes.encode(released.encode_family(&module(reading))?)?;
     }
+    encode_held(readings, encoder)?;
     let mut info =
         encoder.encode_descriptor("wasm_module", "The module as configured now.", None, MetricType::Info)?;
     for reading in readings {
@@ -230,6 +239,46 @@ fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_
             ("digest", reading.digest.as_str()),
             ("kind", reading.module.kind.as_str()),
         ])?;
+    }
+    Ok(())
+}
+
+/// What modules hold of the host.
+fn encode_held(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let module = |reading: &ModuleReading| [("module", reading.module.name.as_str().to_owned())];
+    let mut handles = encoder.encode_descriptor(
+        "wasm_handles",
+        "Files, folders, sockets, bodies, header fields and the like that the module's live instances hold.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for reading in readings {
+        let held = reading.slots.iter().filter_map(|slot| slot.live.as_ref());
+        let held: u64 = held.map(|live| u64::from(live.handles)).sum();
+        handles.encode_family(&module(reading))?.encode_gauge(&held)?;
+    }
+    let mut limit = encoder.encode_descriptor(
+        "wasm_handles_limit",
+        "Handles that one instance may hold: max_handles, or less if file descriptors are short.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for reading in readings {
+        limit.encode_family(&module(reading))?.encode_gauge(&u64::from(reading.handles_limit))?;
+    }
+    if readings.iter().all(|reading| reading.host_calls.is_none()) {
+        return Ok(());
+    }
+    let mut calls = encoder.encode_descriptor(
+        "wasm_host_calls",
+        "Calls of files and name lookups under way, those of ended instances that never return included.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for reading in readings {
+        if let Some(under_way) = reading.host_calls {
+            calls.encode_family(&module(reading))?.encode_gauge(&(under_way as u64))?;
+        }
     }
     Ok(())
 }

@@ -12,6 +12,7 @@
 //! | [`fleet`] | modules, slots and their supervisors; restarts and rollouts |
 //! | [`reload`] | the config file, read again |
 //! | [`exposition`] | the fleet → metrics |
+//! | [`descriptors`] | pure: how file descriptors are shared out |
 //! | [`host`] | the host's memory and memory maps |
 //! | [`control`] | the HTTP control API |
 //! | [`gateway`] | the HTTP data plane: listener, connections, answers |
@@ -29,6 +30,7 @@ use tracing::{info, warn};
 
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod engine;
 pub mod exposition;
 pub mod fleet;
@@ -44,6 +46,7 @@ pub mod threads;
 pub mod units;
 
 use config::Config;
+use descriptors::Descriptors;
 use engine::Engines;
 use fleet::Fleet;
 use gateway::Gateway;
@@ -96,9 +99,17 @@ pub async fn run(
         (config.shutdown_timeout, config.modules.len(), config.instances());
     let threads = Threads::start(config.engine.guest_threads).map_err(RunError::Start)?;
     let engines = Engines::new(&config.engine).map_err(RunError::Start)?;
-    let fleet = Arc::new(Fleet::new(engines, threads.handles().clone(), &config));
+    let descriptors = descriptors(&config);
+    let fleet = Arc::new(Fleet::new(engines, threads.handles().clone(), descriptors, &config));
     let gateway = listeners.http.map(|listener| {
-        (listener, Arc::new(Gateway::new(Arc::clone(&fleet), &config.http.clone().unwrap_or_default())))
+        (
+            listener,
+            Arc::new(Gateway::new(
+                Arc::clone(&fleet),
+                &config.http.clone().unwrap_or_default(),
+                descriptors.connections(),
+            )),
+        )
     });
     let reloader = Arc::new(Reloader::new(config, !address.ip().is_loopback(), Arc::clone(&fleet)));
     reloader.read_first_token()?;
@@ -174,6 +185,14 @@ pub fn check(config: &Config) -> Result<(), RunError> {
         BearerToken::from_file(file).map_err(ReloadError::from)?;
     }
     let engines = Engines::new(&config.engine).map_err(RunError::Start)?;
-    fleet::rollout::check(&engines, &config.modules).map_err(ReloadError::from)?;
+    fleet::rollout::check(&engines, descriptors(config), &config.modules).map_err(ReloadError::from)?;
     Ok(())
+}
+
+/// What this process has of them, once it asked for all that it may have.
+fn descriptors(config: &Config) -> Descriptors {
+    Descriptors {
+        limit: ebb_service::descriptors::raise_limit(),
+        max_connections: config.http.as_ref().map_or(0, |http| http.max_connections.get()),
+    }
 }

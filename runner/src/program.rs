@@ -6,7 +6,10 @@ use std::{
     fs, io,
     num::NonZeroU32,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,7 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02
 
 use crate::{
     config::{Destination, GuestConfig, Kind, ModuleConfig},
+    descriptors::Claim,
     engine::{Engines, PoolSize},
     guest::{
         GuestState, Linked, Prepared, StartError,
@@ -82,6 +86,12 @@ enum ProgramErrorCause {
     Threads(#[source] io::Error),
 }
 
+/// Handles that an instance may hold, unless configured: what a program has open, and some.
+const HANDLES_USUAL: u32 = 512;
+
+/// Handles that a request takes: header fields, bodies, streams, what they wait for, and what the guest itself asks for.
+const HANDLES_PER_REQUEST: u32 = 32;
+
 /// A module, ready to be instantiated.
 pub struct Program {
     /// The module's name.
@@ -94,6 +104,8 @@ pub struct Program {
     pub size: PoolSize,
     /// Where its instances' host calls wait, if they can make any that block.
     pub host_calls: Option<Arc<HostCalls>>,
+    /// Handles that each instance may hold, as far as descriptors reach.
+    handles: AtomicU32,
     outgoing: Arc<[Destination]>,
     linked: Linked,
     epoch_tick: Duration,
@@ -190,10 +202,36 @@ impl Program {
             opened.map_err(|error| StartError::Host(error.to_string()))??
         };
         let limiter = Limiter::new(self.guest.memory_limit, grow_failures);
-        let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing));
+        let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing), self.handles());
         let left = start_timeout.saturating_sub(started.elapsed());
         let prepared = TokioContext::new(Prepared::new(&self.linked, state, self.epoch_tick), handle);
         timeout(left, prepared).await.map_err(too_late)?
+    }
+
+    /// What its instances may hold of the process's descriptors.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        let GuestConfig { dirs, inherit_network, outgoing, max_handles, .. } = &self.guest;
+        let usual = self.linked.concurrency().get().saturating_mul(HANDLES_PER_REQUEST).max(HANDLES_USUAL);
+        Claim {
+            module: self.name.clone(),
+            instances: self.size.instances,
+            handles: max_handles.map_or(usual, NonZeroU32::get),
+            folders: dirs.len().try_into().unwrap_or(u32::MAX),
+            opens_files: *inherit_network || !dirs.is_empty(),
+            sends_requests: !outgoing.is_empty(),
+        }
+    }
+
+    /// Sets how many handles each lifetime that begins from now on may hold.
+    pub fn grant(&self, handles: u32) {
+        self.handles.store(handles, Ordering::Relaxed);
+    }
+
+    /// How many handles each instance may hold.
+    #[must_use]
+    pub fn handles(&self) -> u32 {
+        self.handles.load(Ordering::Relaxed)
     }
 
     /// Where its instances' host calls wait: `home`, if none of them blocks.
@@ -249,6 +287,7 @@ fn build(
         guest: config.guest.clone(),
         size,
         host_calls,
+        handles: AtomicU32::new(HANDLES_USUAL),
         epoch_tick: engines.epoch_tick(),
         outgoing: config.guest.outgoing.as_slice().into(),
         linked,

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`commands`] | what both programs can be asked on the command line |
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
+//! | [`descriptors`] | how many files and connections the process may have open |
 //! | [`date`] | the `Date` header of answers |
 //! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
@@ -18,6 +19,7 @@
 pub mod commands;
 pub mod config_file;
 pub mod date;
+pub mod descriptors;
 pub mod exposition;
 pub mod logging;
 pub mod probe;

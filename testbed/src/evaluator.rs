@@ -134,5 +134,6 @@ fn spawn(dir: &Path, flags: &[&str], environment: &[(&'static str, OsString)]) -
         args,
         &dir.join("evaluator.log"),
         environment.to_vec(),
+        None,
     )
 }

@@ -31,10 +31,11 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(program: &Path, args: I, log: &Path) -> Self {
-        Self::start_in(program, args, log, Vec::new())
+        Self::start_in(program, args, log, Vec::new(), None)
     }
 
-    /// As [`Process::start`], with further variables in its environment.
+    /// As [`Process::start`], with further variables in its environment, and limits of file descriptors if there are any:
+    /// the soft and the hard one.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -43,11 +44,18 @@ impl Process {
         args: I,
         log: &Path,
         environment: Vec<(&str, OsString)>,
+        descriptors: Option<(u64, u64)>,
     ) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("a log can be created");
         let errors = output.try_clone().expect("a file handle can be cloned");
+        let limited = descriptors.map(|(soft, hard)| {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={soft}:{hard}")).arg("setpriv");
+            command
+        });
         // setpriv (util-linux) has the kernel kill the child when this process dies, however it dies.
-        let child = Command::new("setpriv")
+        let child = limited
+            .unwrap_or_else(|| Command::new("setpriv"))
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(args)
@@ -57,7 +65,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("starting {} by setpriv of util-linux: {error}", program.display())
+                panic!("starting {} by prlimit and setpriv of util-linux: {error}", program.display())
             });
         Self { child, log: log.to_owned() }
     }

@@ -23,6 +23,7 @@ pub struct Runner {
     pub http_address: String,
     dir: TempDir,
     environment: Vec<(&'static str, OsString)>,
+    descriptors: Option<(u64, u64)>,
 }
 
 /// Settings of the section `http`, unless a test has its own.
@@ -54,7 +55,7 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_quiet(modules: &str) -> Self {
-        Self::spawn_serving("", modules, "access_log: false", Vec::new()).ready().await
+        Self::spawn_serving("", modules, "access_log: false", Vec::new(), None).ready().await
     }
 
     /// As [`Runner::start`], with settings `http` of the section of that name.
@@ -62,7 +63,24 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_with_http(http: &str, modules: &str) -> Self {
-        Self::spawn_serving("", modules, http, Vec::new()).ready().await
+        Self::spawn_serving("", modules, http, Vec::new(), None).ready().await
+    }
+
+    /// As [`Runner::start`], with a soft and a hard limit of file descriptors.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_limited(descriptors: (u64, u64), modules: &str) -> Self {
+        Self::spawn_limited(descriptors, modules).ready().await
+    }
+
+    /// As [`Runner::start_limited`], without waiting.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn_limited(descriptors: (u64, u64), modules: &str) -> Self {
+        Self::spawn_serving("", modules, ACCESS_LOG, Vec::new(), Some(descriptors))
     }
 
     /// As [`Runner::start`], on a clock that a test sets.
@@ -70,7 +88,7 @@ impl Runner {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_on(clock: &Clock, modules: &str) -> Self {
-        Self::spawn_serving("", modules, ACCESS_LOG, clock.environment()).ready().await
+        Self::spawn_serving("", modules, ACCESS_LOG, clock.environment(), None).ready().await
     }
 
     /// Kills it (SIGKILL), starts it anew and waits until it is ready.
@@ -79,7 +97,7 @@ impl Runner {
     /// When it does not come back.
     pub async fn kill_and_start(mut self) -> Self {
         self.process.kill();
-        self.process = start(self.dir.path(), &self.environment);
+        self.process = start(self.dir.path(), &self.environment, self.descriptors);
         self.ready().await
     }
 
@@ -99,7 +117,7 @@ impl Runner {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(control: &str, modules: &str) -> Self {
-        Self::spawn_serving(control, modules, ACCESS_LOG, Vec::new())
+        Self::spawn_serving(control, modules, ACCESS_LOG, Vec::new(), None)
     }
 
     fn spawn_serving(
@@ -107,14 +125,15 @@ impl Runner {
         modules: &str,
         http: &str,
         environment: Vec<(&'static str, OsString)>,
+        descriptors: Option<(u64, u64)>,
     ) -> Self {
         let dir = TempDir::new().expect("a temporary folder can be made");
         // For modules that see a folder of the host.
         fs::create_dir(dir.path().join("volume")).expect("a folder can be made");
         let (address, http_address) = (free_address(), free_address());
         write_config(dir.path(), &address, &http_address, control, modules, http);
-        let process = start(dir.path(), &environment);
-        Self { process, address, http_address, dir, environment }
+        let process = start(dir.path(), &environment, descriptors);
+        Self { process, address, http_address, dir, environment, descriptors }
     }
 
     /// Writes another config, to be reloaded.
@@ -165,10 +184,11 @@ impl Runner {
     }
 }
 
-fn start(dir: &Path, environment: &[(&'static str, OsString)]) -> Process {
+fn start(dir: &Path, environment: &[(&'static str, OsString)], descriptors: Option<(u64, u64)>) -> Process {
     let config = dir.join("runner.yml");
     let args = [Path::new("--config"), &config];
-    Process::start_in(&paths::program("ebb-runner"), args, &dir.join("runner.log"), environment.to_vec())
+    let log = dir.join("runner.log");
+    Process::start_in(&paths::program("ebb-runner"), args, &log, environment.to_vec(), descriptors)
 }
 
 fn write_config(dir: &Path, address: &str, http_address: &str, control: &str, modules: &str, http: &str) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alerts;
+mod bounds;
 mod clocks;
 mod dashboards;
 mod docs;

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use wasip2::{
     clocks::monotonic_clock,
     exports::http::incoming_handler::Guest,
-    http::types::{IncomingRequest, ResponseOutparam, Scheme},
+    http::types::{Fields, IncomingRequest, ResponseOutparam, Scheme},
 };
 
 use crate::fetch;
@@ -88,6 +88,15 @@ impl Guest for Service {
                 let _ = writer.write(b"0123456789").and_then(|()| writer.flush());
                 std::mem::forget(writer);
             }
+            // Header fields that nobody takes: memory of the host's, not of this instance's.
+            "/hoard" => {
+                let kept = (0..number("fields")).take_while(|_| hoard(number("bytes"))).count();
+                text(out, &format!("kept {kept}"));
+            }
+            "/fetch-many" => {
+                let url = target::parameter(query, "url").and_then(target::decoded).unwrap_or_default();
+                json(out, &fetch::begin_many(&url, number("count")));
+            }
             "/fetch" => {
                 let url = target::parameter(query, "url").and_then(target::decoded).unwrap_or_default();
                 json(out, &fetch::get(&url));
@@ -95,6 +104,14 @@ impl Guest for Service {
             _ => exchange::answer(out, 404, "text/plain", b"no such path\n"),
         }
     }
+}
+
+/// Makes header fields of `bytes` and forgets them; whether the host let it.
+fn hoard(bytes: u64) -> bool {
+    let fields = Fields::new();
+    let set = fields.append("x-hoard", &vec![b'x'; usize::try_from(bytes).unwrap_or(0)]);
+    std::mem::forget(fields);
+    set.is_ok()
 }
 
 fn text(out: ResponseOutparam, text: &str) {

@@ -87,6 +87,8 @@ pub struct GuestConfig {
     pub concurrency: Option<NonZeroU32>,
     /// Where it may send HTTP requests.
     pub outgoing: Vec<Destination>,
+    /// How many handles it may hold at once; what is usual for its kind, if `None`.
+    pub max_handles: Option<NonZeroU32>,
 }
 
 /// A folder that instances see.
@@ -132,6 +134,9 @@ pub(super) struct RawModule {
     /// For the sum of an instance's linear memories; more is denied to the guest.
     #[serde(default)]
     memory_limit: MemoryLimit,
+    /// Files, folders, sockets, bodies and header fields that an instance may hold at once; more ends it. A quarter as many
+    /// outgoing requests are sent at once. By default 512, or 32 for each request that it may work on at once if that is more.
+    max_handles: Option<NonZeroU32>,
     /// Ordered restarts under way at once, whoever orders.
     #[serde(default = "one_restarting")]
     max_restarting: NonZeroU32,
@@ -193,6 +198,7 @@ impl TryFrom<RawModule> for ModuleConfig {
                 memory_limit: raw.memory_limit.0,
                 concurrency: http.concurrency,
                 outgoing: std::mem::take(&mut http.outgoing),
+                max_handles: raw.max_handles,
             },
             max_restarting: raw.max_restarting,
             start_timeout: raw.start_timeout.0,

@@ -36,6 +36,7 @@ use supervisor::Supervisor;
 
 use crate::{
     config::{Config, Kind, ServeConfig},
+    descriptors::Descriptors,
     engine::Engines,
     http::{queue::Queue, routes::Routes, traffic::Traffic},
     lifecycle::BackoffPolicy,
@@ -58,6 +59,7 @@ pub struct Fleet {
     routes: ArcSwap<Routes<Arc<Module>>>,
     engines: Engines,
     threads: Handles,
+    descriptors: Descriptors,
     generations: Arc<Generations>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -109,13 +111,14 @@ pub struct Settings {
 impl Fleet {
     /// A fleet without modules. They come with [`Fleet::roll_out`].
     #[must_use]
-    pub fn new(engines: Engines, threads: Handles, config: &Config) -> Self {
+    pub fn new(engines: Engines, threads: Handles, descriptors: Descriptors, config: &Config) -> Self {
         Self {
             generations: Arc::new(Generations::open(&config.state_dir, config.control.listen)),
             modules: ArcSwap::default(),
             routes: ArcSwap::default(),
             engines,
             threads,
+            descriptors,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             rollout: tokio::sync::Mutex::new(()),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::{Kind, ModuleConfig},
+    descriptors::{Descriptors, TooFew},
     engine::Engines,
     host::{self, Fit},
     http::routes::Routes,
@@ -35,6 +36,9 @@ pub enum RolloutError {
     /// The host would run out of memory maps.
     #[error(transparent)]
     MemoryMaps(#[from] host::MemoryMapsError),
+    /// The process may not open enough files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The host's own code failed.
     #[error("the host failed while compiling: {0}")]
     Host(String),
@@ -73,6 +77,7 @@ impl Fleet {
             .map(|module| module.settings().program)
             .filter(|old| !programs.iter().any(|new| Arc::ptr_eq(old, new)));
         check_memory_maps(programs.iter().cloned().chain(retiring))?;
+        share_out_descriptors(self.descriptors, &programs)?;
 
         let mut rollout = Rollout::default();
         let mut after = Vec::with_capacity(modules.len());
@@ -226,10 +231,33 @@ fn load(
 ///
 /// # Errors
 /// [`RolloutError`].
-pub fn check(engines: &Engines, modules: &[ModuleConfig]) -> Result<(), RolloutError> {
+pub fn check(
+    engines: &Engines,
+    descriptors: Descriptors,
+    modules: &[ModuleConfig],
+) -> Result<(), RolloutError> {
     let programs: Vec<_> =
         modules.iter().map(|config| load(engines, config, None)).collect::<Result<_, _>>()?;
+    share_out_descriptors(descriptors, &programs)?;
     Ok(check_memory_maps(programs.into_iter())?)
+}
+
+/// Grants each program its share: lifetimes that begin from now on have it.
+fn share_out_descriptors(descriptors: Descriptors, programs: &[Arc<Program>]) -> Result<(), TooFew> {
+    let claims: Vec<_> = programs.iter().map(|program| program.claim()).collect();
+    let shares = descriptors.share_out(&claims)?;
+    for ((program, claim), handles) in programs.iter().zip(&claims).zip(shares.handles) {
+        program.grant(handles);
+        if handles < claim.handles {
+            warn!(module = %program.name, handles, max_handles = claim.handles,
+                "an instance may hold fewer handles than configured: descriptors are kept back for control");
+        }
+    }
+    if let Some(shortage) = shares.shortage {
+        let connections = descriptors.connections();
+        warn!(connections, "{shortage}; until then each gets its part of what there is");
+    }
+    Ok(())
 }
 
 fn check_memory_maps(programs: impl Iterator<Item = Arc<Program>>) -> Result<(), host::MemoryMapsError> {

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::permits::Permit;
 use crate::{
-    guest::meter::Meter,
+    guest::{handles::Handles, meter::Meter},
     lifecycle::State,
     program::Program,
     units::{Generation, Replica},
@@ -69,6 +69,8 @@ pub struct Live {
     pub program: Arc<Program>,
     /// What it holds.
     pub meter: Arc<Meter>,
+    /// How much it has open.
+    pub handles: Arc<Handles>,
 }
 
 /// One replica's slot.

@@ -344,13 +344,13 @@ impl Supervisor {
     fn launch(&self, tenancy: &mut Tenancy, Successor { prepared, program, generation }: Successor) {
         // Before anybody can see it.
         self.generations.keep(generation);
-        let meter = Arc::clone(prepared.meter());
+        let (meter, handles) = (Arc::clone(prepared.meter()), Arc::clone(prepared.handles()));
         let home = match self.module.kind {
             Kind::Command => &self.threads.guests,
             Kind::Http => &self.threads.http,
         };
         let host_calls = program.host_calls_or(home);
-        self.slot.set_live(Some(Arc::new(Live { generation, program, meter })));
+        self.slot.set_live(Some(Arc::new(Live { generation, program, meter, handles })));
         let serve = self.module.serve();
         let serving = Serving {
             queue: &self.module.queue,

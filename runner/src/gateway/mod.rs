@@ -93,9 +93,9 @@ struct Connection {
 }
 
 impl Gateway {
-    /// A data plane that serves `fleet` as `config` says.
+    /// A data plane that serves `fleet` as `config` says, with as many `connections` at once.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>, config: &HttpConfig) -> Self {
+    pub fn new(fleet: Arc<Fleet>, config: &HttpConfig, connections: u32) -> Self {
         let header_limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
@@ -109,7 +109,7 @@ impl Gateway {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX));
-        let connections = Arc::new(Semaphore::new(config.max_connections.get() as usize));
+        let connections = Arc::new(Semaphore::new(connections as usize));
         let HttpConfig { access_log, write_timeout, .. } = *config;
         Self { fleet, access_log, write_timeout, http, connections }
     }

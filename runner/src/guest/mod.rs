@@ -3,6 +3,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`meter`] | how much linear memory it holds, exactly; and that it stays within its limit |
+//! | [`handles`] | how many files, sockets and other things of the host it holds |
 //! | [`view`] | what it may see of the host: arguments, environment, folders, output |
 //! | [`output`] | what it prints → log lines |
 //! | [`turns`] | on which threads it takes its turns |
@@ -23,7 +24,10 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 use tokio_util::{context::TokioContext, sync::CancellationToken};
-use wasmtime::{Engine, Store, WasmBacktrace};
+use wasmtime::{
+    Engine, Store, WasmBacktrace,
+    component::{ResourceTable, ResourceTableError},
+};
 use wasmtime_wasi::{
     I32Exit, WasiCtxView, WasiView,
     p1::WasiP1Ctx,
@@ -34,6 +38,7 @@ use wasmtime_wasi_http::{
     handler::{Proxy, ProxyPre},
 };
 
+pub mod handles;
 pub mod host_calls;
 pub mod meter;
 mod outgoing;
@@ -42,12 +47,14 @@ mod serve;
 pub mod turns;
 pub mod view;
 
+use handles::{HandleCounter, Handles};
 use meter::{Limiter, Meter};
 use outgoing::Outgoing;
 use turns::{Life, Places, Turn, poll_life};
 
 use crate::{
     config::Destination,
+    descriptors::HANDLES_PER_CONNECTION,
     http::{call::Server, queue::Queue, seat::Seat},
 };
 
@@ -57,12 +64,20 @@ const BACKTRACE_FRAMES_MAX: usize = 8;
 /// How often at least a guest's requests are looked after, for those that have begun since.
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// The longest header fields that a guest can make, in bytes of the runner's memory: four times what servers take.
+const FIELDS_BYTES_MAX: usize = 32 * 1024;
+
+/// Handles of a component's own, which its instances pass to each other. They are small, in the runner's memory, and
+/// stand for nothing of the host's.
+const COMPONENT_HANDLES_MAX: usize = 10_000;
+
 /// What a [`Store`] holds: the guest's view of the host, and its limits.
 pub struct GuestState {
     wasi: WasiP1Ctx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     limiter: Limiter,
+    handles: HandleCounter,
 }
 
 impl fmt::Debug for GuestState {
@@ -72,26 +87,38 @@ impl fmt::Debug for GuestState {
 }
 
 impl GuestState {
-    /// A view `wasi` with the limits `limiter`, and HTTP requests to `outgoing`.
+    /// A view `wasi` with the limits `limiter` and `handles`, and HTTP requests to `outgoing`.
     #[must_use]
-    pub fn new(wasi: WasiP1Ctx, limiter: Limiter, outgoing: Arc<[Destination]>) -> Self {
-        Self { wasi, http: WasiHttpCtx::new(), outgoing: Outgoing::new(outgoing), limiter }
+    pub fn new(mut wasi: WasiP1Ctx, limiter: Limiter, outgoing: Arc<[Destination]>, handles: u32) -> Self {
+        wasi.ctx().table.set_max_capacity(handles as usize);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        Self {
+            wasi,
+            http,
+            outgoing: Outgoing::new(outgoing, handles / HANDLES_PER_CONNECTION),
+            limiter,
+            handles: HandleCounter::default(),
+        }
     }
 
     /// The preview1 view, for a core module's linker.
     pub fn preview1(&mut self) -> &mut WasiP1Ctx {
+        self.handles.count(self.wasi.ctx().table);
         &mut self.wasi
     }
 }
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.handles.count(self.wasi.ctx().table);
         self.wasi.ctx()
     }
 }
 
 impl WasiHttpView for GuestState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.handles.count(self.wasi.ctx().table);
         WasiHttpCtxView { hooks: &mut self.outgoing, table: self.wasi.ctx().table, ctx: &mut self.http }
     }
 }
@@ -112,6 +139,15 @@ pub enum Linked {
 }
 
 impl Linked {
+    /// Requests that an instance works on at once; a command works on one thing.
+    #[must_use]
+    pub const fn concurrency(&self) -> NonZeroU32 {
+        match self {
+            Self::Core(_) | Self::Component(_) => NonZeroU32::MIN,
+            Self::Http { concurrency, .. } => *concurrency,
+        }
+    }
+
     fn engine(&self) -> &Engine {
         match self {
             Self::Core(pre) => pre.module().engine(),
@@ -190,6 +226,7 @@ pub struct Prepared {
     store: Store<GuestState>,
     entry: Entry,
     meter: Arc<Meter>,
+    handles: Arc<Handles>,
     turn: Arc<Turn>,
 }
 
@@ -209,8 +246,10 @@ impl Prepared {
     /// [`StartError::Instantiate`]. What was allocated is freed, and the meter reads zero again.
     pub async fn new(linked: &Linked, state: GuestState, tick: Duration) -> Result<Self, StartError> {
         let meter = state.limiter.meter();
+        let handles = state.handles.shared();
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| &mut state.limiter);
+        store.set_max_component_handles(COMPONENT_HANDLES_MAX);
         // A busy guest gives way at the next tick, and again at each tick after that. It is stopped by
         // dropping the future that runs it, which is possible whenever it gives way.
         store.set_epoch_deadline(1);
@@ -229,7 +268,7 @@ impl Prepared {
             }
         };
         match entry {
-            Ok(entry) => Ok(Self { store, entry, meter, turn }),
+            Ok(entry) => Ok(Self { store, entry, meter, handles, turn }),
             Err(error) => {
                 drop(store);
                 // Wasmtime does not report memories that go away with a failed instantiation.
@@ -243,6 +282,12 @@ impl Prepared {
     #[must_use]
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// How many handles it holds, now and for as long as it lives.
+    #[must_use]
+    pub fn handles(&self) -> &Arc<Handles> {
+        &self.handles
     }
 
     /// Runs the program. One that serves takes requests from now on.
@@ -281,6 +326,8 @@ impl Prepared {
             end = stuck(service.as_ref()) => end,
             end = call(&mut self.store, &self.entry, service.as_ref()) => end,
         };
+        // What it held alone, a port or a lock, is free before its successor runs; its memory takes longer.
+        *self.store.data_mut().wasi.ctx().table = ResourceTable::new();
         Remains { end, store: self.store }
     }
 }
@@ -390,6 +437,11 @@ impl Running {
 
 /// In one line: what went wrong, and in which functions, innermost first.
 fn trap(error: &wasmtime::Error) -> String {
+    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ResourceTableError::Full))) {
+        return "too many handles: it held as many files, sockets, bodies and header fields as max_handles allows; \
+                does it close what it opens?"
+            .to_owned();
+    }
     let cause = error.root_cause();
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return format!("{error:#}") };
     let frames = backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX).map(|frame| {

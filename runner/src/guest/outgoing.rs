@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::uri::Scheme;
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::Semaphore;
 use tracing::debug;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -16,14 +17,17 @@ const BODY_CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     allowed: Arc<[Destination]>,
+    /// One per connection that may be open.
+    connections: Arc<Semaphore>,
 }
 
 /// A response, and the work of its connection.
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl Outgoing {
-    pub(super) const fn new(allowed: Arc<[Destination]>) -> Self {
-        Self { allowed }
+    /// Requests to what is `allowed`, at most `connections` at once.
+    pub(super) fn new(allowed: Arc<[Destination]>, connections: u32) -> Self {
+        Self { allowed, connections: Arc::new(Semaphore::new(connections as usize)) }
     }
 
     fn allows(&self, uri: &http::Uri) -> bool {
@@ -48,9 +52,18 @@ impl WasiHttpHooks for Outgoing {
             debug!(uri = %request.uri(), "outgoing request denied: http.outgoing does not list its host");
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
+        // A peer that does not answer keeps its connection for as long as the guest waits.
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            debug!(uri = %request.uri(), "outgoing request denied: as many are under way as may be, a quarter of max_handles");
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        };
         Box::new(async move {
             let (response, connection) = wasmtime_wasi_http::default_send_request(request, options).await?;
-            let connection: Box<dyn Future<Output = _> + Send> = Box::new(connection);
+            let connection: Box<dyn Future<Output = _> + Send> = Box::new(async move {
+                let outcome = connection.await;
+                drop(permit);
+                outcome
+            });
             Ok((response.map(UnsyncBoxBody::new), connection))
         })
     }
@@ -72,7 +85,7 @@ mod tests {
     fn only_the_configured_hosts_may_be_asked() {
         let allowed = ["api.example.org", "127.0.0.1:8080", "*.internal:80"];
         let allowed = allowed.iter().map(|text| text.parse().unwrap()).collect();
-        let outgoing = Outgoing::new(allowed);
+        let outgoing = Outgoing::new(allowed, 1);
         let allows = |uri: &'static str| outgoing.allows(&http::Uri::from_static(uri));
         assert!(allows("https://api.example.org/x") && allows("http://API.example.org:81/"));
         assert!(allows("http://127.0.0.1:8080/") && !allows("http://127.0.0.1/"));

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Every family of DESIGN section 3 that concerns command modules, with its type in text 0.0.4.
-const FAMILIES: [(&str, &str); 15] = [
+const FAMILIES: [(&str, &str); 17] = [
     ("wasm_linear_memory_bytes", "gauge"),
     ("wasm_instance_start_time_seconds", "gauge"),
     ("wasm_linear_memory_limit_bytes", "gauge"),
@@ -19,6 +19,8 @@ const FAMILIES: [(&str, &str); 15] = [
     ("wasm_instance_restarts_total", "counter"),
     ("wasm_restart_duration_seconds", "histogram"),
     ("wasm_restart_reclaimed_bytes_total", "counter"),
+    ("wasm_handles", "gauge"),
+    ("wasm_handles_limit", "gauge"),
     ("wasm_module_info", "gauge"),
     ("ebb_runner_build_info", "gauge"),
     ("ebb_runner_host_memory_total_bytes", "gauge"),
