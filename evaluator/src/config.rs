@@ -48,6 +48,8 @@ pub struct Config {
     pub lookback: Span,
     /// Decide everything and restart nothing.
     pub dry_run: bool,
+    /// Up to how many living instances each one's threshold is a series of its own.
+    pub instance_series: usize,
     /// Where samples come from.
     pub store: StoreConfig,
     /// When an answer is not relied on.
@@ -83,6 +85,9 @@ struct ConfigFile {
     /// Decide everything and restart nothing.
     #[serde(default)]
     dry_run: bool,
+    /// Up to how many living instances each one's threshold is a series of its own; with more, none is.
+    #[serde(default = "default_instance_series")]
+    instance_series: usize,
     /// Where samples come from: exactly one of `prometheus` and `scrape`.
     store: StoreConfig,
     /// When an answer is not relied on, and nothing is restarted.
@@ -106,6 +111,11 @@ struct ConfigFile {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9743))
+}
+
+/// As many as a Prometheus takes from one target without a thought.
+const fn default_instance_series() -> usize {
+    10_000
 }
 
 const fn default_interval() -> Span {
@@ -303,6 +313,7 @@ impl ConfigFile {
             interval: self.interval,
             lookback: self.lookback,
             dry_run,
+            instance_series: self.instance_series,
             store: self.store,
             hold: self.hold,
             runners,

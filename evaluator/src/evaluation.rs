@@ -383,6 +383,7 @@ impl Evaluator {
             at: now,
             hold,
             dry_run: self.config.dry_run,
+            instance_series: self.config.instance_series,
             restarts_available: self.orders.available(),
             lifetimes: lifetimes.map(|slot| slot.lifetimes().count()).sum(),
             populations,

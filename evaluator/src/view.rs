@@ -46,6 +46,9 @@ pub struct View {
     pub hold: Option<Hold>,
     /// Whether restarts are decided and not done.
     pub dry_run: bool,
+    /// Up to how many living instances each one's threshold is a series of its own.
+    #[serde(skip)]
+    pub instance_series: usize,
     /// Restarts that the budget would admit at once.
     pub restarts_available: i64,
     /// Lifetimes that are remembered.

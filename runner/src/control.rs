@@ -249,7 +249,7 @@ async fn instances(State(control): State<Arc<Control>>) -> Json<Vec<Instance>> {
                     memory_bytes: live.as_ref().map(|live| live.meter.bytes().0),
                     memory_limit_bytes: program.guest.memory_limit.0,
                     started_at: live.as_ref().map(|live| rfc3339(live.generation)),
-                    restarts: slot.restarts().iter().sum(),
+                    restarts: slot.restarts(),
                     consecutive_failures: progress.state.failures(),
                     last_end: progress.last_end,
                 }

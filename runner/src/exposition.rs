@@ -1,8 +1,10 @@
 //! The fleet → metrics. Read at each scrape; nothing is kept up to date in between.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
-use ebb_service::units::ByteCount;
 use prometheus_client::{
     collector::Collector,
     encoding::{
@@ -38,9 +40,7 @@ pub fn registry(fleet: Arc<Fleet>, reloads: Arc<ReloadStatus>) -> Registry {
 struct Reading {
     replica: u32,
     live: Option<LiveReading>,
-    limit: u64,
-    restarts: [u64; Reason::ALL.len()],
-    grow_failures: u64,
+    own_ends: u64,
 }
 
 struct LiveReading {
@@ -53,6 +53,7 @@ struct LiveReading {
 struct ModuleReading {
     module: Arc<Module>,
     digest: Digest,
+    memory_limit: u64,
     /// What an instance that begins now may hold.
     handles_limit: u32,
     /// Of modules whose instances can make such calls.
@@ -67,34 +68,24 @@ fn read(fleet: &Fleet) -> Vec<ModuleReading> {
 
 fn read_module(module: &Arc<Module>) -> ModuleReading {
     let program = module.settings().program;
-    let limit = program.guest.memory_limit;
     ModuleReading {
         module: Arc::clone(module),
         digest: program.digest.clone(),
+        memory_limit: program.guest.memory_limit.0,
         handles_limit: program.handles(),
         host_calls: program.host_calls.as_ref().map(|calls| calls.under_way()),
-        slots: module.slots().iter().map(|slot| read_slot(slot, limit)).collect(),
+        slots: module.slots().iter().map(|slot| read_slot(slot)).collect(),
     }
 }
 
-/// `limit`: what the next lifetime would get; a live one may still have the limit of before a reload.
-fn read_slot(slot: &Slot, limit: ByteCount) -> Reading {
-    let live = slot.with_live(|live| {
-        let reading = LiveReading {
-            digest: live.program.digest.clone(),
-            generation: live.generation,
-            memory: live.meter.bytes().0,
-            handles: live.handles.count(),
-        };
-        (reading, live.program.guest.memory_limit)
+fn read_slot(slot: &Slot) -> Reading {
+    let live = slot.with_live(|live| LiveReading {
+        digest: live.program.digest.clone(),
+        generation: live.generation,
+        memory: live.meter.bytes().0,
+        handles: live.handles.count(),
     });
-    Reading {
-        replica: slot.replica.0,
-        limit: live.as_ref().map_or(limit, |(_, limit)| *limit).0,
-        live: live.map(|(reading, _)| reading),
-        restarts: slot.restarts(),
-        grow_failures: slot.grow_failures.load(std::sync::atomic::Ordering::Relaxed),
-    }
+    Reading { replica: slot.replica.0, live, own_ends: slot.own_ends() }
 }
 
 /// Collects what the fleet's instances hold and do.
@@ -160,24 +151,6 @@ fn encode_slots(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>)
             })
         })
     };
-    let mut limit = encoder.encode_descriptor(
-        "wasm_linear_memory_limit",
-        "Linear memory that the instance may hold.",
-        Some(&Unit::Bytes),
-        MetricType::Gauge,
-    )?;
-    for (labels, slot) in slots() {
-        limit.encode_family(&labels)?.encode_gauge(&slot.limit)?;
-    }
-    let mut failures = encoder.encode_descriptor(
-        "wasm_linear_memory_grow_failures",
-        "Requests for linear memory, initial ones included, that were denied or failed.",
-        None,
-        MetricType::Counter,
-    )?;
-    for (labels, slot) in slots() {
-        encode_counter(failures.encode_family(&labels)?, slot.grow_failures)?;
-    }
     let mut up = encoder.encode_descriptor(
         "wasm_instance_up",
         "Whether an instance is live in the slot.",
@@ -187,22 +160,51 @@ fn encode_slots(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>)
     for (labels, slot) in slots() {
         up.encode_family(&labels)?.encode_gauge(&u64::from(slot.live.is_some()))?;
     }
-    let mut restarts = encoder.encode_descriptor(
-        "wasm_instance_restarts",
-        "Restarts of the slot's instance, by reason.",
+    let mut ends = encoder.encode_descriptor(
+        "wasm_instance_ends",
+        "Times that the slot's instance ended by itself or could not start: it trapped, or left.",
         None,
         MetricType::Counter,
     )?;
     for (labels, slot) in slots() {
-        for (reason, count) in Reason::ALL.iter().zip(slot.restarts) {
-            encode_counter(restarts.encode_family(&(&labels, [("reason", reason.as_str())]))?, count)?;
-        }
+        encode_counter(ends.encode_family(&labels)?, slot.own_ends)?;
     }
     Ok(())
 }
 
 fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let module = |reading: &ModuleReading| [("module", reading.module.name.as_str().to_owned())];
+    let mut limit = encoder.encode_descriptor(
+        "wasm_linear_memory_limit",
+        "Linear memory that an instance may hold.",
+        Some(&Unit::Bytes),
+        MetricType::Gauge,
+    )?;
+    for reading in readings {
+        limit.encode_family(&module(reading))?.encode_gauge(&reading.memory_limit)?;
+    }
+    let mut failures = encoder.encode_descriptor(
+        "wasm_linear_memory_grow_failures",
+        "Requests for linear memory, initial ones included, that were denied or failed.",
+        None,
+        MetricType::Counter,
+    )?;
+    for reading in readings {
+        let count = reading.module.grow_failures.load(Ordering::Relaxed);
+        encode_counter(failures.encode_family(&module(reading))?, count)?;
+    }
+    let mut restarts = encoder.encode_descriptor(
+        "wasm_instance_restarts",
+        "Restarts of the module's instances, by reason.",
+        None,
+        MetricType::Counter,
+    )?;
+    for reading in readings {
+        for (reason, count) in Reason::ALL.iter().zip(reading.module.restarts()) {
+            let labels = [("module", reading.module.name.as_str()), ("reason", reason.as_str())];
+            encode_counter(restarts.encode_family(&labels)?, count)?;
+        }
+    }
     let mut durations = encoder.encode_descriptor(
         "wasm_restart_duration",
         "Time from a restart's order to the new instance running and the old one's memory given back.",

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use crate::view::{Board, PopulationView};
+use crate::view::{Board, PopulationView, View};
 
 #[derive(Debug)]
 pub(super) struct ViewCollector {
@@ -70,6 +70,34 @@ const POPULATION_GAUGES: [PopulationGauge; 10] = [
     ),
 ];
 
+/// A series for each living instance.
+fn encode_thresholds(view: &View, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(
+        "ebb_evaluator_instance_threshold",
+        "Size above which this instance is restarted",
+        Some(&Unit::Bytes),
+        MetricType::Gauge,
+    )?;
+    for instance in &view.instances {
+        if let Some(bytes) = instance.bound.threshold_bytes {
+            let slot = &instance.slot;
+            // `instance` would be taken by the scrape of the evaluator itself.
+            let replica = slot.replica.to_string();
+            let mut labels = vec![
+                ("module", &*slot.population.module),
+                ("digest", &*slot.population.digest),
+                ("runner", &*slot.runner.address),
+                ("replica", &*replica),
+            ];
+            if !slot.runner.identity.is_empty() {
+                labels.push(("identity", &*slot.runner.identity));
+            }
+            ConstGauge::new(bytes).encode(family.encode_family(&&labels[..])?)?;
+        }
+    }
+    Ok(())
+}
+
 impl Collector for ViewCollector {
     #[allow(clippy::cast_precision_loss)]
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -86,28 +114,8 @@ impl Collector for ViewCollector {
                 }
             }
         }
-        let mut family = encoder.encode_descriptor(
-            "ebb_evaluator_instance_threshold",
-            "Size above which this instance is restarted",
-            Some(&Unit::Bytes),
-            MetricType::Gauge,
-        )?;
-        for instance in &view.instances {
-            if let Some(bytes) = instance.bound.threshold_bytes {
-                let slot = &instance.slot;
-                // `instance` would be taken by the scrape of the evaluator itself.
-                let replica = slot.replica.to_string();
-                let mut labels = vec![
-                    ("module", &*slot.population.module),
-                    ("digest", &*slot.population.digest),
-                    ("runner", &*slot.runner.address),
-                    ("replica", &*replica),
-                ];
-                if !slot.runner.identity.is_empty() {
-                    labels.push(("identity", &*slot.runner.identity));
-                }
-                ConstGauge::new(bytes).encode(family.encode_family(&&labels[..])?)?;
-            }
+        if view.instances.len() <= view.instance_series {
+            encode_thresholds(&view, &mut encoder)?;
         }
         let mut gauge = |name: &str, help: &str, value: f64| {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

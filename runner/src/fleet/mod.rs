@@ -11,7 +11,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -79,6 +82,9 @@ pub struct Module {
     pub reclaimed_bytes: Counter,
     /// Resident memory that left the process meanwhile.
     pub released_bytes: Counter,
+    /// Requests of its instances for linear memory that were denied or failed.
+    pub grow_failures: Arc<AtomicU64>,
+    restarts: [AtomicU64; Reason::ALL.len()],
     /// Requests on their way to its instances.
     pub queue: Arc<Queue>,
     /// What its clients were answered.
@@ -186,6 +192,8 @@ impl Module {
             restart_durations: Histogram::new(DURATION_BUCKETS),
             reclaimed_bytes: Counter::default(),
             released_bytes: Counter::default(),
+            grow_failures: Arc::default(),
+            restarts: Default::default(),
             queue: Arc::default(),
             traffic: Traffic::default(),
             settings: Mutex::new(settings),
@@ -237,6 +245,17 @@ impl Module {
             Ok(Order::Restart(RestartOrder { expected, reason, received, reply, permit }))
         })?;
         Ok(outcome)
+    }
+
+    /// Restarts of its instances, in the order of [`Reason::ALL`].
+    #[must_use]
+    pub fn restarts(&self) -> [u64; Reason::ALL.len()] {
+        self.restarts.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn count_restart(&self, slot: &Slot, reason: Reason) {
+        slot.count_restart(reason);
+        self.restarts[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes note of a restart that is done.

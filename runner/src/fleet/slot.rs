@@ -77,10 +77,9 @@ pub struct Live {
 pub struct Slot {
     /// Which one.
     pub replica: Replica,
-    /// Grow requests that were denied or failed, over all lifetimes.
-    pub grow_failures: Arc<AtomicU64>,
     live: ArcSwapOption<Live>,
-    restarts: [AtomicU64; Reason::ALL.len()],
+    restarts: AtomicU64,
+    own_ends: AtomicU64,
     started_once: AtomicBool,
     progress: Mutex<Progress>,
     desk: Mutex<Desk>,
@@ -181,9 +180,9 @@ impl Slot {
     pub fn new(replica: Replica) -> Self {
         Self {
             replica,
-            grow_failures: Arc::default(),
             live: ArcSwapOption::empty(),
-            restarts: Default::default(),
+            restarts: AtomicU64::new(0),
+            own_ends: AtomicU64::new(0),
             started_once: AtomicBool::new(false),
             progress: Mutex::new(Progress { state: State::NEW, last_end: None }),
             desk: Mutex::new(Desk::Free),
@@ -202,10 +201,16 @@ impl Slot {
         self.live.load().as_deref().map(read)
     }
 
-    /// Restarts so far, by reason, in the order of [`Reason::ALL`].
+    /// Restarts of this slot, for whatever reason.
     #[must_use]
-    pub fn restarts(&self) -> [u64; Reason::ALL.len()] {
-        Reason::ALL.map(|reason| self.restarts[reason as usize].load(Ordering::Relaxed))
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Those that nobody ordered: the instance trapped, left, or could not start.
+    #[must_use]
+    pub fn own_ends(&self) -> u64 {
+        self.own_ends.load(Ordering::Relaxed)
     }
 
     /// What the slot is doing.
@@ -291,7 +296,10 @@ impl Slot {
     }
 
     pub(super) fn count_restart(&self, reason: Reason) {
-        self.restarts[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        if matches!(reason, Reason::Crash | Reason::Exit) {
+            self.own_ends.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

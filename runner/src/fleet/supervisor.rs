@@ -77,10 +77,11 @@ impl Supervisor {
             event = match action {
                 Action::Watch => self.watch(&mut tenancy).await,
                 Action::Start(cause) => {
-                    self.slot.count_restart(match cause {
+                    let reason = match cause {
                         Cause::Crash => Reason::Crash,
                         Cause::Exit => Reason::Exit,
-                    });
+                    };
+                    self.module.count_restart(&self.slot, reason);
                     self.start(&mut tenancy).await
                 }
                 Action::Replace => self.replace(&mut tenancy).await,
@@ -269,7 +270,7 @@ impl Supervisor {
             duration: order.received.elapsed(),
             draining: false,
         };
-        self.slot.count_restart(order.reason);
+        self.module.count_restart(&self.slot, order.reason);
         self.module.restarted(self.slot.replica, order.reason, &restarted);
         self.answer(order, Ok(restarted));
     }
@@ -288,7 +289,7 @@ impl Supervisor {
         // The successor first: there is no moment without an instance that takes requests.
         self.launch(tenancy, successor);
         running.retire();
-        self.slot.count_restart(order.reason);
+        self.module.count_restart(&self.slot, order.reason);
         let RestartOrder { reason, received, reply, permit, .. } = order;
         let retired = Retired {
             slot: Arc::clone(&self.slot),
@@ -325,7 +326,7 @@ impl Supervisor {
         let prepare = Arc::clone(program).prepare(
             self.slot.replica,
             generation,
-            Arc::clone(&self.slot.grow_failures),
+            Arc::clone(&self.module.grow_failures),
             timeout,
         );
         AbortOnDropHandle::new(self.threads.starts.spawn(prepare))

@@ -10,12 +10,13 @@ use crate::{
 };
 
 /// Every family of DESIGN section 3 that concerns command modules, with its type in text 0.0.4.
-const FAMILIES: [(&str, &str); 17] = [
+const FAMILIES: [(&str, &str); 18] = [
     ("wasm_linear_memory_bytes", "gauge"),
     ("wasm_instance_start_time_seconds", "gauge"),
     ("wasm_linear_memory_limit_bytes", "gauge"),
     ("wasm_linear_memory_grow_failures_total", "counter"),
     ("wasm_instance_up", "gauge"),
+    ("wasm_instance_ends_total", "counter"),
     ("wasm_instance_restarts_total", "counter"),
     ("wasm_restart_duration_seconds", "histogram"),
     ("wasm_restart_reclaimed_bytes_total", "counter"),
@@ -91,16 +92,19 @@ async fn labels_and_values_are_as_documented() {
     let mut expected = vec![
         format!("wasm_linear_memory_bytes{lifetime} 65536"),
         format!("wasm_instance_start_time_seconds{lifetime} {seconds}"),
-        format!("wasm_linear_memory_limit_bytes{slot} 2097152"),
-        format!("wasm_linear_memory_grow_failures_total{slot} 0"),
+        r#"wasm_linear_memory_limit_bytes{module="a"} 2097152"#.to_owned(),
+        r#"wasm_linear_memory_grow_failures_total{module="a"} 0"#.to_owned(),
         format!("wasm_instance_up{slot} 1"),
+        format!("wasm_instance_ends_total{slot} 0"),
         format!(r#"wasm_module_info{{module="a",digest="{digest}",kind="command"}} 1"#),
         r#"wasm_restart_reclaimed_bytes_total{module="a"} 0"#.to_owned(),
     ];
     for reason in ["threshold", "pressure", "operator", "crash", "exit", "reload"] {
         expected
-            .push(format!(r#"wasm_instance_restarts_total{{module="a",replica="0",reason="{reason}"}} 0"#));
+            .push(format!(r#"wasm_instance_restarts_total{{module="a",reason="{reason}"}} 0"#));
     }
+    let of_this_replica = metrics.lines().filter(|line| line.contains(r#"replica="0""#)).count();
+    assert_eq!(of_this_replica, 4, "series per instance\n{metrics}");
     for line in expected {
         assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
     }

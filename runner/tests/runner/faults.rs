@@ -11,7 +11,7 @@ const SOON: &str = ", restart: {backoff_min: 10ms, backoff_max: 40ms}";
 
 async fn restarts(runner: &Runner, module: &str, reason: &str) -> f64 {
     let series =
-        format!(r#"wasm_instance_restarts_total{{module="{module}",replica="0",reason="{reason}"}}"#);
+        format!(r#"wasm_instance_restarts_total{{module="{module}",reason="{reason}"}}"#);
     runner.metric(&series).await.unwrap()
 }
 
@@ -64,7 +64,7 @@ async fn a_slot_that_waits_has_no_memory_and_no_start_time() {
     assert!(!metrics.contains("\nwasm_linear_memory_bytes{"), "{metrics}");
     assert!(!metrics.contains("\nwasm_instance_start_time_seconds{"), "{metrics}");
     assert!(metrics.contains("wasm_instance_up{module=\"trap\",replica=\"0\"} 0\n"), "{metrics}");
-    assert!(metrics.contains("wasm_linear_memory_limit_bytes{module=\"trap\",replica=\"0\"} "), "{metrics}");
+    assert!(metrics.contains("wasm_linear_memory_limit_bytes{module=\"trap\"} "), "{metrics}");
     runner.stop().await;
 }
 
@@ -93,7 +93,7 @@ async fn guests_that_never_rest_block_neither_others_nor_their_own_restart() {
 async fn a_guest_that_asks_for_too_much_is_denied_and_lives_on() {
     let modules = module("greedy", 1, &format!(", memory_limit: {}", 20 * PAGE));
     let runner = Runner::start(&[("greedy.wat", guests::greedy())], &modules).await;
-    let failures = r#"wasm_linear_memory_grow_failures_total{module="greedy",replica="0"}"#;
+    let failures = r#"wasm_linear_memory_grow_failures_total{module="greedy"}"#;
     eventually("a request is denied", async || (runner.metric(failures).await == Some(1.0)).then_some(()))
         .await;
     let instance = runner.instance("greedy/0").await;

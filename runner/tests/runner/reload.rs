@@ -82,7 +82,7 @@ async fn a_changed_module_is_restarted_replica_by_replica() {
         })
         .await;
         let series =
-            format!(r#"wasm_instance_restarts_total{{module="a",replica="{replica}",reason="reload"}}"#);
+            format!(r#"wasm_instance_restarts_total{{module="a",reason="reload"}}"#);
         eventually("the restart is counted", async || {
             (runner.metric(&series).await == Some(1.0)).then_some(())
         })
@@ -133,7 +133,7 @@ async fn a_version_that_crashes_waits_as_after_any_crash() {
     // Replica 1 gets its turn when the reload is done with replica 0.
     runner.instance_in_state("a/1", "backoff").await;
     let restarts =
-        |reason: &str| format!(r#"wasm_instance_restarts_total{{module="a",replica="0",reason="{reason}"}}"#);
+        |reason: &str| format!(r#"wasm_instance_restarts_total{{module="a",reason="{reason}"}}"#);
     assert_eq!(runner.metric(&restarts("reload")).await, Some(1.0));
     assert_eq!(runner.metric(&restarts("crash")).await, Some(0.0));
     runner.stop().await;
@@ -147,7 +147,7 @@ async fn a_version_that_does_not_start_leaves_the_old_one_running() {
     let limit = ", memory_limit: 1MiB";
     let summary = reload(&runner, &format!("{}{}", module("a", 2, limit), module("b", 1, ""))).await;
     assert_eq!(summary["changed"], serde_json::json!(["a"]));
-    let failures = r#"wasm_linear_memory_grow_failures_total{module="a",replica="0"}"#;
+    let failures = r#"wasm_linear_memory_grow_failures_total{module="a"}"#;
     eventually("the new version was tried", async || {
         (runner.metric(failures).await > Some(0.0)).then_some(())
     })

@@ -28,7 +28,7 @@ async fn an_order_replaces_the_lifetime_and_says_so() {
     assert!(body["duration_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(runner.generation("sleeper/0").await, new);
     assert_eq!(runner.generation("sleeper/1").await, neighbour);
-    let counted = r#"wasm_instance_restarts_total{module="sleeper",replica="0",reason="threshold"}"#;
+    let counted = r#"wasm_instance_restarts_total{module="sleeper",reason="threshold"}"#;
     assert_eq!(runner.metric(counted).await, Some(1.0));
     assert_eq!(runner.metric(r#"wasm_restart_duration_seconds_count{module="sleeper"}"#).await, Some(1.0));
     runner.stop().await;
@@ -254,7 +254,7 @@ async fn an_instance_that_ends_while_its_successor_is_prepared_is_seen_to_end() 
     assert!(instance["generation"].as_u64() > Some(old), "{instance}");
     for (reason, count) in [("crash", 1.0), ("operator", 0.0)] {
         let series =
-            format!(r#"wasm_instance_restarts_total{{module="gated",replica="0",reason="{reason}"}}"#);
+            format!(r#"wasm_instance_restarts_total{{module="gated",reason="{reason}"}}"#);
         assert_eq!(runner.metric(&series).await, Some(count), "{reason}");
     }
     runner.stop().await;
