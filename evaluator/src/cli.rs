@@ -16,7 +16,7 @@ use ebb_evaluator::{
 use ebb_service::{
     commands::{self, CommandError, CommonCommand, Program},
     config_file::{ConfigError, Refusal},
-    logging::{self, LogLevelError},
+    logging::{self, LogError},
     signals,
     units::Span,
 };
@@ -74,7 +74,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Common(#[from] CommandError),
     #[error(transparent)]
-    LogLevel(#[from] LogLevelError),
+    Log(#[from] LogError),
     #[error("listening on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("starting")]
@@ -114,7 +114,7 @@ impl CliError {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
-            | Self::LogLevel(_)
+            | Self::Log(_)
             | Self::NoPast
             | Self::NoTime { .. }
             | Self::TooLong { .. }

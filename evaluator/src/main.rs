@@ -5,15 +5,14 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use ebb_service::logging::Chain;
+use ebb_service::logging::{self, Chain};
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    match cli.execute() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ebb-evaluator: {}", Chain(&error));
-            ExitCode::from(error.exit_code())
-        }
-    }
+    let (code, last_words) = match cli.execute() {
+        Ok(()) => (ExitCode::SUCCESS, None),
+        Err(error) => (ExitCode::from(error.exit_code()), Some(format!("ebb-evaluator: {}", Chain(&error)))),
+    };
+    logging::end(last_words.as_deref());
+    code
 }

@@ -11,6 +11,7 @@ use ebb_service::{
     config_file::ConfigError,
     logging::Chain,
     secret::{BearerToken, TokenFileError},
+    server::{self, Limits},
 };
 use tokio::{
     net::TcpListener,
@@ -97,14 +98,12 @@ pub async fn run(service: Service) -> Result<(), RunError> {
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
     let web = web::router(Web::new(outputs, registry, config_seen, desk));
     let stopped = stop.clone();
-    let server = tokio::spawn(async move {
-        axum::serve(listener, web).with_graceful_shutdown(stopped.cancelled_owned()).await
-    });
+    let server = tokio::spawn(server::serve(listener, web, Limits::default(), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());
     let clock = Clock { evaluator, config, config_path, force_dry_run, metrics, started };
     clock.run(&stop, &reload, reload_requests, extract_requests).await;
     match timeout(GRACE, server).await {
-        Ok(served) => served.map_err(io::Error::other).and_then(|served| served).map_err(RunError::Serve),
+        Ok(served) => served.map_err(|error| RunError::Serve(io::Error::other(error))),
         // Whoever has not finished asking by now is not waited for.
         Err(_) => Ok(()),
     }

@@ -16,14 +16,17 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::ListenerExt as _,
 };
-use ebb_service::{exposition::Format, logging::Chain};
+use ebb_service::{
+    exposition::Format,
+    logging::Chain,
+    quote::{self, clipped},
+    server::{self, Limits},
+};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::{
     exposition,
@@ -33,7 +36,6 @@ use crate::{
     },
     lifecycle,
     reload::{ReloadError, Reloader},
-    server,
     units::{Generation, ModuleName, Replica},
 };
 
@@ -70,13 +72,7 @@ pub async fn serve(
         exposition_length: AtomicUsize::new(0),
         was_ready: AtomicBool::new(false),
     });
-    // Answers are small and single: waiting to fill a packet would only delay them.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            warn!(%error, "setting TCP_NODELAY");
-        }
-    });
-    server::serve(listener, router(control), server::HEAD_TIMEOUT, stop).await;
+    server::serve(listener, router(control), Limits::default(), stop).await;
 }
 
 fn router(control: Arc<Control>) -> Router {
@@ -134,7 +130,7 @@ async fn no_such_path(request: Request) -> Failure {
         format!(
             "no such path: {}; expected /metrics, /-/healthy, /-/ready, /-/reload, /api/v1/instances or \
              /api/v1/instances/MODULE/REPLICA/restart",
-            request.uri().path()
+            clipped(request.uri().path())
         ),
     )
 }
@@ -142,7 +138,7 @@ async fn no_such_path(request: Request) -> Failure {
 async fn no_such_method(request: Request) -> Failure {
     Failure::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not answer {}", request.uri().path(), request.method()),
+        format!("{} does not answer {}", clipped(request.uri().path()), clipped(request.method().as_str())),
     )
 }
 
@@ -160,7 +156,10 @@ async fn refuse_web_pages(request: Request, next: Next) -> Response {
         None => next.run(request).await,
         Some(origin) => Failure::new(
             StatusCode::FORBIDDEN,
-            format!("Origin: {origin:?}: orders from web pages are refused; expected no Origin header"),
+            format!(
+                "Origin: {}: orders from web pages are refused; expected no Origin header",
+                quote::clipped_bytes(origin.as_bytes())
+            ),
         )
         .into_response(),
     }
@@ -329,7 +328,11 @@ async fn restart(
     let unknown = || {
         Failure::new(
             StatusCode::NOT_FOUND,
-            format!("no replica {replica} of a module {name:?}; GET /api/v1/instances lists what there is"),
+            format!(
+                "no replica {} of a module {:?}; GET /api/v1/instances lists what there is",
+                clipped(&replica),
+                clipped(&name)
+            ),
         )
     };
     let number: u32 = replica.parse().map_err(|_| unknown())?;
@@ -359,6 +362,7 @@ fn reason(body: Result<Bytes, BytesRejection>) -> Result<Reason, Failure> {
     }
     let order: OrderBody = serde_json::from_slice(&body).map_err(|error| {
         let expected = r#"expected {"reason": "threshold"}, "pressure" or "operator", or nothing"#;
+        let error = clipped(&error.to_string());
         Failure::new(StatusCode::BAD_REQUEST, format!("body: {error}; {expected}"))
     })?;
     Ok(order.reason.into())

@@ -418,6 +418,18 @@ impl Collector for RunnerCollector {
             Some(&Unit::Seconds),
             self.0.last_success_seconds(),
         )?;
+        encode_counter(
+            encoder.encode_descriptor(
+                "ebb_runner_log_lines_dropped",
+                "Log lines that were dropped because standard error was read too slowly.",
+                None,
+                MetricType::Counter,
+            )?,
+            ebb_service::logging::dropped_lines(),
+        )?;
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: f64| {
+            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+        };
         // Without /proc (a hardened container, say) these are absent.
         if let Some(memory) = host::memory() {
             gauge(

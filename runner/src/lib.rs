@@ -17,7 +17,6 @@
 //! | [`control`] | the HTTP control API |
 //! | [`gateway`] | the HTTP data plane: listener, connections, answers |
 //! | [`http`] | requests between the gateway and the guests: routes, queues, progress |
-//! | [`server`] | HTTP/1.1 on a listener |
 //! | [`threads`] | which code runs on which threads |
 //!
 //! Data flows one way: `control, gateway → fleet → guest, lifecycle → http → units`.
@@ -41,7 +40,6 @@ pub mod http;
 pub mod lifecycle;
 pub mod program;
 pub mod reload;
-pub mod server;
 pub mod threads;
 pub mod units;
 

@@ -58,39 +58,40 @@ enum Command {
 
 fn main() -> ExitCode {
     let Flags { config, command } = Flags::parse();
-    match command {
+    let outcome = match command {
         Some(Command::Common(command)) => common(command, config.as_deref()),
         Some(Command::Check) => with_config(config, true),
         None => with_config(config, false),
-    }
+    };
+    let (code, last_words) = match outcome {
+        Ok(()) => (ExitCode::SUCCESS, None),
+        Err((code, message)) => (ExitCode::from(code), Some(format!("ebb-runner: {message}"))),
+    };
+    logging::end(last_words.as_deref());
+    code
 }
 
-fn common(command: CommonCommand, config: Option<&Path>) -> ExitCode {
+/// The exit code, and what is to be said about it.
+type Failed = (u8, String);
+
+fn common(command: CommonCommand, config: Option<&Path>) -> Result<(), Failed> {
     let listens = || {
         let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
         Ok(Config::load(file)?.control.listen)
     };
     let program = Program { command: Flags::command(), schema: Config::schema, listens: &listens };
-    match command.execute(program) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILURE, &Chain(&error).to_string()),
-    }
+    command.execute(program).map_err(|error| (FAILURE, Chain(&error).to_string()))
 }
 
 /// Runs what the config file says, or only judges it.
-fn with_config(file: Option<PathBuf>, check: bool) -> ExitCode {
+fn with_config(file: Option<PathBuf>, check: bool) -> Result<(), Failed> {
     let Some(file) = file else {
-        return fail(USAGE, "no config file: expected --config FILE, or EBB_RUNNER_CONFIG");
+        return Err((USAGE, "no config file: expected --config FILE, or EBB_RUNNER_CONFIG".to_owned()));
     };
-    let config = match Config::load(&file) {
-        Ok(config) => config,
-        Err(error) => return fail(USAGE, &Chain(&error).to_string()),
-    };
+    let config = Config::load(&file).map_err(|error| (USAGE, Chain(&error).to_string()))?;
     let mut log = config.log.clone();
     log.level.insert_str(0, QUIET_TARGETS);
-    if let Err(error) = logging::init(&log) {
-        return fail(USAGE, &format!("{}: log.level: {}", file.display(), Chain(&error)));
-    }
+    logging::init(&log).map_err(|error| (USAGE, format!("{}: log: {}", file.display(), Chain(&error))))?;
     let outcome = if check {
         ebb_runner::check(&config).map(|()| {
             let (modules, instances) = (config.modules.len(), config.instances());
@@ -100,13 +101,10 @@ fn with_config(file: Option<PathBuf>, check: bool) -> ExitCode {
     } else {
         run(config)
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = if matches!(error, RunError::Config(_)) { USAGE } else { FAILURE };
-            fail(code, &format!("{}: {}", file.display(), Chain(&error)))
-        }
-    }
+    outcome.map_err(|error| {
+        let code = if matches!(error, RunError::Config(_)) { USAGE } else { FAILURE };
+        (code, format!("{}: {}", file.display(), Chain(&error)))
+    })
 }
 
 fn run(config: Config) -> Result<(), RunError> {
@@ -135,9 +133,4 @@ async fn bind(field: &str, address: SocketAddr) -> Result<TcpListener, RunError>
     TcpListener::bind(address).await.map_err(|error| {
         RunError::Start(io::Error::new(error.kind(), format!("{field}: {address}: {error}")))
     })
-}
-
-fn fail(code: u8, message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "ebb-runner: {message}");
-    ExitCode::from(code)
 }

@@ -9,11 +9,13 @@
 //! | [`date`] | the `Date` header of answers |
 //! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
+//! | [`quote`] | text from outside: clipped, without control characters |
+//! | [`server`] | HTTP/1.1 on the port on which a program is operated; what clients may do there |
 //! | [`probe`] | is the program that listens there ready? |
 //! | [`secret`] | bearer tokens: read from a file, compared in constant time, never printed |
 //! | [`exposition`] | a metrics registry → OpenMetrics 1.0 or Prometheus text 0.0.4 |
 //! | [`process`] | the standard `process_*` metrics |
-//! | [`logging`] | structured logs as text or JSON, and errors as a chain |
+//! | [`logging`] | structured logs as text or JSON, which nobody waits for; errors as a chain |
 //! | [`signals`] | SIGTERM and SIGINT → stop, SIGHUP → reload |
 
 pub mod commands;
@@ -24,7 +26,9 @@ pub mod exposition;
 pub mod logging;
 pub mod probe;
 pub mod process;
+pub mod quote;
 pub mod schema;
 pub mod secret;
+pub mod server;
 pub mod signals;
 pub mod units;

@@ -1,14 +1,24 @@
 //! Structured logs on standard error, as text or JSON, and errors as one chain.
 
+mod lines;
+
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     error::Error,
     fmt,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
+    panic::{self, PanicHookInfo},
+    sync::OnceLock,
+    thread,
+    time::Duration,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
+use tracing::{error, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use self::lines::Lines;
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
@@ -79,38 +89,91 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
     deserializer.deserialize_str(Visitor)
 }
 
-/// A log level that cannot be understood.
+/// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "log level {level:?}: expected error, warn, info, debug, trace, or directives such as info,ebb_runner=debug"
-)]
-pub struct LogLevelError {
-    level: String,
-    source: tracing_subscriber::filter::ParseError,
+pub enum LogError {
+    /// A log level that cannot be understood.
+    #[error(
+        "log level {level:?}: expected error, warn, info, debug, trace, or directives such as info,ebb_runner=debug"
+    )]
+    Level {
+        /// The level.
+        level: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// There is no thread to write them.
+    #[error("starting the thread that writes logs")]
+    Start(#[source] io::Error),
 }
 
-/// Sends the logs of the whole process to standard error. Does nothing when logs already go somewhere.
+/// The logs of the process, once they go somewhere.
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// How long the end of a program waits for whoever reads its last lines.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// Sends the logs of the whole process to standard error, panics included. Does nothing when logs already go
+/// somewhere. Nobody who logs ever waits for whoever reads them: see [`dropped_lines`]. A program ends with [`end`].
 ///
 /// # Errors
-/// [`LogLevelError`] when the level cannot be understood.
-pub fn init(config: &LogConfig) -> Result<(), LogLevelError> {
+/// [`LogError`] when the level cannot be understood, or the system refuses a thread.
+pub fn init(config: &LogConfig) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&config.level)
-        .map_err(|source| LogLevelError { level: config.level.clone(), source })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second start in one process (tests, embedders) keeps the first one's logs.
-    let _ = match config.format {
-        LogFormat::Text => {
-            // Colours are for people; in a file or a journal they would be noise around every field.
-            let layer = tracing_subscriber::fmt::layer()
-                .with_ansi(io::stderr().is_terminal())
-                .with_writer(io::stderr);
-            registry.with(layer).try_init()
-        }
-        LogFormat::Json => registry
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))
-            .try_init(),
+        .map_err(|source| LogError::Level { level: config.level.clone(), source })?;
+    let tell = |dropped| {
+        warn!(dropped, "standard error was read too slowly: log lines were dropped");
     };
+    let lines = Lines::start(io::stderr(), tell).map_err(LogError::Start)?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone());
+    let first = match config.format {
+        // Colours are for people; in a file or a journal they would be noise around every field.
+        LogFormat::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    };
+    // A second start in one process (tests, embedders) keeps the first one's logs.
+    if first.is_ok() {
+        let _ = LINES.set(lines);
+        panic::set_hook(Box::new(log_panic));
+    }
     Ok(())
+}
+
+/// How many log lines were dropped because standard error was not read.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
+}
+
+/// Writes what was logged, and `last_words` behind it: the end of a program. Waits for whoever reads them for two
+/// seconds at most.
+pub fn end(last_words: Option<&str>) {
+    let last_words = last_words.map(|words| format!("{words}\n"));
+    match LINES.get() {
+        Some(lines) => {
+            if let Some(words) = last_words {
+                lines.push(words.as_bytes());
+            }
+            lines.flush(END_WITHIN);
+        }
+        None => {
+            let _ = io::stderr().write_all(last_words.unwrap_or_default().as_bytes());
+        }
+    }
+}
+
+/// The standard library's own words would wait for whoever reads standard error.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let thread = thread::current();
+    let message = panic.payload_as_str().unwrap_or("no message");
+    error!(thread = thread.name(), location, backtrace, "panic: {message}");
+    if thread.name() == Some("main") {
+        end(None);
+    }
 }
 
 /// Prints an error and its causes in one line, outermost first: `reading a.yml: permission denied`.
@@ -153,7 +216,7 @@ mod tests {
         let level = "ebb=loud".to_owned();
         let source = EnvFilter::try_new(&level).unwrap_err();
         let cause = source.to_string();
-        let error = LogLevelError { level, source };
+        let error = LogError::Level { level, source };
         let printed = Chain(&error).to_string();
         assert!(printed.starts_with("log level \"ebb=loud\": expected error, warn"), "{printed}");
         assert!(printed.contains(&cause), "{printed}");

@@ -12,7 +12,7 @@ use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::units::Span;
+use crate::{quote, units::Span};
 
 /// What is asked for.
 const PATH: &str = "/-/ready";
@@ -104,7 +104,7 @@ async fn ask(address: &str) -> Result<(), ProbeError> {
     }
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let answer = String::from_utf8_lossy(&body).trim().to_owned();
+    let answer = quote::clipped_bytes(&body);
     Err(ProbeError::NotReady { address: address.to_owned(), status, answer })
 }
 

@@ -21,6 +21,7 @@ mod http_storage;
 mod identity;
 mod late;
 mod leaks;
+mod limits;
 mod operations;
 mod orders;
 mod page;

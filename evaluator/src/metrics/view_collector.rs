@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{MetricType, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
 
@@ -117,6 +117,12 @@ impl Collector for ViewCollector {
         if view.instances.len() <= view.instance_series {
             encode_thresholds(&view, &mut encoder)?;
         }
+        ConstCounter::new(ebb_service::logging::dropped_lines()).encode(encoder.encode_descriptor(
+            "ebb_evaluator_log_lines_dropped",
+            "Log lines that were dropped because standard error was read too slowly",
+            None,
+            MetricType::Counter,
+        )?)?;
         let mut gauge = |name: &str, help: &str, value: f64| {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(family)

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ebb_service::server::HEAD_TIMEOUT;
 use http::{Method, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -40,7 +41,6 @@ use crate::{
         ResponseHead,
         call::{Call, Fault, Job},
     },
-    server,
 };
 
 /// How long to rest when the process has no descriptor left for another connection.
@@ -100,7 +100,7 @@ impl Gateway {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(server::HEAD_TIMEOUT)
+            .header_read_timeout(HEAD_TIMEOUT)
             // Head and body of most answers fit into one buffer; to copy them there costs less than to have
             // the kernel gather them.
             .writev(false)
@@ -221,7 +221,7 @@ impl Connection {
     /// Returns when a client has sent no request within the time for one. hyper counts that time only once
     /// it knows which version of HTTP the client speaks.
     async fn say_nothing(&self) {
-        tokio::time::sleep(server::HEAD_TIMEOUT).await;
+        tokio::time::sleep(HEAD_TIMEOUT).await;
         if self.greeted.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }

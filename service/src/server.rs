@@ -1,0 +1,386 @@
+//! HTTP/1.1 on the port on which a program is operated. What clients do there is limited in time and number, so that
+//! none of them can keep it from the others: forgotten connections, half heads, answers that nobody takes.
+//!
+//! When all connections are in use, the one that has waited longest for a request's head makes room for a new one. To
+//! refuse the new one instead would let a few hundred idle connections keep scrapes and orders out for
+//! [`HEAD_TIMEOUT`]. A client that sends its request at once is never the one that has waited longest. Connections
+//! with a request under way are never closed for another; if there are only such, a new one waits until one is over.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    future::pending,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use procfs::process::{LimitValue, Process};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// How long a connection may take to send a request's head, from its opening or from the last answer on:
+/// forgotten connections do not hold descriptors for ever.
+///
+/// Longer than clients keep idle connections (reqwest 90 s): who closes first never meets a request that is
+/// on its way.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a client may take to accept an answer, once it has stopped to take it as fast as it comes. A minute
+/// suffices for the exposition of 10,000 instances at 1 Mbit/s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// More connections than this are of no use to those who operate a program: scrapers, evaluators, browsers.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long to rest when the process has no descriptor left for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What clients may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a request's head may take, from the opening of the connection or the last answer on.
+    pub head_timeout: Duration,
+    /// How long a client may take to accept an answer, from the first time that it did not take more.
+    pub answer_timeout: Duration,
+    /// How many connections there may be.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: HEAD_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
+            connections_max: connections_max(descriptors()),
+        }
+    }
+}
+
+/// A quarter of the descriptors that the process may open: the rest is for what it does itself.
+fn connections_max(descriptors: Option<u64>) -> usize {
+    let quarter = descriptors.and_then(|limit| usize::try_from(limit / 4).ok());
+    quarter.unwrap_or(CONNECTIONS_MAX).clamp(4, CONNECTIONS_MAX)
+}
+
+fn descriptors() -> Option<u64> {
+    match Process::myself().ok()?.limits().ok()?.max_open_files.soft_limit {
+        LimitValue::Value(limit) => Some(limit),
+        LimitValue::Unlimited => None,
+    }
+}
+
+/// Serves `router` on `listener` until `stop`. Then connections that wait for a request are closed, and what is being
+/// answered is finished: whoever does not want to wait for that drops the future.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(HEAD_BYTES_MAX);
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Connections::new(limits.connections_max));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        let Some(stream) = accepted else { continue };
+        let place = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            place = Connections::place(&connections) => Arc::new(place),
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let asked = Arc::clone(&place);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let place = Arc::clone(&asked);
+            // Nothing is begun for a connection that is being closed.
+            let answer = place.begins_request().then(|| service.call(request));
+            async move {
+                let Some(answer) = answer else { return pending().await };
+                let response = answer.await?;
+                Ok::<Response<Answer>, Infallible>(response.map(|body| Answer { body, place }))
+            }
+        });
+        let stream = Stream {
+            stream,
+            place: Arc::clone(&place),
+            answer_timeout: limits.answer_timeout,
+            overdue: None,
+        };
+        let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let close = Arc::clone(&place.close);
+        drop(place);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = close.notified() => debug!("connection closed: it waits, and others need its place"),
+                outcome = served => if let Err(error) = outcome {
+                    debug!(error = %crate::logging::Chain(&error), "connection");
+                },
+            }
+        });
+    }
+    drop(listener);
+    while connections.close_longest_waiting() {}
+    graceful.shutdown().await;
+}
+
+async fn accept(listener: &TcpListener, connections: &Connections) -> Option<TcpStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Answers are small and single: waiting to fill a packet would only delay them.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "setting TCP_NODELAY");
+            }
+            Some(stream)
+        }
+        Err(error) => {
+            let of_the_client = matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+            );
+            // Otherwise the process is out of descriptors, most likely; a connection that waits has one to give.
+            if of_the_client || connections.close_longest_waiting() {
+                tokio::task::yield_now().await;
+            } else {
+                warn!(%error, "accepting a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            None
+        }
+    }
+}
+
+/// The connections that are open, and which of them wait for a request's head.
+struct Connections {
+    max: usize,
+    state: Mutex<State>,
+    /// One is over, or waits for a request.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    open: usize,
+    turns: u64,
+    /// By the turn at which they began to wait: how to close them.
+    waiting: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Connections {
+    fn new(max: usize) -> Self {
+        Self { max, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// The place of a new connection, as soon as there is one.
+    async fn place(connections: &Arc<Self>) -> Place {
+        let is_room = || connections.lock().open < connections.max || connections.close_longest_waiting();
+        while !is_room() {
+            connections.changed.notified().await;
+        }
+        connections.lock().open += 1;
+        let place = Place {
+            connections: Arc::clone(connections),
+            close: Arc::default(),
+            turn: Mutex::default(),
+            answered: AtomicBool::new(false),
+        };
+        place.waits();
+        place
+    }
+
+    /// Closes the connection that has waited longest for a request's head; false if none waits.
+    fn close_longest_waiting(&self) -> bool {
+        let mut state = self.lock();
+        let Some((_, close)) = state.waiting.pop_first() else { return false };
+        state.open -= 1;
+        close.notify_one();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can leave the counts half-written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place among all of them.
+struct Place {
+    connections: Arc<Connections>,
+    close: Arc<Notify>,
+    /// Since when it waits for a request's head, if it does.
+    turn: Mutex<Option<u64>>,
+    /// Whether all of an answer was handed over, which may not be sent yet.
+    answered: AtomicBool,
+}
+
+impl Place {
+    /// It waits for a request's head from now on.
+    fn waits(&self) {
+        let mut turn = self.turn();
+        let mut state = self.connections.lock();
+        state.turns += 1;
+        let now = state.turns;
+        state.waiting.insert(now, Arc::clone(&self.close));
+        *turn = Some(now);
+        self.connections.changed.notify_one();
+    }
+
+    /// A request's head has come; false if the connection is being closed.
+    fn begins_request(&self) -> bool {
+        self.answered.store(false, Ordering::Relaxed);
+        let mut turn = self.turn();
+        let is_open = turn.is_none_or(|turn| self.connections.lock().waiting.remove(&turn).is_some());
+        if is_open {
+            *turn = None;
+        }
+        is_open
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<u64>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let turn = *self.turn();
+        let mut state = self.connections.lock();
+        // What was closed to make room is not counted any more.
+        if turn.is_none_or(|turn| state.waiting.remove(&turn).is_some()) {
+            state.open -= 1;
+        }
+        drop(state);
+        self.connections.changed.notify_one();
+    }
+}
+
+/// An answer's body, which says when all of it was handed over.
+struct Answer {
+    body: Body,
+    place: Arc<Place>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.place.answered.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection's bytes. It sees when an answer has been sent, and when that takes too long.
+struct Stream {
+    stream: TcpStream,
+    place: Arc<Place>,
+    answer_timeout: Duration,
+    /// Set when the client first did not take more of an answer.
+    overdue: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stream {
+    /// The outcome of a write; an error if the client has not taken the answer in time.
+    fn within_time<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            return written;
+        }
+        let limit = self.answer_timeout;
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(overdue.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.within_time(written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.within_time(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes when it has written everything that was handed over.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.overdue = None;
+        if self.place.answered.swap(false, Ordering::Relaxed) {
+            self.place.waits();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
