@@ -2,14 +2,19 @@
 
 mod backtest;
 
-use std::{io, net::SocketAddr, path::PathBuf, time::SystemTime};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use self::backtest::BacktestArgs;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ebb_evaluator::{
     RunError, Service,
     config::Config,
-    http::client_builder,
+    http::{self, BodyError, client_builder},
     live::{self, Finding, Level},
     units::{InstanceName, Millis},
 };
@@ -17,7 +22,7 @@ use ebb_service::{
     commands::{self, CommandError, CommonCommand, Program},
     config_file::{ConfigError, Refusal},
     logging::{self, LogError},
-    signals,
+    quote, signals,
     units::Span,
 };
 use serde::Deserialize;
@@ -104,7 +109,7 @@ pub(crate) enum CliError {
     #[error("{problems} {}, see above", if *problems == 1 { "problem" } else { "problems" })]
     Live { problems: usize },
     #[error("asking the evaluator at {address}; is it running?")]
-    Ask { address: String, source: reqwest::Error },
+    Ask { address: String, source: BodyError },
     #[error("the evaluator at {address} knows no living instance {module}/{replica}")]
     UnknownInstance { address: String, module: String, replica: u32 },
 }
@@ -262,45 +267,66 @@ struct Held {
     message: String,
 }
 
+/// Longest wait for one of the running evaluator's answers.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+
+/// The longest answer of the running evaluator that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Text of the running evaluator for a terminal.
+fn plain(text: &str) -> String {
+    /// More than an explanation has.
+    const CHARS_MAX: usize = 4000;
+    quote::clipped_to(CHARS_MAX, text)
+}
+
 #[allow(clippy::print_stdout)]
 async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/').to_owned();
     let ask = |path: &str| {
         format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
     };
-    let failed = |source| CliError::Ask { address: address.clone(), source };
+    let failed = |source: BodyError| CliError::Ask { address: address.clone(), source };
     let unreadable = |source| CliError::Answer { address: address.clone(), source };
-    let http = client_builder().no_proxy().build().map_err(failed)?;
-    let get = async |url: String| http.get(url).send().await?.error_for_status()?.bytes().await;
+    let client =
+        client_builder().no_proxy().timeout(ASK_WITHIN).build().map_err(|error| failed(error.into()))?;
+    let get = async |url: String| {
+        http::body(client.get(url).send().await?.error_for_status()?, ANSWER_BYTES_MAX).await
+    };
     let instances = get(ask("instances")).await.map_err(failed)?;
     let decisions = get(ask("decisions")).await.map_err(failed)?;
     let status = get(format!("http://{address}/api/v1/status")).await.map_err(failed)?;
     let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
     if let Some(Held { reason, message }) = hold {
-        println!("All restarts are held: {reason}: {message}");
+        println!("All restarts are held: {}: {}", plain(&reason), plain(&message));
     }
     let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
     let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
     let own = modules.into_iter().find(|found| found.module == name.module);
     if let Some(Held { reason, message }) = own.and_then(|module| module.hold) {
-        println!("Restarts of {} are held: {reason}: {message}", name.module);
+        println!("Restarts of {} are held: {}: {}", name.module, plain(&reason), plain(&message));
     }
     let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
     let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;
     for found in &instances {
         println!(
             "{}/{} on {} (digest {}, generation {}): {}: {}",
-            found.module,
+            plain(&found.module),
             found.replica,
-            found.instance,
-            found.digest,
+            plain(&found.instance),
+            plain(&found.digest),
             found.generation,
-            found.verdict,
-            found.explanation
+            plain(&found.verdict),
+            plain(&found.explanation)
         );
     }
     for decision in &decisions {
-        println!("  {} {}: {}", Millis(decision.at).rfc3339(), decision.done(), decision.explanation);
+        println!(
+            "  {} {}: {}",
+            Millis(decision.at).rfc3339(),
+            plain(&decision.done()),
+            plain(&decision.explanation)
+        );
     }
     if instances.is_empty() && decisions.is_empty() {
         let (module, replica) = (name.module.clone(), name.replica);

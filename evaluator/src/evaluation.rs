@@ -5,6 +5,7 @@
 //! Every decision is made by `rule`; this file fetches, orders and records.
 
 mod orders;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,7 +14,10 @@ use std::{
 
 use tracing::{debug, info, warn};
 
-use self::orders::{Holds, Orders};
+use self::{
+    orders::{Holds, Orders},
+    told::Told,
+};
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
@@ -48,8 +52,10 @@ pub struct Evaluator {
     asked_for_earlier: HashMap<SeriesId, Generation>,
     /// When the store gave no answer about these, by the steady clock.
     earlier_failed_at: Option<Millis>,
-    /// What was said of series that name nothing: each once.
-    nameless_told: BTreeSet<String>,
+    /// What was said of series that name nothing, of holds of everything and of modules: each once.
+    nameless_told: Told,
+    hold_told: Told,
+    module_holds_told: Told,
     outputs: Outputs,
 }
 
@@ -79,7 +85,9 @@ impl Evaluator {
             watch: Watch::default(),
             asked_for_earlier: HashMap::new(),
             earlier_failed_at: None,
-            nameless_told: BTreeSet::new(),
+            nameless_told: Told::default(),
+            hold_told: Told::default(),
+            module_holds_told: Told::default(),
             outputs,
         })
     }
@@ -100,7 +108,7 @@ impl Evaluator {
             self.watch = Watch::default();
             self.asked_for_earlier.clear();
             self.earlier_failed_at = None;
-            self.nameless_told.clear();
+            self.nameless_told = Told::default();
         }
         self.orders.reconfigure(&config.runners);
         self.config = config;
@@ -277,9 +285,8 @@ impl Evaluator {
 
     /// Names the series of our gauges that name nothing, each once.
     fn tell_nameless(&mut self, fetched: &Fetched) {
-        const TOLD_MAX: usize = 100;
         for nameless in &fetched.nameless {
-            if self.nameless_told.len() < TOLD_MAX && self.nameless_told.insert(nameless.clone()) {
+            if self.nameless_told.is_new(nameless) {
                 warn!(series = nameless, "series ignored: its labels do not identify an instance");
             }
         }
@@ -299,7 +306,7 @@ impl Evaluator {
     }
 
     /// The modules of which series contradict each other.
-    fn module_holds(&self, now: Millis) -> BTreeMap<Arc<str>, Hold> {
+    fn module_holds(&mut self, now: Millis) -> BTreeMap<Arc<str>, Hold> {
         let skew = self.config.hold.clock_skew.as_millis();
         let mut holds = BTreeMap::new();
         for (slot, contradiction) in
@@ -313,7 +320,12 @@ impl Evaluator {
             holds.entry(Arc::clone(&slot.population.module)).or_insert(hold);
         }
         for (module, hold) in &holds {
-            warn!(module = &**module, reason = hold.name(), "holding restarts of a module: {hold}");
+            if self.module_holds_told.is_new(&format!("{module}: {hold}")) {
+                warn!(module = &**module, reason = hold.name(), "holding restarts of a module: {hold}");
+            }
+        }
+        if holds.is_empty() {
+            self.module_holds_told.forget();
         }
         if let Some(hold) = holds.values().next() {
             self.outputs.metrics.held(hold.name());
@@ -361,8 +373,12 @@ impl Evaluator {
         let doubt = self.watch.doubt(&limits, seen, now);
         let hold = fault.or(doubt);
         if let Some(hold) = &hold {
-            warn!(reason = hold.name(), "holding all restarts: {hold}");
+            if self.hold_told.is_new(&hold.to_string()) {
+                warn!(reason = hold.name(), "holding all restarts: {hold}");
+            }
             self.outputs.metrics.held(hold.name());
+        } else if self.hold_told.forget() {
+            info!("restarts are not held any more");
         }
         hold
     }

@@ -13,8 +13,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
+use ebb_service::{logging::Chain, quote};
 use futures::future::join_all;
 use reqwest::{RequestBuilder, StatusCode, header};
+use serde::de::IgnoredAny;
 
 pub use self::findings::{Finding, Level};
 use self::findings::{Observed, RunnerAnswer, StoreAnswer, Token};
@@ -22,7 +25,7 @@ use crate::{
     config::{Config, StoreConfig},
     evaluation,
     history::{History, Sample, Window},
-    http::{client_builder, server_time},
+    http::{self, BodyError, client_builder, server_time},
     restart::RestartRequest,
     store::{ClockCheck, Fetched, Store, StoreError},
     units::{Millis, SeriesId},
@@ -54,7 +57,7 @@ pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreEr
     history.choose(now, LOOK_BACK_MILLIS, None);
     let answer = match fetched {
         Ok(fetched) => about(&store, fetched, now).await,
-        Err(error) => Err(ebb_service::logging::Chain(&error).to_string()),
+        Err(error) => Err(Chain(&error).to_string()),
     };
     let mut addresses: BTreeSet<String> = config.runners.allow.addresses().collect();
     addresses.extend(
@@ -89,8 +92,10 @@ async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
     if status != StatusCode::OK {
         return Err(format!("GET /api/v1/instances: expected status 200, got {status}"));
     }
-    let instances = serde_json::from_slice::<Vec<serde_json::Value>>(&body)
-        .map_err(|error| format!("GET /api/v1/instances: expected a list of instances: {error}"))?;
+    let instances = serde_json::from_slice::<Vec<IgnoredAny>>(&body).map_err(|error| {
+        let error = quote::clipped(&error.to_string());
+        format!("GET /api/v1/instances: expected a list of instances: {error}")
+    })?;
     // No instance has this generation, and before anything else the runner looks at the token.
     let order = RestartRequest { address, module: "_", replica: 0, generation: u64::MAX };
     // The token goes where the config says, nowhere else.
@@ -109,17 +114,15 @@ async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
 }
 
 /// Status, by how many milliseconds this clock is ahead, and body.
-async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<i64>, Vec<u8>), String> {
-    let describe = |error: reqwest::Error| ebb_service::logging::Chain(&error.without_url()).to_string();
-    let mut response = request.header(header::ACCEPT, "application/json").send().await.map_err(describe)?;
+async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<i64>, Bytes), String> {
+    let describe = |error: BodyError| match error {
+        BodyError::Transport(error) => Chain(&error.without_url()).to_string(),
+        too_long @ BodyError::TooLong(_) => too_long.to_string(),
+    };
+    let sent = request.header(header::ACCEPT, "application/json").send().await;
+    let response = sent.map_err(|error| describe(error.into()))?;
     let here = Millis::from(SystemTime::now());
     let (status, ahead) = (response.status(), server_time(response.headers()).map(|there| here.since(there)));
-    let mut body = Vec::new();
-    while let Some(more) = response.chunk().await.map_err(describe)? {
-        body.extend_from_slice(&more);
-        if body.len() > BODY_BYTES_MAX {
-            return Err(format!("expected at most {BODY_BYTES_MAX} bytes"));
-        }
-    }
+    let body = http::body(response, BODY_BYTES_MAX).await.map_err(describe)?;
     Ok((status, ahead, body))
 }

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use ebb_service::{logging::Chain, secret::BearerToken};
+use ebb_service::{logging::Chain, quote, secret::BearerToken};
 use reqwest::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{AllowList, RunnersConfig},
-    http::client_builder,
+    http::{self, BodyError, client_builder},
     units::{Generation, SlotId},
 };
 
@@ -238,26 +238,41 @@ impl Restarter {
         };
         let answer = async {
             let response = request.send().await?;
-            Ok((response.status(), response.bytes().await?))
+            let status = response.status();
+            let body = if status.is_success() {
+                http::body(response, ANSWER_BYTES_MAX).await?
+            } else {
+                http::refusal(response).await
+            };
+            Ok((status, body))
         };
         match answer.await {
             Ok((status, body)) => outcome(status, &body),
             Err(error) => {
-                let error: reqwest::Error = error;
-                Outcome::NoAnswer { message: format!("POST {url}: {}", Chain(&error.without_url())) }
+                let error = match error {
+                    BodyError::Transport(error) => Chain(&error.without_url()).to_string(),
+                    too_long @ BodyError::TooLong(_) => too_long.to_string(),
+                };
+                Outcome::NoAnswer { message: format!("POST {url}: {error}") }
             }
         }
     }
 }
 
+/// The longest report of a restart. A runner's has some 200 bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// What the runner's answer means.
 fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
-    let message = || format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]).trim());
+    let message = || format!("{status}: {}", quote::clipped_bytes(body));
     match status {
         // Accepted: the new instance lives, the old one still finishes requests.
         StatusCode::OK | StatusCode::ACCEPTED => match serde_json::from_slice(body) {
             Ok(restarted) => Outcome::Restarted(restarted),
-            Err(error) => Outcome::Unexpected { message: format!("{}: {error}", message()) },
+            Err(error) => {
+                let error = quote::clipped(&error.to_string());
+                Outcome::Unexpected { message: format!("{}: {error}", message()) }
+            }
         },
         StatusCode::NOT_FOUND => Outcome::UnknownReplica,
         StatusCode::PRECONDITION_FAILED => Outcome::GenerationGone,
@@ -293,6 +308,36 @@ mod tests {
         check(429, "", "runner_busy");
         check(503, "", "could_not_start");
         check(500, "", "unexpected");
+    }
+
+    #[test]
+    fn an_answer_is_quoted_in_a_few_words() {
+        let long = format!("{{\"new_generation\": \"{}\x1b\"}}", "x".repeat(60_000));
+        for status in [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE, StatusCode::IM_A_TEAPOT] {
+            let outcome = outcome(status, long.as_bytes());
+            let message = outcome.message().unwrap();
+            assert!(message.len() < 1000 && !message.contains('\u{1b}'), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_an_order_of_which_nothing_is_known() {
+        for (head, expected) in [
+            (crate::http::tests::ENDLESS.to_owned(), "no_answer"),
+            (crate::http::tests::ENDLESS.replace("200 OK", "503 Busy"), "could_not_start"),
+        ] {
+            let address = crate::http::tests::server(head, vec![b'x'; 1 << 16], false).await.to_string();
+            let config = RunnersConfig {
+                allow: AllowList::exactly(std::slice::from_ref(&address)).unwrap(),
+                ..RunnersConfig::default()
+            };
+            let population = crate::units::Population { module: "leaky".into(), digest: "d".into() };
+            let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
+            let outcome = Restarter::new(&config).restart(&slot, Generation(1), Reason::Threshold).await;
+            let message = outcome.message().unwrap();
+            assert_eq!(outcome.name(), expected, "{message}");
+            assert!(message.len() < 1000, "{message}");
+        }
     }
 
     #[tokio::test]

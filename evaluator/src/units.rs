@@ -111,15 +111,19 @@ impl Population {
     /// the order into a different one.
     #[must_use]
     pub fn from_labels(module: &str, digest: &str) -> Option<Self> {
-        const MODULE_BYTES_MAX: usize = 63;
-        let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
-        let inner = |byte: u8| letter(byte) || byte.is_ascii_digit() || byte == b'-';
-        let is_module = module.bytes().next().is_some_and(letter)
-            && module.bytes().all(inner)
-            && module.len() <= MODULE_BYTES_MAX;
         let is_digest =
             (1..=64).contains(&digest.len()) && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_module && is_digest).then(|| Self { module: module.into(), digest: digest.into() })
+        (Self::is_module_name(module) && is_digest)
+            .then(|| Self { module: module.into(), digest: digest.into() })
+    }
+
+    /// Whether a runner's module can have this name.
+    #[must_use]
+    pub fn is_module_name(name: &str) -> bool {
+        const BYTES_MAX: usize = 63;
+        let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        let inner = |byte: u8| letter(byte) || byte.is_ascii_digit() || byte == b'-';
+        name.len() <= BYTES_MAX && name.bytes().next().is_some_and(letter) && name.bytes().all(inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What comes from outside is bounded: connections, and whoever should read the log.
+//! What comes from outside is bounded: connections, answers, and whoever should read the log.
 
 use std::{
     fs,
@@ -21,7 +21,10 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::support::{self, DEADLINE};
 
@@ -136,4 +139,111 @@ async fn a_log_that_nobody_reads_does_not_keep_a_program_from_ending() {
     assert_eq!(code, Some(1));
     let said = std::io::read_to_string(pipe).unwrap();
     assert!(said.contains("ebb-evaluator: listening on 127.0.0.1:"), "{said}");
+}
+
+/// A store that knows the module `steady`, and answers everything else with `answer`.
+async fn store(answer: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 16 * 1024];
+                // An evaluator that stops in the middle is none of the store's business.
+                while let Ok(read @ 1..) = connection.read(&mut request).await {
+                    let asks_for_modules = request[..read].starts_with(b"GET /api/v1/label/module/values");
+                    let answer = if asks_for_modules {
+                        r#"{"status": "success", "data": ["steady"]}"#
+                    } else {
+                        &*answer
+                    };
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        answer.len()
+                    );
+                    if connection
+                        .write_all([head.as_bytes(), answer.as_bytes()].concat().as_slice())
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_store_that_shouts_is_quoted_once_and_in_a_few_words() {
+    let warning = "x".repeat(20_000_000);
+    let url = store(format!(
+        r#"{{"status": "success", "warnings": ["{warning}", "y"], "data": {{"resultType": "matrix", "result": []}}}}"#
+    ))
+    .await;
+    let config = support::evaluator(&support::prometheus_store(&url), &["127.0.0.1:1"], "");
+    let evaluator = Evaluator::start(&config).await;
+    wait::until("it has held for some ticks", DEADLINE, async || {
+        let held = evaluator.scrape().await.sum("ebb_evaluator_held_total", &["reason=\"partial_answer\""]);
+        (held >= 4.0).then_some(())
+    })
+    .await;
+    let status = evaluator.api("status").await;
+    let message = status["hold"]["message"].as_str().unwrap();
+    assert!(message.ends_with("x… (20000000 bytes in all), and 1 more warnings"), "{message:.2000}");
+    let page = http::text(&format!("http://{}/", evaluator.address)).await.unwrap();
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    let log = evaluator.process.log();
+    assert!(log.len() < 20_000, "{} bytes", log.len());
+    let told = log.lines().filter(|line| line.contains("holding all restarts")).count();
+    assert_eq!(told, 1, "{log}");
+}
+
+#[tokio::test]
+async fn an_answer_that_says_error_orders_nothing() {
+    let runner = Runner::start(&support::steady(1)).await;
+    let generation = runner.instance("steady", 0).await["generation"].as_u64().unwrap();
+    // Complete data, of memory that no instance should hold, beside a status that says that it is worth nothing.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let labels = |metric: &str, replica: u32| {
+        format!(
+            r#""metric": {{"__name__": "{metric}", "module": "steady", "digest": "d", "replica": "{replica}", "instance": "{}"}}"#,
+            runner.address
+        )
+    };
+    let series: Vec<_> = (0..5)
+        .flat_map(|replica| {
+            let bytes = if replica == 0 { 1 << 30 } else { 1 << 20 };
+            let started = if replica == 0 { generation as f64 / 1000.0 } else { now - 3000.0 };
+            [
+                format!(
+                    "{{{}, \"values\": [[{now}, \"{bytes}\"]]}}",
+                    labels("wasm_linear_memory_bytes", replica)
+                ),
+                format!(
+                    "{{{}, \"values\": [[{now}, \"{started}\"]]}}",
+                    labels("wasm_instance_start_time_seconds", replica)
+                ),
+            ]
+        })
+        .collect();
+    let url = store(format!(
+        r#"{{"status": "error", "errorType": "internal", "error": "a block is corrupt", "data": {{"resultType": "matrix", "result": [{}]}}}}"#,
+        series.join(", ")
+    ))
+    .await;
+    let config = support::evaluator(&support::prometheus_store(&url), &[&runner.address], "");
+    let evaluator = Evaluator::start(&config).await;
+    wait::until("it has held for some ticks", DEADLINE, async || {
+        let held = evaluator.scrape().await.sum("ebb_evaluator_held_total", &["reason=\"malformed_answer\""]);
+        (held >= 3.0).then_some(())
+    })
+    .await;
+    let scrape = evaluator.scrape().await;
+    assert_eq!(scrape.sum("ebb_evaluator_samples_total", &[]), 0.0);
+    assert_eq!(scrape.sum("ebb_evaluator_restarts_total", &[]), 0.0);
+    assert_eq!(runner.instance("steady", 0).await["generation"], generation);
+    assert!(evaluator.process.log().contains("a block is corrupt"), "{}", evaluator.process.log());
 }

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, str::FromStr};
 
+use ebb_service::quote;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,15 @@ pub(super) enum Named {
     Other,
 }
 
+/// The longest labels that are read, all names and values of a series together, in bytes. Usual ones have some hundred.
+pub(super) const LABELS_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest address of a runner: a name of the DNS with its port.
+const ADDRESS_BYTES_MAX: usize = 260;
+
+/// The longest identity of a runner. It is shown wherever the runner is.
+const IDENTITY_BYTES_MAX: usize = 1024;
+
 /// Labels that should name a slot or a runner, and name none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{{{labels}}}: {problem}")]
@@ -49,7 +59,16 @@ impl Nameless {
     /// A gauge of a slot without the other one, which must have the same labels.
     pub(super) fn alone(series: &SeriesId, missing: &str) -> Self {
         let SeriesId { slot, labels } = series;
-        Self { labels: labels.to_string(), problem: format!("{slot} has no {missing} with the same labels") }
+        Self {
+            labels: quote::clipped(labels),
+            problem: format!("{slot} has no {missing} with the same labels"),
+        }
+    }
+
+    /// A series with labels of `length` bytes, written as `labels`.
+    pub(super) fn too_long(labels: &str, length: usize) -> Self {
+        let problem = format!("{length} bytes of labels: expected at most {LABELS_BYTES_MAX}");
+        Self { labels: quote::clipped(labels), problem }
     }
 }
 
@@ -71,7 +90,11 @@ impl Naming {
     /// # Errors
     /// [`Nameless`] when they are those of one of our gauges and name nothing: no runner makes them.
     pub(super) fn parse(&self, labels: &Labels<'_>) -> Result<Named, Nameless> {
-        let nameless = |problem: String| Nameless { labels: written(labels), problem };
+        let length = labels.iter().map(|(label, value)| label.len() + value.len()).sum();
+        if length > LABELS_BYTES_MAX {
+            return Err(Nameless::too_long(&beginning(labels), length));
+        }
+        let nameless = |problem: String| Nameless { labels: quote::clipped(&written(labels)), problem };
         let gauge = match labels.get("__name__").copied() {
             Some(MEMORY_METRIC) => Gauge::Memory,
             Some(START_TIME_METRIC) => Gauge::StartTime,
@@ -95,11 +118,13 @@ impl Naming {
             |label| labels.get(own_label(labels, label)).copied().ok_or_else(|| format!("no label {label}"));
         let (module, digest, replica) = (own("module")?, own("digest")?, own("replica")?);
         let population = Population::from_labels(module, digest).ok_or_else(|| {
+            let (module, digest) = (quote::clipped(module), quote::clipped(digest));
             format!("module {module:?}, digest {digest:?}: expected a name and hexadecimal digits as a runner tells them")
         })?;
         // One form only: `+1` or `01` would be a slot of its own with the same address.
         let number = replica.parse().ok().filter(|number: &u32| number.to_string() == replica);
         let replica = number.ok_or_else(|| {
+            let replica = quote::clipped(replica);
             format!("{} {replica:?}: expected a number such as 0 or 17", own_label(labels, "replica"))
         })?;
         Ok(SlotId { population, runner: self.runner(labels)?, replica })
@@ -111,7 +136,19 @@ impl Naming {
             .iter()
             .map(|label| (label.as_str(), labels.get(label.as_str()).copied().unwrap_or("")))
             .collect();
-        Ok(RunnerId { address: self.address.fill(labels)?.into(), identity: written(&identity).into() })
+        let (address, identity) = (self.address.fill(labels)?, written(&identity));
+        // Both are shown wherever the runner is.
+        if address.len() > ADDRESS_BYTES_MAX || address.contains(char::is_control) {
+            let address = quote::clipped(&address);
+            return Err(format!(
+                "address {address:?}: expected HOST:PORT of at most {ADDRESS_BYTES_MAX} bytes"
+            ));
+        }
+        if identity.len() > IDENTITY_BYTES_MAX {
+            let identity = quote::clipped(&identity);
+            return Err(format!("identity {identity}: expected at most {IDENTITY_BYTES_MAX} bytes"));
+        }
+        Ok(RunnerId { address: address.into(), identity: identity.into() })
     }
 }
 
@@ -126,6 +163,21 @@ fn own_label<'a>(labels: &Labels<'a>, label: &'a str) -> &'a str {
     };
     if labels.contains_key(exported) { exported } else { label }
 }
+
+/// Some of the labels of a series that has too many of them.
+fn beginning(labels: &Labels<'_>) -> String {
+    let label = |(label, value): (&&str, &&str)| {
+        format!(
+            "{}={:?}",
+            quote::clipped_to(SHOWN_CHARS_MAX, label),
+            quote::clipped_to(SHOWN_CHARS_MAX, value)
+        )
+    };
+    labels.iter().take(10).map(label).collect::<Vec<_>>().join(",")
+}
+
+/// How much of one label is shown, in characters.
+const SHOWN_CHARS_MAX: usize = 100;
 
 /// Labels as PromQL writes them, in order.
 fn written(labels: &Labels<'_>) -> String {
@@ -143,7 +195,7 @@ pub fn differences(one: &str, other: &str) -> Vec<String> {
     let (one, other) = (read(one), read(other));
     let labels: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
     let value = |labels: &BTreeMap<String, String>, label: &str| {
-        labels.get(label).map_or_else(|| "none".to_owned(), Clone::clone)
+        labels.get(label).map_or_else(|| "none".to_owned(), |value| quote::clipped_to(SHOWN_CHARS_MAX, value))
     };
     labels
         .into_iter()
@@ -375,10 +427,31 @@ mod tests {
         check("module", "../x", "expected a name");
         check("digest", "", "hexadecimal");
         check("instance", "", "no label instance");
+        check("instance", "a\u{1b}[31m:1", "expected HOST:PORT");
         for replica in ["first", "+1", "01", "", "-1", "4294967296"] {
             check("replica", replica, "expected a number");
         }
         assert_eq!(Naming::default().parse(&[("__name__", "up")].into()), Ok(Named::Other));
+    }
+
+    #[test]
+    fn labels_that_are_too_long_name_nothing_and_are_quoted_in_a_few_words() {
+        let check = |label: &str, bytes: usize, why: &str| {
+            let value = "x".repeat(bytes);
+            let labels: Labels<'_> = OWN.into_iter().chain([(label, &*value)]).collect();
+            let problem = Naming::default().parse(&labels).unwrap_err().to_string();
+            assert!(problem.contains(why) && problem.len() < 3000, "{} {problem:.500}", problem.len());
+        };
+        check("module", 50_000, "expected a name");
+        check("digest", 50_000, "expected a name");
+        check("replica", 50_000, "expected a number");
+        check("instance", ADDRESS_BYTES_MAX + 1, "expected HOST:PORT");
+        check("further", 20_000_000, "bytes of labels: expected at most 65536");
+        let naming = Naming { identity: vec!["zone".into()], ..Naming::default() };
+        let zone = "z".repeat(2000);
+        let labels: Labels<'_> = OWN.into_iter().chain([("zone", &*zone)]).collect();
+        let problem = naming.parse(&labels).unwrap_err().to_string();
+        assert!(problem.contains("expected at most 1024 bytes"), "{problem}");
     }
 
     #[test]

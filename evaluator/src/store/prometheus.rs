@@ -14,14 +14,17 @@ mod xor_chunk;
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use ebb_service::{config_file::Refusal, units::Span};
+use ebb_service::{config_file::Refusal, quote, units::Span};
 use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 pub use self::client::{Authorization, BasicAuth, TlsConfig};
-use self::{client::Client, query::Query};
+use self::{
+    client::Client,
+    query::{Envelope, Query},
+};
 use super::{
     ClockCheck, EarlierSize, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC,
     START_TIME_METRIC, Sink, StoreError,
@@ -250,7 +253,9 @@ impl Prometheus {
                 let end = Millis(start.0.saturating_add(SLICE_MILLIS)).min(clock.now);
                 let fetched = self.query.slice(&self.client, &selector, (start, end), clock, sink).await?;
                 all.nameless_series = all.nameless_series.max(fetched.nameless_series);
-                all.nameless.extend(fetched.nameless);
+                if all.has_room_to_tell() {
+                    all.nameless.extend(fetched.nameless);
+                }
                 series = series.max(fetched.series);
                 for (reason, count) in fetched.refused_samples {
                     *all.refused_samples.entry(reason).or_default() += count;
@@ -297,10 +302,7 @@ impl Prometheus {
     /// # Errors
     /// [`StoreError`] when it does not answer.
     pub async fn version(&self) -> Result<(Option<String>, Option<i64>), StoreError> {
-        #[derive(Deserialize)]
-        struct BuildInfo {
-            data: Build,
-        }
+        const BYTES_MAX: usize = 64 * 1024;
         #[derive(Deserialize)]
         struct Build {
             version: String,
@@ -310,8 +312,10 @@ impl Prometheus {
         let response = self.client.send(&attempt, request, self.client.timeout()).await?;
         let here = Millis::from(SystemTime::now());
         let ahead = server_time(response.headers()).map(|there| here.since(there));
-        let Ok(body) = self.client.body(&attempt, response).await else { return Ok((None, ahead)) };
-        let version = serde_json::from_slice::<BuildInfo>(&body).ok().map(|info| info.data.version);
+        let Ok(body) = self.client.body(&attempt, response, BYTES_MAX).await else {
+            return Ok((None, ahead));
+        };
+        let version = Envelope::open(&attempt, &body).ok().map(|Build { version }| quote::clipped(&version));
         Ok((version, ahead))
     }
 

@@ -3,12 +3,14 @@
 //! For demos, small fleets and the edge. A runner that does not answer is a target less, as with
 //! Prometheus; only if none answers, the evaluator holds.
 
-use ebb_service::units::Span;
+use std::collections::BTreeMap;
+
+use ebb_service::{logging::Chain, quote, units::Span};
 use futures::future::join_all;
 use reqwest::header;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     ClockCheck, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink,
@@ -17,7 +19,7 @@ use super::{
     series::{HostReadings, Numbers, Readings},
 };
 use crate::{
-    http::{client_builder, server_time},
+    http::{self, client_builder, server_time},
     units::Millis,
 };
 
@@ -40,6 +42,9 @@ const fn default_timeout() -> Span {
 /// The largest answer that is read: some 400,000 instances.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
+/// The longest line with one of our gauges, in bytes. Usual ones have some hundred.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
 /// Series are remembered up to this many times those of the newest answers.
 const SERIES_OVER_ANSWERED: usize = 4;
 
@@ -49,6 +54,8 @@ pub struct Scrape {
     http: reqwest::Client,
     targets: Vec<String>,
     numbers: Numbers,
+    /// What is wrong with the targets that were not scraped the last time, as it was logged.
+    failing: BTreeMap<String, String>,
 }
 
 impl Scrape {
@@ -60,7 +67,7 @@ impl Scrape {
             .timeout(config.timeout.into())
             .build()
             .expect("a client without certificates of its own can be built");
-        Self { http, targets: config.targets.clone(), numbers: Numbers::default() }
+        Self { http, targets: config.targets.clone(), numbers: Numbers::default(), failing: BTreeMap::new() }
     }
 
     /// Scrapes every target once and stamps what it said with this clock's time. If most of the targets' clocks say that
@@ -82,12 +89,21 @@ impl Scrape {
                 take(&text, target, clock.now, &mut self.numbers, &mut readings, &mut fetched)
             });
             if let Err(problem) = taken {
-                warn!(target, problem, "scrape failed");
-                failures.push(format!("{target}: {problem}"));
+                if self.failing.get(target) != Some(&problem) {
+                    warn!(target, problem, "scrape failed");
+                }
+                failures.push((target.clone(), problem));
+            } else if self.failing.contains_key(target) {
+                info!(target, "scraped again");
             }
         }
-        if failures.len() == self.targets.len() {
-            let first = failures.into_iter().next().unwrap_or_else(|| "no targets are configured".to_owned());
+        self.failing = failures.into_iter().collect();
+        if self.failing.len() == self.targets.len() {
+            let first = self.failing.iter().next();
+            let first = first.map_or_else(
+                || "no targets are configured".to_owned(),
+                |(target, problem)| format!("{target}: {problem}"),
+            );
             return Err(StoreError::NoTarget { targets: self.targets.len(), first });
         }
         clocks.verdict()?;
@@ -131,24 +147,18 @@ impl Clocks {
 async fn scrape(http: &reqwest::Client, target: &str) -> Result<(String, Option<Millis>), String> {
     let request =
         http.get(format!("http://{target}/metrics")).header(header::ACCEPT, "text/plain;version=0.0.4");
-    let mut response = request.send().await.map_err(|error| describe(&error))?;
+    let response = request.send().await.map_err(|error| describe(&error))?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(format!("expected status 200, got {}", response.status()));
     }
     let server_time = server_time(response.headers());
-    let mut body = Vec::new();
-    while let Some(more) = response.chunk().await.map_err(|error| describe(&error))? {
-        body.extend_from_slice(&more);
-        if body.len() > BODY_BYTES_MAX {
-            return Err(format!("expected at most {BODY_BYTES_MAX} bytes"));
-        }
-    }
-    let text = String::from_utf8(body).map_err(|_| "expected UTF-8 text".to_owned())?;
+    let body = http::body(response, BODY_BYTES_MAX).await.map_err(|error| Chain(&error).to_string())?;
+    let text = String::from_utf8(body.into()).map_err(|_| "expected UTF-8 text".to_owned())?;
     Ok((text, server_time))
 }
 
 fn describe(error: &reqwest::Error) -> String {
-    ebb_service::logging::Chain(error).to_string()
+    Chain(error).to_string()
 }
 
 /// Takes the gauges of slots and host out of an exposition in text format 0.0.4.
@@ -161,8 +171,7 @@ fn take(
     fetched: &mut Fetched,
 ) -> Result<(), String> {
     if let Some(line) = text.lines().find(|line| !line.is_empty()).filter(|line| !line.starts_with('#')) {
-        let line = &line[..line.floor_char_boundary(80)];
-        return Err(format!("expected metrics in text format 0.0.4, got {line:?}"));
+        return Err(format!("expected metrics in text format 0.0.4, got {}", quote::clipped(line)));
     }
     // Whoever scrapes a runner knows its address, and nobody has renamed its labels.
     let naming = Naming::default();
@@ -172,7 +181,11 @@ fn take(
         if !WANTED.iter().any(|metric| line.starts_with(metric)) {
             continue;
         }
-        let malformed = || format!("expected NAME{{LABEL=\"VALUE\",…}} NUMBER, got {line:?}");
+        let malformed = || format!("expected NAME{{LABEL=\"VALUE\",…}} NUMBER, got {}", quote::clipped(line));
+        if line.len() > LINE_BYTES_MAX {
+            let line = quote::clipped(line);
+            return Err(format!("expected a line of at most {LINE_BYTES_MAX} bytes, got {line}"));
+        }
         let name = &line[..line.find(['{', ' ']).unwrap_or(line.len())];
         let (pairs, value) = match line[name.len()..].strip_prefix('{') {
             Some(rest) => label_pairs(rest).ok_or_else(malformed)?,
@@ -295,6 +308,19 @@ mod tests {
         for line in ["wasm_linear_memory_bytes{module=\"a} 1", "wasm_linear_memory_bytes{module=\"a\"} x"] {
             let error = taken(&format!("# TYPE x gauge\n{line}")).unwrap_err();
             assert!(error.contains("wasm_linear_memory_bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_exposition_is_quoted_in_a_few_words() {
+        let long = "a=\"\",".repeat(12_000_000);
+        for text in [
+            format!("# TYPE x gauge\nwasm_linear_memory_bytes{{{long}}} 1"),
+            format!("# TYPE x gauge\nwasm_linear_memory_bytes {long}"),
+            long,
+        ] {
+            let error = taken(&text).unwrap_err();
+            assert!(error.len() < 600 && error.ends_with("bytes in all)"), "{error:.1000}");
         }
     }
 }

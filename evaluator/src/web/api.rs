@@ -12,6 +12,7 @@ use axum::{
 use ebb_service::{
     exposition::{self, Format},
     logging::Chain,
+    quote,
     secret::BearerToken,
 };
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ struct Nothing {}
 
 /// What was asked for, or why that cannot be.
 fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, String> {
-    asked.map(|Query(asked)| asked).map_err(|rejection| rejection.body_text())
+    asked.map(|Query(asked)| asked).map_err(|rejection| quote::clipped(&rejection.body_text()))
 }
 
 async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
@@ -172,6 +173,7 @@ impl Filter {
             [("verdict", &filter.verdict, verdicts), ("action", &filter.action, actions)]
         {
             if let Some(value) = value.as_deref().filter(|value| !known.contains(value)) {
+                let value = quote::clipped(value);
                 return Err(format!("{parameter}={value}: expected one of {}", known.join(", ")));
             }
         }

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
+use ebb_service::quote;
 use maud::Markup;
 use tokio::{sync::oneshot, time::timeout};
 
@@ -82,6 +83,7 @@ impl Known {
     }
 
     fn not_found(&self, what: &str) -> Response {
+        let what = quote::clipped(what);
         let message = format!(
             "{what} has no instance that was seen within {}, and no decision on it is kept.",
             self.config.lookback
@@ -90,7 +92,7 @@ impl Known {
     }
 
     fn refused(&self, rejection: &QueryRejection) -> Response {
-        let message = rejection.body_text();
+        let message = quote::clipped(&rejection.body_text());
         send(StatusCode::BAD_REQUEST, self.frame().problem("This address asks for nothing known", &message))
     }
 }

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use ebb_service::quote;
 use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PrometheusConfig, StoreError};
-use crate::http::client_builder;
+use crate::http::{self, BodyError, client_builder};
 
 /// User name and password.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -70,11 +70,8 @@ pub(super) struct Client {
     bootstrap_timeout: Duration,
 }
 
-/// The largest answer that is read: what some 100,000 instances make in a tick, or in a slice of a bootstrap.
-const BODY_BYTES_MAX: usize = 256 << 20;
-
-/// The longest piece of a server's refusal that is passed on.
-const MESSAGE_BYTES_MAX: usize = 500;
+/// The largest answer with samples that is read: what some 100,000 instances make in a tick, or in a slice of a bootstrap.
+pub(super) const SAMPLES_BYTES_MAX: usize = 256 << 20;
 
 impl Client {
     pub(super) fn new(config: &PrometheusConfig) -> Result<Self, StoreError> {
@@ -141,28 +138,26 @@ impl Client {
         request.timeout(timeout).send().await.map_err(|error| failure(attempt, timeout, error))
     }
 
-    /// The answer's body, if its status is 200.
-    pub(super) async fn body(&self, attempt: &str, response: Response) -> Result<bytes::Bytes, StoreError> {
+    /// The answer's body of at most `bytes_max` bytes, if its status is 200.
+    pub(super) async fn body(
+        &self,
+        attempt: &str,
+        response: Response,
+        bytes_max: usize,
+    ) -> Result<bytes::Bytes, StoreError> {
         let status = response.status();
-        let mut response = response;
-        let mut body = BytesMut::new();
-        while let Some(more) =
-            response.chunk().await.map_err(|error| failure(attempt, self.timeout, error))?
-        {
-            body.extend_from_slice(&more);
-            if body.len() > BODY_BYTES_MAX {
-                let problem = format!("expected at most {BODY_BYTES_MAX} bytes");
-                return Err(StoreError::Malformed { attempt: attempt.to_owned(), problem });
-            }
-        }
-        let body = body.freeze();
         if status == reqwest::StatusCode::OK {
-            return Ok(body);
+            return http::body(response, bytes_max).await.map_err(|error| match error {
+                BodyError::Transport(error) => failure(attempt, self.timeout, error),
+                too_long @ BodyError::TooLong(_) => {
+                    StoreError::Malformed { attempt: attempt.to_owned(), problem: too_long.to_string() }
+                }
+            });
         }
         Err(StoreError::Refused {
             attempt: attempt.to_owned(),
             status: status.as_u16(),
-            message: message(&body),
+            message: message(&http::refusal(response).await),
         })
     }
 
@@ -198,14 +193,10 @@ pub(super) fn message(body: &[u8]) -> String {
     struct ApiError {
         error: String,
     }
-    let mut message = match serde_json::from_slice::<ApiError>(body) {
-        Ok(answer) => answer.error,
-        Err(_) => String::from_utf8_lossy(&body[..body.len().min(MESSAGE_BYTES_MAX)]).trim().to_owned(),
-    };
-    if message.len() > MESSAGE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    match serde_json::from_slice::<ApiError>(body) {
+        Ok(answer) => quote::clipped(&answer.error),
+        Err(_) => quote::clipped_bytes(body),
     }
-    message
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

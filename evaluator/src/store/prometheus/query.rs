@@ -3,26 +3,25 @@
 //! Labels are most of an answer's bytes and the same in every one, so each label set is parsed once and
 //! then recognised by its text: where answers keep their order, by comparing it with the one expected next.
 
+mod answer;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     sync::Arc,
 };
 
+use ebb_service::quote;
 use reqwest::RequestBuilder;
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
 
+pub(super) use self::answer::Envelope;
+use self::answer::{Matrix, ModuleNames};
 use super::{
     super::{
-        labels::{Gauge, HostGauge, Labels, Named, Nameless, Naming},
+        labels::{Gauge, HostGauge, LABELS_BYTES_MAX, Labels, Named, Nameless, Naming},
         series::{HostReadings, Numbers, Readings},
     },
     ClockCheck, Fetched, Sink, StoreError,
-    client::Client,
+    client::{Client, SAMPLES_BYTES_MAX},
 };
 use crate::{
     http::server_time,
@@ -95,7 +94,8 @@ impl Query {
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         let query = format!("{selector}[{}ms]", to.since(from).max(1));
-        let attempt = format!("query {query} at {}", client.url());
+        // Without the span, which is another one at every tick: what is wrong for long is said once.
+        let attempt = format!("query {selector} at {}", client.url());
         // VictoriaMetrics would otherwise answer from a cache that lags behind; others ignore the parameter.
         let form = [("query", query.as_str()), ("time", &to.as_seconds().to_string()), ("nocache", "1")];
         let request = client.post("/api/v1/query").form(&form);
@@ -140,17 +140,24 @@ impl Query {
         if let Some((clock, sent)) = sent {
             clock.compare(attempt, sent, server_time(response.headers()))?;
         }
-        let body = client.body(attempt, response).await?;
-        let answer: Answer<'_> = parse(attempt, &body)?;
-        if answer.data.result_type != "matrix" {
-            let problem = format!("expected a matrix, got a {}", answer.data.result_type);
+        let body = client.body(attempt, response, SAMPLES_BYTES_MAX).await?;
+        self.accept(attempt, &body, from, sink)
+    }
+
+    /// Gives the samples after `from` of an answer's `body` into `sink`.
+    pub(super) fn accept(
+        &mut self,
+        attempt: &str,
+        body: &[u8],
+        from: Millis,
+        sink: &mut Sink<'_>,
+    ) -> Result<Fetched, StoreError> {
+        let answer: Matrix<'_> = Envelope::open(attempt, body)?;
+        if answer.result_type != "matrix" {
+            let problem = format!("expected a matrix, got a {}", quote::clipped(&answer.result_type));
             return Err(StoreError::Malformed { attempt: attempt.to_owned(), problem });
         }
-        let doubts = Doubts { warnings: answer.warnings, is_partial: answer.is_partial };
-        if let Some(warning) = doubts.first() {
-            return Err(StoreError::Partial { attempt: attempt.to_owned(), warning });
-        }
-        let result = answer.data.result;
+        let result = answer.result;
         if self.known.len() > KNOWN_OVER_ANSWERED * result.len().max(256) {
             self.known.clear();
             self.places.clear();
@@ -161,6 +168,11 @@ impl Query {
         let mut hosts = HostReadings::default();
         let mut expected = 0;
         for series in result {
+            let length = series.metric.get().len();
+            if length > LABELS_BYTES_MAX {
+                fetched.pass_over(Some(&Nameless::too_long(series.metric.get(), length)));
+                continue;
+            }
             let place = self.place(series.metric.get(), expected);
             expected = place + 1;
             // The end of a series is no value: VictoriaMetrics tells it as NaN.
@@ -196,12 +208,8 @@ impl Query {
         from: Millis,
         clock: ClockCheck,
     ) -> Result<Vec<String>, StoreError> {
-        #[derive(Deserialize)]
-        struct Values {
-            data: Vec<String>,
-            #[serde(flatten)]
-            doubts: Doubts,
-        }
+        /// More than 100,000 names of full length.
+        const NAMES_BYTES_MAX: usize = 8 << 20;
         let attempt = format!("values of label module of {selector} at {}", client.url());
         let (start, end) = (from.as_seconds().to_string(), clock.now.as_seconds().to_string());
         let request = client.get("/api/v1/label/module/values").query(&[
@@ -212,12 +220,9 @@ impl Query {
         let sent = clock.shows();
         let response = client.send(&attempt, request, client.timeout()).await?;
         clock.compare(&attempt, sent, server_time(response.headers()))?;
-        let body = client.body(&attempt, response).await?;
-        let values: Values = parse(&attempt, &body)?;
-        match values.doubts.first() {
-            Some(warning) => Err(StoreError::Partial { attempt, warning }),
-            None => Ok(values.data),
-        }
+        let body = client.body(&attempt, response, NAMES_BYTES_MAX).await?;
+        let ModuleNames(names) = Envelope::open(&attempt, &body)?;
+        Ok(names)
     }
 
     /// Where `labels` stand in `known`, which is most often the `expected` place.
@@ -251,107 +256,6 @@ impl Query {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(attempt: &str, body: &'a [u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(body).map_err(|error| StoreError::Malformed {
-        attempt: attempt.to_owned(),
-        problem: format!("expected the JSON of Prometheus' HTTP API: {error}"),
-    })
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    data: Data<'a>,
-    #[serde(default)]
-    warnings: Vec<String>,
-    #[serde(default, rename = "isPartial")]
-    is_partial: bool,
-}
-
-/// What a server says of an answer that it cannot vouch for.
-#[derive(Deserialize)]
-struct Doubts {
-    #[serde(default)]
-    warnings: Vec<String>,
-    /// VictoriaMetrics' word for an answer without some of its storage nodes.
-    #[serde(default, rename = "isPartial")]
-    is_partial: bool,
-}
-
-#[derive(Deserialize)]
-struct Data<'a> {
-    #[serde(rename = "resultType")]
-    result_type: &'a str,
-    #[serde(borrow, default)]
-    result: Vec<AnsweredSeries<'a>>,
-}
-
-#[derive(Deserialize)]
-struct AnsweredSeries<'a> {
-    #[serde(borrow)]
-    metric: &'a RawValue,
-    #[serde(default)]
-    values: Values,
-}
-
-impl Doubts {
-    fn first(&self) -> Option<String> {
-        if self.is_partial {
-            return Some("isPartial is set".to_owned());
-        }
-        self.warnings.first().cloned()
-    }
-}
-
-/// `[[1700000000.123, "65536"], …]`, read without an allocation a sample.
-#[derive(Default)]
-struct Values(Vec<(Millis, f64)>);
-
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Rows;
-        impl<'de> Visitor<'de> for Rows {
-            type Value = Values;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of [time, value]")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Values, A::Error> {
-                let mut values = Vec::new();
-                while let Some((seconds, value)) = rows.next_element::<(f64, Number)>()? {
-                    let at = Millis::from_seconds(seconds)
-                        .ok_or_else(|| de::Error::custom("expected a finite time"))?;
-                    values.push((at, value.0));
-                }
-                Ok(Values(values))
-            }
-        }
-        deserializer.deserialize_seq(Rows)
-    }
-}
-
-/// A number in quotes, `NaN` and `+Inf` included.
-struct Number(f64);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Number;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number in quotes")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
-                text.parse().map(Number).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,6 +264,88 @@ mod tests {
         format!(
             r#"{{"__name__":"wasm_linear_memory_bytes","digest":"d","instance":"i","module":"m","replica":"{replica}"}}"#
         )
+    }
+
+    /// What is read of an answer, sample by sample.
+    fn samples(body: &str) -> Result<(Fetched, Vec<u64>), String> {
+        let mut bytes = Vec::new();
+        let mut sink = |_: &_, samples: &[crate::history::Sample]| {
+            bytes.extend(samples.iter().map(|sample| sample.bytes));
+        };
+        let fetched = Query::default().accept("query", body.as_bytes(), Millis(0), &mut sink);
+        fetched.map(|fetched| (fetched, bytes)).map_err(|error| error.to_string())
+    }
+
+    fn answer(more: &str) -> String {
+        let start = labels("0").replace("wasm_linear_memory_bytes", "wasm_instance_start_time_seconds");
+        format!(
+            r#"{{{more}"data": {{"resultType": "matrix", "result": [
+                {{"metric": {}, "values": [[1.5, "65536"]]}}, {{"metric": {start}, "values": [[1.5, "1"]]}}]}}}}"#,
+            labels("0")
+        )
+    }
+
+    #[test]
+    fn only_an_answer_that_says_that_it_is_one_is_taken() {
+        assert_eq!(samples(&answer(r#""status": "success","#)).unwrap().1, [65_536]);
+        let check = |more: &str, expected: &str| {
+            let problem = samples(&answer(more)).unwrap_err();
+            assert!(problem.contains(expected), "{problem}");
+        };
+        check(
+            r#""status": "error", "errorType": "timeout", "error": "query timed out","#,
+            r#"expected status "success", got "error": query timed out"#,
+        );
+        let failed = samples(r#"{"status": "error", "error": "no", "data": ["a"]}"#).unwrap_err();
+        assert!(failed.ends_with(r#"got "error": no"#), "{failed}");
+        check(r#""status": "","#, r#"expected status "success", got """#);
+        check("", "status");
+        let problem = samples(r#"{"status": "success"}"#).unwrap_err();
+        assert!(problem.contains("no data"), "{problem}");
+    }
+
+    #[test]
+    fn warnings_are_counted_and_clipped() {
+        let of = |warnings: &str| {
+            samples(&answer(&format!(r#""status": "success", "warnings": {warnings},"#))).unwrap_err()
+        };
+        assert!(of(r#"["a shard is gone"]"#).ends_with("incomplete: a shard is gone"));
+        let many = of(&format!(r#"["{}"{}]"#, "x".repeat(20_000_000), r#","y""#.repeat(1000)));
+        assert!(many.ends_with("xxx… (20000000 bytes in all), and 1000 more warnings"), "{many}");
+        assert!(many.len() < 600, "{}", many.len());
+        let partial = samples(&answer(r#""status": "success", "isPartial": true,"#)).unwrap_err();
+        assert!(partial.ends_with("isPartial is set"), "{partial}");
+        assert!(samples(&answer(r#""status": "success", "warnings": [], "isPartial": false,"#)).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_answer_is_quoted_in_a_few_words() {
+        let long = "x".repeat(20_000_000);
+        let start =
+            r#"{"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": "#;
+        for body in [
+            format!(r#"{start}[[1, "{long}"]]}}]}}}}"#),
+            format!(r#"{{"status": "{long}"}}"#),
+            format!(r#"{{"status": "error", "error": "{long}"}}"#),
+            format!(r#"{{"status": "success", "data": {{"resultType": "{long}", "result": []}}}}"#),
+            long.clone(),
+        ] {
+            let problem = samples(&body).unwrap_err();
+            assert!(problem.len() < 1000, "{}", problem.len());
+        }
+    }
+
+    #[test]
+    fn labels_of_any_length_name_nothing_and_are_not_kept() {
+        let metric = labels("0").replace("\"i\"", &format!("\"{}\"", "i".repeat(20_000_000)));
+        let body = format!(
+            r#"{{"status": "success", "data": {{"resultType": "matrix", "result": [{{"metric": {metric}, "values": []}}]}}}}"#
+        );
+        let mut query = Query::default();
+        let fetched = query.accept("query", body.as_bytes(), Millis(0), &mut |_, _| {}).unwrap();
+        assert_eq!((fetched.nameless_series, query.known.len()), (1, 0));
+        let told = &fetched.nameless[0];
+        assert!(told.len() < 1000 && told.contains("expected at most 65536"), "{told}");
     }
 
     #[test]
