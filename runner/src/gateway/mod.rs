@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use ebb_service::server::HEAD_TIMEOUT;
+use ebb_service::{
+    quote::{clipped, clipped_to},
+    server::HEAD_TIMEOUT,
+};
 use http::{Method, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -45,6 +48,9 @@ use crate::{
 
 /// How long to rest when the process has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much of a path the access log has, in characters.
+const PATH_CHARS_MAX: usize = 2000;
 
 /// How often an HTTP/2 client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -194,10 +200,15 @@ impl Gateway {
     ) -> http::Response<AnswerBody> {
         connection.greeted.store(true, Ordering::Relaxed);
         let authority = authority(&request);
-        let mut record = Record::begin(self.access_log.then(|| RequestLine {
-            method: request.method().clone(),
-            host: authority.unwrap_or_default().to_owned(),
-            path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        let mut record = Record::begin(self.access_log.then(|| {
+            RequestLine {
+                method: request.method().clone(),
+                host: clipped(authority.unwrap_or_default()),
+                path: request
+                    .uri()
+                    .path_and_query()
+                    .map_or_else(String::new, |path| clipped_to(PATH_CHARS_MAX, path.as_str())),
+            }
         }));
         let has_body = request.method() != Method::HEAD;
         let Some(authority) = authority else { return answer::own(NO_HOST, record, has_body, false) };
