@@ -7,7 +7,7 @@
 
 use crate::units::ModuleName;
 
-/// Kept back: control connections and what their answers read, listeners, logs, the threads' own, the compile cache.
+/// Kept back: 256 control connections (`ebb_service::server`) and what their answers read, listeners, logs, the threads' own, the compile cache.
 const OWN: u64 = 320;
 
 /// Kept back per module: the threads of its host calls, an image of its memory.

@@ -77,12 +77,7 @@ async fn the_runner_exposes_every_metric_of_the_contract() {
     }
     for reason in ["threshold", "pressure", "operator", "crash", "exit", "reload"] {
         let label = format!("reason=\"{reason}\"");
-        assert_eq!(
-            scrape
-                .values("wasm_instance_restarts_total", &["module=\"leaky\"", &label])
-                .len(),
-            1
-        );
+        assert_eq!(scrape.values("wasm_instance_restarts_total", &["module=\"leaky\"", &label]).len(), 1);
     }
 }
 

@@ -100,8 +100,7 @@ async fn labels_and_values_are_as_documented() {
         r#"wasm_restart_reclaimed_bytes_total{module="a"} 0"#.to_owned(),
     ];
     for reason in ["threshold", "pressure", "operator", "crash", "exit", "reload"] {
-        expected
-            .push(format!(r#"wasm_instance_restarts_total{{module="a",reason="{reason}"}} 0"#));
+        expected.push(format!(r#"wasm_instance_restarts_total{{module="a",reason="{reason}"}} 0"#));
     }
     let of_this_replica = metrics.lines().filter(|line| line.contains(r#"replica="0""#)).count();
     assert_eq!(of_this_replica, 4, "series per instance\n{metrics}");

@@ -10,8 +10,7 @@ use crate::{
 const SOON: &str = ", restart: {backoff_min: 10ms, backoff_max: 40ms}";
 
 async fn restarts(runner: &Runner, module: &str, reason: &str) -> f64 {
-    let series =
-        format!(r#"wasm_instance_restarts_total{{module="{module}",reason="{reason}"}}"#);
+    let series = format!(r#"wasm_instance_restarts_total{{module="{module}",reason="{reason}"}}"#);
     runner.metric(&series).await.unwrap()
 }
 

@@ -253,8 +253,7 @@ async fn an_instance_that_ends_while_its_successor_is_prepared_is_seen_to_end() 
     let instance = runner.instance_in_state("gated/0", "running").await;
     assert!(instance["generation"].as_u64() > Some(old), "{instance}");
     for (reason, count) in [("crash", 1.0), ("operator", 0.0)] {
-        let series =
-            format!(r#"wasm_instance_restarts_total{{module="gated",reason="{reason}"}}"#);
+        let series = format!(r#"wasm_instance_restarts_total{{module="gated",reason="{reason}"}}"#);
         assert_eq!(runner.metric(&series).await, Some(count), "{reason}");
     }
     runner.stop().await;
