@@ -1,11 +1,13 @@
 //! A YAML file → a typed value. A refusal names the file, the line, the column and the field.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::file::{self, CONFIG_BYTES_MAX};
 
 /// Why a config file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,8 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// # Errors
 /// [`ConfigError::Read`].
 pub fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+    file::read_text(path, CONFIG_BYTES_MAX)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 /// A check that a parsed config failed: which field, and what was expected of it.

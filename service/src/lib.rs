@@ -7,6 +7,7 @@
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
 //! | [`descriptors`] | how many files and connections the process may have open |
 //! | [`date`] | the `Date` header of answers |
+//! | [`file`] | a file that an operator names: a regular one, of bounded size |
 //! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
 //! | [`quote`] | text from outside: clipped, without control characters |
@@ -23,6 +24,7 @@ pub mod config_file;
 pub mod date;
 pub mod descriptors;
 pub mod exposition;
+pub mod file;
 pub mod logging;
 pub mod probe;
 pub mod process;

@@ -1,6 +1,7 @@
 //! Structured logs on standard error, as text or JSON, and errors as one chain.
 
 mod lines;
+mod text;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -129,7 +130,9 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
     let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone());
     let first = match config.format {
         // Colours are for people; in a file or a journal they would be noise around every field.
-        LogFormat::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init(),
+        LogFormat::Text => {
+            registry.with(layer.fmt_fields(text::fields()).with_ansi(io::stderr().is_terminal())).try_init()
+        }
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     // A second start in one process (tests, embedders) keeps the first one's logs.

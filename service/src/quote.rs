@@ -51,10 +51,11 @@ fn beginning(chars_max: usize, text: &str) -> (String, bool) {
     (shown, true)
 }
 
-fn is_harmless(char: char) -> bool {
+/// Whether it neither moves a cursor, nor ends a line, nor turns text round, nor hides in it.
+pub(crate) fn is_harmless(char: char) -> bool {
     let is_format = matches!(
         char,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
     );
     !char.is_control() && !is_format
 }

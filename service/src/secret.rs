@@ -1,11 +1,13 @@
 //! Bearer tokens: read from a file, compared in constant time, never printed.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use subtle::ConstantTimeEq as _;
+
+use crate::file::{self, SECRET_BYTES_MAX};
 
 /// A bearer token (RFC 6750). `Debug` hides it.
 #[derive(Clone)]
@@ -39,7 +41,7 @@ impl BearerToken {
     /// # Errors
     /// When the file cannot be read, is empty, or holds more than one word.
     pub fn from_file(path: &Path) -> Result<Self, TokenFileError> {
-        let text = fs::read_to_string(path)
+        let text = file::read_text(path, SECRET_BYTES_MAX)
             .map_err(|source| TokenFileError::Read { path: path.to_owned(), source })?;
         let token = text.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

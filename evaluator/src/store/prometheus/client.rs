@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use ebb_service::quote;
+use ebb_service::{
+    file::{self, SECRET_BYTES_MAX},
+    quote,
+};
 use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -200,11 +202,12 @@ pub(super) fn message(body: &[u8]) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))
+    file::read(path, SECRET_BYTES_MAX).map_err(|error| format!("reading {}: {error}", path.display()))
 }
 
 fn read_line(path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+    let text = file::read_text(path, SECRET_BYTES_MAX)
+        .map_err(|error| format!("reading {}: {error}", path.display()))?;
     Ok(text.trim().to_owned())
 }
 
