@@ -1,12 +1,11 @@
 //! Wasmtime engines: what all have in common, a pool cut to each module, the clock that makes busy guests
-//! give way, and compiled code on disk.
+//! give way.
 //!
 //! Every module has an engine of its own. Its pool can then be exactly as large as the module needs, one
 //! module that exhausts its pool does not touch another, and a reload replaces one engine only.
 
 use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,14 +14,13 @@ use std::{
     time::Duration,
 };
 
-use tracing::warn;
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
-    ResourcesRequired,
+    Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, ResourcesRequired,
 };
 
 use crate::{
-    config::{EngineConfig, OwnFolder, PAGE_BYTES},
+    code_cache::CodeCache,
+    config::{EngineConfig, PAGE_BYTES},
     host::MemoryMaps,
 };
 
@@ -33,6 +31,24 @@ const TABLE_ELEMENTS_MIN: u64 = 20_000;
 /// modules (an interpreter of 15 MB) exceed Wasmtime's default of 1 MiB.
 const CORE_INSTANCE_BYTES_MAX: usize = 16 << 20;
 const COMPONENT_INSTANCE_BYTES_MAX: usize = 64 << 20;
+
+/// What a heap of garbage-collected objects begins with. Three pages, since few linear memories do.
+pub const GC_HEAP_INITIAL_BYTES: usize = 3 * PAGE_BYTES as usize;
+
+/// What Wasmtime tells the limiter as such a heap's maximum: all that 32 bits can address.
+pub const GC_HEAP_BYTES_MAX: usize = 1 << 32;
+
+/// Whether a module's engine knows garbage-collected objects, which exceptions are as well.
+///
+/// Its instances then have a heap each, which takes as much of the pool as a linear memory does. So an engine
+/// knows them only if its module does not compile without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gc {
+    /// No exceptions, no typed function references, no references to objects of the host.
+    Off,
+    /// A heap for each instance.
+    On,
+}
 
 /// What one module's pool must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +63,14 @@ pub struct PoolSize {
     pub table_elements: u64,
     /// What a memory can grow to, in bytes.
     pub memory_bytes: u64,
+    /// Whether an instance has a heap of garbage-collected objects besides.
+    pub gc: Gc,
 }
 
 impl PoolSize {
     /// The pool for `instances` of a program that needs `required` each and may hold `limit_bytes`.
     #[must_use]
-    pub fn new(instances: u32, required: &ResourcesRequired, limit_bytes: u64) -> Self {
+    pub fn new(instances: u32, required: &ResourcesRequired, gc: Gc, limit_bytes: u64) -> Self {
         // A memory that starts larger than its limit still gets a slot it fits in: the limiter denies it
         // instance by instance, with a message that says so, and the module as a whole stays valid.
         let initial_bytes = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
@@ -62,7 +80,21 @@ impl PoolSize {
             tables: required.num_tables,
             table_elements: required.max_initial_table_size.unwrap_or(0),
             memory_bytes: limit_bytes.max(initial_bytes).next_multiple_of(PAGE_BYTES),
+            gc,
         }
+    }
+
+    /// Heaps of garbage-collected objects per instance.
+    const fn gc_heaps(self) -> u32 {
+        match self.gc {
+            Gc::Off => 0,
+            Gc::On => 1,
+        }
+    }
+
+    /// What takes a memory's place in the pool, per instance.
+    const fn memory_slots(self) -> u32 {
+        self.memories.saturating_add(self.gc_heaps())
     }
 
     fn pooling(self) -> PoolingAllocationConfig {
@@ -70,7 +102,10 @@ impl PoolSize {
         let elements = self.table_elements.max(TABLE_ELEMENTS_MIN);
         let mut pool = PoolingAllocationConfig::new();
         // These three allocate: a slot more costs address space, and a stack two memory maps.
-        pool.total_memories(all(self.memories)).total_tables(all(self.tables)).total_stacks(self.instances);
+        pool.total_memories(all(self.memory_slots()))
+            .total_gc_heaps(all(self.gc_heaps()))
+            .total_tables(all(self.tables))
+            .total_stacks(self.instances);
         // These only count.
         pool.total_core_instances(u32::MAX)
             .total_component_instances(u32::MAX)
@@ -97,7 +132,7 @@ impl PoolSize {
     /// more where the kernel could not merge two.
     #[must_use]
     pub fn memory_maps(self) -> MemoryMaps {
-        let (instances, memories) = (u64::from(self.instances), u64::from(self.memories));
+        let (instances, memories) = (u64::from(self.instances), u64::from(self.memory_slots()));
         MemoryMaps { least: instances * (2 + 2 * memories), most: instances * (3 + 3 * memories) }
     }
 }
@@ -105,7 +140,7 @@ impl PoolSize {
 /// Makes engines that agree in everything that compiled code depends on.
 #[derive(Clone)]
 pub struct Engines {
-    cache: Option<Cache>,
+    cache: Option<Arc<CodeCache>>,
     ticker: Ticker,
     epoch_tick: Duration,
 }
@@ -116,13 +151,7 @@ impl Engines {
     /// # Errors
     /// When the operating system refuses a thread.
     pub fn new(config: &EngineConfig) -> io::Result<Self> {
-        let cache = cache_folder(&config.compile_cache).and_then(|folder| match open_cache(&folder) {
-            Ok(cache) => Some(cache),
-            Err(error) => {
-                warn!(folder = %folder.display(), "no compile cache: {error:#}");
-                None
-            }
-        });
+        let cache = CodeCache::open(&config.compile_cache).map(Arc::new);
         let epoch_tick = config.epoch_tick.0;
         Ok(Self { cache, ticker: Ticker::start(epoch_tick)?, epoch_tick })
     }
@@ -137,8 +166,8 @@ impl Engines {
     ///
     /// # Errors
     /// What Wasmtime says.
-    pub fn probe(&self) -> wasmtime::Result<Engine> {
-        Engine::new(&self.config())
+    pub fn probe(&self, gc: Gc) -> wasmtime::Result<Engine> {
+        Engine::new(&self.config(gc))
     }
 
     /// An engine to run `size` with. Code that the probe compiled comes from the cache: how instances
@@ -147,16 +176,29 @@ impl Engines {
     /// # Errors
     /// What Wasmtime says: the pool does not fit into the address space, say.
     pub fn pooled(&self, size: PoolSize) -> wasmtime::Result<Engine> {
-        let mut config = self.config();
+        let mut config = self.config(size.gc);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(size.pooling()));
         let engine = Engine::new(&config)?;
         self.ticker.watch(&engine);
         Ok(engine)
     }
 
-    fn config(&self) -> Config {
+    /// Seals what was compiled into the cache. To be called after each compilation.
+    pub(crate) fn seal_cache(&self) {
+        if let Some(cache) = &self.cache {
+            cache.seal();
+        }
+    }
+
+    fn config(&self, gc: Gc) -> Config {
+        let gc = gc == Gc::On;
         let mut config = Config::new();
         config
+            .gc_support(gc)
+            .wasm_gc(gc)
+            .wasm_function_references(gc)
+            .wasm_exceptions(gc)
+            .gc_heap_initial_size(GC_HEAP_INITIAL_BYTES as u64)
             .epoch_interruption(true)
             .memory_init_cow(true)
             .wasm_multi_memory(true)
@@ -166,37 +208,9 @@ impl Engines {
             // page sizes report failures of grows that were never announced.
             .shared_memory(false)
             .wasm_custom_page_sizes(false)
-            .cache(self.cache.clone());
+            .cache(self.cache.as_ref().map(|cache| cache.wasmtime()));
         config
     }
-}
-
-fn cache_folder(choice: &OwnFolder) -> Option<PathBuf> {
-    let folder = match choice {
-        OwnFolder::Off => return None,
-        OwnFolder::Folder(folder) => folder.clone(),
-        // No fallback to a shared temporary folder: code found in the cache is run as it is, so nobody
-        // else may be able to put some there.
-        OwnFolder::Default => {
-            let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-            let Some(base) = of("XDG_CACHE_HOME").or_else(|| of("HOME").map(|home| home.join(".cache")))
-            else {
-                warn!(
-                    "no compile cache: neither XDG_CACHE_HOME nor HOME is set; name a folder in engine.compile_cache"
-                );
-                return None;
-            };
-            base.join("ebb").join("compiled")
-        }
-    };
-    Some(folder)
-}
-
-fn open_cache(folder: &Path) -> wasmtime::Result<Cache> {
-    fs::create_dir_all(folder)?;
-    let mut config = CacheConfig::new();
-    config.with_directory(folder.canonicalize()?);
-    Cache::new(config)
 }
 
 /// Advances the epoch of every live engine, from a thread of its own. Stops with its last clone.

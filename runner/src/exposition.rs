@@ -48,6 +48,7 @@ struct LiveReading {
     generation: Generation,
     memory: u64,
     handles: u32,
+    gc_heap: u64,
 }
 
 struct ModuleReading {
@@ -84,6 +85,7 @@ fn read_slot(slot: &Slot) -> Reading {
         generation: live.generation,
         memory: live.meter.bytes().0,
         handles: live.handles.count(),
+        gc_heap: live.meter.gc_heap_bytes().0,
     });
     Reading { replica: slot.replica.0, live, own_ends: slot.own_ends() }
 }
@@ -129,6 +131,19 @@ fn encode_lifetimes(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<
     )?;
     for (labels, live) in lives() {
         memory.encode_family(&labels)?.encode_gauge(&live.memory)?;
+    }
+    // Only for those that have such a heap; a runner without any has no such family.
+    let mut heaps = lives().filter(|(_, live)| live.gc_heap > 0).peekable();
+    if heaps.peek().is_some() {
+        let mut heap = encoder.encode_descriptor(
+            "wasm_gc_heap",
+            "Heap of garbage-collected objects of the live instance, counted against its limit like linear memory.",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?;
+        for (labels, live) in heaps {
+            heap.encode_family(&labels)?.encode_gauge(&live.gc_heap)?;
+        }
     }
     let mut started = encoder.encode_descriptor(
         "wasm_instance_start_time",
@@ -176,7 +191,7 @@ fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_
     let module = |reading: &ModuleReading| [("module", reading.module.name.as_str().to_owned())];
     let mut limit = encoder.encode_descriptor(
         "wasm_linear_memory_limit",
-        "Linear memory that an instance may hold.",
+        "Memory that an instance may hold: linear memory, and a heap of garbage-collected objects if it has one.",
         Some(&Unit::Bytes),
         MetricType::Gauge,
     )?;
@@ -185,7 +200,7 @@ fn encode_modules(readings: &[ModuleReading], encoder: &mut DescriptorEncoder<'_
     }
     let mut failures = encoder.encode_descriptor(
         "wasm_linear_memory_grow_failures",
-        "Requests for linear memory, initial ones included, that were denied or failed.",
+        "Requests for memory, initial ones included, that were denied or failed.",
         None,
         MetricType::Counter,
     )?;

@@ -6,7 +6,8 @@
 //! | [`config`] | YAML → a validated config; errors name file, line, column and field |
 //! | [`units`] | module names, digests, replicas, generations |
 //! | [`lifecycle`] | pure: what a slot does next |
-//! | [`engine`] | Wasmtime engines, their pools, the epoch clock, the compile cache |
+//! | `code_cache` | compiled code on disk, every file with a checksum |
+//! | [`engine`] | Wasmtime engines, their pools, the epoch clock |
 //! | [`program`] | a module's file → something that can be instantiated |
 //! | [`guest`] | one lifetime: its memory meter, its view of the host, its output |
 //! | [`fleet`] | modules, slots and their supervisors; restarts and rollouts |
@@ -27,6 +28,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+mod code_cache;
 pub mod config;
 pub mod control;
 pub mod descriptors;

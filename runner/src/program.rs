@@ -3,7 +3,7 @@
 //! Everything that can be wrong with a module is found here, before an instance is touched.
 
 use std::{
-    fs, io,
+    io,
     num::NonZeroU32,
     path::PathBuf,
     sync::{
@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ebb_service::file;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
 use wasmtime::{
-    Engine, Linker, Module,
+    Engine, Linker, Module, ResourcesRequired,
     component::{self, Component},
 };
 use wasmtime_wasi::{p1, p2, p2::bindings::CommandPre, p3};
@@ -25,9 +26,9 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02
 use crate::{
     config::{Destination, GuestConfig, Kind, ModuleConfig},
     descriptors::Claim,
-    engine::{Engines, PoolSize},
+    engine::{Engines, Gc, PoolSize},
     guest::{
-        GuestState, Linked, Prepared, StartError,
+        GuestState, Linked, Prepared, StartError, bodiless,
         host_calls::HostCalls,
         meter::Limiter,
         view::{self, FolderError},
@@ -41,6 +42,9 @@ use crate::{
 const MAGIC: &[u8] = b"\0asm";
 const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
 const COMPONENT_VERSION: &[u8] = &[0x0d, 0, 1, 0];
+
+/// The largest module that is read. Compiled, it is several times as large.
+const MODULE_BYTES_MAX: u64 = 512 << 20;
 
 /// Why a module cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +129,8 @@ impl Binary {
     /// [`ProgramError`] when it is not WebAssembly.
     pub fn read(config: &ModuleConfig) -> Result<Self, ProgramError> {
         let fail = |source| ProgramError { name: config.name.clone(), path: config.path.clone(), source };
-        let bytes = fs::read(&config.path).map_err(|error| fail(ProgramErrorCause::Read(error)))?;
+        let bytes = file::read(&config.path, MODULE_BYTES_MAX)
+            .map_err(|error| fail(ProgramErrorCause::Read(error)))?;
         let bytes = if bytes.starts_with(MAGIC) {
             bytes
         } else if std::str::from_utf8(&bytes).is_ok_and(|text| text.contains('(')) {
@@ -163,11 +168,9 @@ impl Program {
         binary: &Binary,
         host_calls: Option<Arc<HostCalls>>,
     ) -> Result<Self, ProgramError> {
-        build(engines, config, binary, host_calls).map_err(|source| ProgramError {
-            name: config.name.clone(),
-            path: config.path.clone(),
-            source,
-        })
+        let built = build(engines, config, binary, host_calls);
+        engines.seal_cache();
+        built.map_err(|source| ProgramError { name: config.name.clone(), path: config.path.clone(), source })
     }
 
     /// Whether instances of both are alike: the same binary, which may see and use the same.
@@ -201,7 +204,7 @@ impl Program {
             let opened = opened.map_err(|_| StartError::Folders(start_timeout))?;
             opened.map_err(|error| StartError::Host(error.to_string()))??
         };
-        let limiter = Limiter::new(self.guest.memory_limit, grow_failures);
+        let limiter = Limiter::new(self.size.gc, self.guest.memory_limit, grow_failures);
         let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing), self.handles());
         let left = start_timeout.saturating_sub(started.elapsed());
         let prepared = TokioContext::new(Prepared::new(&self.linked, state, self.epoch_tick), handle);
@@ -255,16 +258,15 @@ fn build(
     host_calls: Option<Arc<HostCalls>>,
 ) -> Result<Program, ProgramErrorCause> {
     view::check_folders(&config.guest).map_err(ProgramErrorCause::Folder)?;
-    let probe = engines.probe().map_err(ProgramErrorCause::Compile)?;
-    let required = if binary.is_component() {
-        Component::from_binary(&probe, &binary.bytes)
-            .map_err(ProgramErrorCause::Compile)?
-            .resources_required()
-            .ok_or(ProgramErrorCause::ImportsModules)?
-    } else {
-        Module::from_binary(&probe, &binary.bytes).map_err(ProgramErrorCause::Compile)?.resources_required()
+    // What fails without garbage-collected objects may need them; if not, the second error is the better one.
+    let (gc, required) = match required(engines, Gc::Off, binary) {
+        Ok(required) => (Gc::Off, required),
+        Err(_) => (Gc::On, required(engines, Gc::On, binary).map_err(ProgramErrorCause::Compile)?),
     };
-    let size = PoolSize::new(instances(config), &required, config.guest.memory_limit.0);
+    // The next one to compile finds it in the cache.
+    engines.seal_cache();
+    let required = required.ok_or(ProgramErrorCause::ImportsModules)?;
+    let size = PoolSize::new(instances(config), &required, gc, config.guest.memory_limit.0);
     // Before the pool takes them; all modules together are judged later.
     if let Fit::No(error) = host::judge_memory_maps(size.memory_maps()) {
         return Err(ProgramErrorCause::MemoryMaps(error));
@@ -292,6 +294,16 @@ fn build(
         outgoing: config.guest.outgoing.as_slice().into(),
         linked,
     })
+}
+
+/// Compiles, and tells what an instance needs; `None` if it imports whole modules.
+fn required(engines: &Engines, gc: Gc, binary: &Binary) -> wasmtime::Result<Option<ResourcesRequired>> {
+    let probe = engines.probe(gc)?;
+    if binary.is_component() {
+        Component::from_binary(&probe, &binary.bytes).map(|component| component.resources_required())
+    } else {
+        Module::from_binary(&probe, &binary.bytes).map(|module| Some(module.resources_required()))
+    }
 }
 
 fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
@@ -355,6 +367,7 @@ fn link_http(
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_async(&mut linker).map_err(link)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).map_err(link)?;
+    bodiless::add_to_linker(&mut linker).map_err(link)?;
     p3::add_to_linker(&mut linker).map_err(link)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(link)?;
     if has("wasi:http/handler@0.3.") {

@@ -16,6 +16,7 @@ mod http_abuse;
 mod http_browser;
 mod http_concurrent;
 mod http_foreign;
+mod http_head;
 mod http_restarts;
 mod http_storage;
 mod identity;

@@ -2,7 +2,7 @@
 
 use wasip2::{
     http::types::{
-        Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+        ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
     },
     io::streams::{InputStream, OutputStream, StreamError},
 };
@@ -143,11 +143,17 @@ impl Writer {
     }
 
     /// Ends the body.
-    pub fn finish(mut self) {
+    pub fn finish(self) {
+        // It fails if less was written than announced, and the client sees that.
+        let _ = self.try_finish();
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// What the host says of a body that is not as long as announced.
+    pub fn try_finish(mut self) -> Result<(), ErrorCode> {
         drop(self.stream.take());
-        if let Some(body) = self.body.take() {
-            // It fails if less was written than announced, and the client sees that.
-            let _ = OutgoingBody::finish(body, None);
-        }
+        self.body.take().map_or(Ok(()), |body| OutgoingBody::finish(body, None))
     }
 }

@@ -7,6 +7,7 @@
 //! | `/headers` | JSON of what arrived: method, target with its host |
 //! | `/echo` | the request's body, while it comes |
 //! | `/pattern?bytes=N&seed=S` | the bytes of `test-http`'s; `&chunked`: without a length |
+//! | `/announce?bytes=N&code=C` | status C, a `Content-Length` of N, and no body |
 //! | `/grow?bytes=N` | holds N more bytes for as long as it lives |
 //! | `/sleep?ms=N` | waits, then answers; the others go on |
 //! | `/spin` | computes for ever, and nothing else goes on |

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use ebb_guest_http::{pattern, target};
 use futures::{StreamExt as _, stream};
-use http::{Response, header};
+use http::{Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::{Value, json};
@@ -83,6 +83,13 @@ async fn answer(request: Request) -> Result<Response<Body>, ErrorCode> {
             monotonic_clock::wait_for(u64::MAX / 2).await;
         },
         "/trap" => panic!("asked to trap"),
+        "/announce" => {
+            let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+            response.headers_mut().insert(header::CONTENT_LENGTH, number("bytes").into());
+            let status = u16::try_from(number("code")).ok().and_then(|code| StatusCode::from_u16(code).ok());
+            *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            response
+        }
         "/fetch" => {
             let url = target::parameter(query, "url").and_then(target::decoded).unwrap_or_default();
             let fetched = fetch(&url).await.unwrap_or_else(|error| json!({ "error": format!("{error:?}") }));
@@ -96,7 +103,7 @@ async fn answer(request: Request) -> Result<Response<Body>, ErrorCode> {
         }
         _ => {
             let mut response = text("no such path");
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
+            *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
     })

@@ -10,6 +10,7 @@
 //! | `/sum` | JSON of the request's body: bytes, SHA-256 |
 //! | `/unread` | an answer at once, the body unread |
 //! | `/pattern?bytes=N&seed=S` | N bytes, byte `i` of which is `(seed + i) · 31 + (i >> 8)`, modulo 256; `&chunked`: without a length |
+//! | `/announce?bytes=N&code=C` | status C, a `Content-Length` of N, and no body: right for HEAD and 304 |
 //! | `/grow?bytes=N` | holds N more bytes for as long as it lives; JSON of all that it holds |
 //! | `/sleep?ms=N` | waits, then answers |
 //! | `/sleep-after?ms=N` | answers, then waits |

@@ -48,6 +48,13 @@ impl Guest for Service {
                 let status = u16::try_from(number("code")).unwrap_or(500);
                 exchange::respond(out, status, &[("content-length", "0")]).finish();
             }
+            "/announce" => {
+                let status = u16::try_from(number("code")).unwrap_or(500);
+                let length = number("bytes").to_string();
+                let writer = exchange::respond(out, status, &[("content-length", &length)]);
+                // As wstd does it, which is what most Rust apps are made with.
+                writer.try_finish().expect("the host takes a body that is not sent as one of any length");
+            }
             "/echo" => echo(&request, out),
             "/sum" => sum(&request, out),
             "/unread" => text(out, "unread"),

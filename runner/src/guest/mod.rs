@@ -2,12 +2,13 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`meter`] | how much linear memory it holds, exactly; and that it stays within its limit |
+//! | [`meter`] | how much memory it holds, exactly; and that it stays within its limit |
 //! | [`handles`] | how many files, sockets and other things of the host it holds |
 //! | [`view`] | what it may see of the host: arguments, environment, folders, output |
 //! | [`output`] | what it prints → log lines |
 //! | [`turns`] | on which threads it takes its turns |
 //! | [`host_calls`] | where its host calls wait that may block |
+//! | `bodiless` | responses that announce a body and have none |
 //! | `serve` | a guest that serves HTTP: its requests, one after another or several at once |
 //! | `outgoing` | the HTTP requests that it sends itself |
 
@@ -38,6 +39,7 @@ use wasmtime_wasi_http::{
     handler::{Proxy, ProxyPre},
 };
 
+pub(crate) mod bodiless;
 pub mod handles;
 pub mod host_calls;
 pub mod meter;
@@ -78,6 +80,8 @@ pub struct GuestState {
     outgoing: Outgoing,
     limiter: Limiter,
     handles: HandleCounter,
+    /// The request that it works on is a HEAD. Only WASI 0.2 has one at a time.
+    answers_head: bool,
 }
 
 impl fmt::Debug for GuestState {
@@ -99,6 +103,7 @@ impl GuestState {
             outgoing: Outgoing::new(outgoing, handles / HANDLES_PER_CONNECTION),
             limiter,
             handles: HandleCounter::default(),
+            answers_head: false,
         }
     }
 
@@ -268,7 +273,10 @@ impl Prepared {
             }
         };
         match entry {
-            Ok(entry) => Ok(Self { store, entry, meter, handles, turn }),
+            Ok(entry) => {
+                store.data().limiter.correct_gc_heap(store.gc_heap_capacity());
+                Ok(Self { store, entry, meter, handles, turn })
+            }
             Err(error) => {
                 drop(store);
                 // Wasmtime does not report memories that go away with a failed instantiation.

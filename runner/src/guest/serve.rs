@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use http::uri::{Authority, Scheme};
+use http::{
+    Method,
+    uri::{Authority, Scheme},
+};
 use wasmtime::{AsContextMut as _, Store, component::Accessor};
 use wasmtime_wasi_http::{
     WasiHttpView as _,
@@ -50,6 +53,7 @@ pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, seat: &S
 /// Hands one request to the guest, and returns when the guest has returned.
 async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> wasmtime::Result<()> {
     let Job { request, call, reply } = job;
+    store.data_mut().answers_head = request.method() == Method::HEAD;
     let mut view = store.data_mut().http();
     let request = view.new_incoming_request(types_02::Scheme::Http, request)?;
     // On both sides, because a guest that returns without a response leaves its side where it is.

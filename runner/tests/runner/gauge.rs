@@ -13,7 +13,7 @@ use std::{
 use ebb_runner::{
     config::Config,
     engine::Engines,
-    guest::End,
+    guest::{End, meter::Meter},
     program::{Binary, Program},
     units::{Generation, Replica},
 };
@@ -64,8 +64,14 @@ fn body(grows: &[Grow], steps: &[[u64; 2]], memories: usize) -> String {
         .collect()
 }
 
-/// Runs `wat` to its end; what the meter says, and how many requests were refused.
+/// Runs `wat` to its end; what the meter says of linear memory, and how many requests were refused.
 fn run(wat: &str) -> (u64, u64) {
+    let (meter, refused) = metered(wat);
+    (meter.bytes().0, refused)
+}
+
+/// Runs `wat` to its end; its meter, and how many requests were refused.
+fn metered(wat: &str) -> (Arc<Meter>, u64) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("guest.wat"), wat).unwrap();
     let text = format!(
@@ -88,7 +94,7 @@ fn run(wat: &str) -> (u64, u64) {
         assert!(matches!(remains.end, End::Exit), "{:?}\n{wat}", remains.end);
         meter
     });
-    (meter.bytes().0, refused.load(Ordering::Relaxed))
+    (meter, refused.load(Ordering::Relaxed))
 }
 
 fn grows(memories: usize) -> impl Strategy<Value = Vec<Grow>> {
@@ -126,6 +132,48 @@ proptest! {
         let last = steps.last().map_or(2, |sizes| sizes.iter().sum());
         prop_assert_eq!(run(&wat), (last * PAGE, refused));
     }
+}
+
+#[test]
+fn exceptions_are_thrown_and_caught() {
+    // As C++ (wasi-sdk), GHC and clang's setjmp emit them.
+    let (meter, refused) = metered(
+        r#"(module (tag $e (param i32)) (memory (export "memory") 1) (func (export "_start") (local i32)
+            (local.set 0 (block $caught (result i32)
+                (try_table (catch $e $caught) (throw $e (i32.const 7))) (i32.const 0)))
+            (if (i32.ne (local.get 0) (i32.const 7)) (then (unreachable)))))"#,
+    );
+    assert_eq!((meter.bytes().0, refused), (PAGE, 0));
+    assert!(meter.gc_heap_bytes().0 > 0, "exceptions are kept in a heap");
+}
+
+#[test]
+fn garbage_collected_objects_are_counted_apart_from_linear_memory() {
+    // As Kotlin, Dart, Java and OCaml compile to. 10,000 objects of at least 16 bytes are kept, 100,000 are garbage.
+    let (meter, refused) = metered(
+        r#"(module
+            (type $node (struct (field (ref null $node)) (field i64)))
+            (memory (export "memory") 1)
+            (global $kept (mut (ref null $node)) (ref.null $node))
+            (func (export "_start") (local $n i32)
+                (loop $l
+                    (global.set $kept (struct.new $node (global.get $kept) (i64.const 1)))
+                    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                    (br_if $l (i32.lt_u (local.get $n) (i32.const 10000))))
+                (loop $l
+                    (drop (struct.new $node (ref.null $node) (i64.const 2)))
+                    (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+                    (br_if $l (i32.gt_s (local.get $n) (i32.const -90000))))))"#,
+    );
+    assert_eq!((meter.bytes().0, refused), (PAGE, 0));
+    let heap = meter.gc_heap_bytes().0;
+    assert!((10_000 * 16..=LIMIT * PAGE).contains(&heap), "{heap}");
+}
+
+#[test]
+fn a_module_without_garbage_collected_objects_has_no_heap() {
+    let (meter, _) = metered(&guests::core(r#"(memory (export "memory") 3)"#, ""));
+    assert_eq!((meter.bytes().0, meter.gc_heap_bytes().0), (3 * PAGE, 0));
 }
 
 #[test]
