@@ -25,6 +25,7 @@ mod leaks;
 mod limits;
 mod operations;
 mod orders;
+mod outages;
 mod page;
 mod policies;
 mod programs;
