@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::wait::poll_blocking;
+use crate::wait::{poll_blocking, until};
 
 /// A child process. It is ended when this value is dropped, and by the kernel if this process dies.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub struct Process {
     child: Child,
     log: PathBuf,
 }
+
+/// How long a log line may take.
+const SAY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a process may take to end by itself.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -80,6 +83,14 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it has printed `text`; everything that it printed so far. What it logs arrives a moment after it was done.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn says(&self, text: &str) -> String {
+        until(text, SAY_WITHIN, async || Some(self.log()).filter(|log| log.contains(text))).await
     }
 
     /// Whether it still runs.

@@ -77,8 +77,7 @@ async fn a_guest_that_opens_without_end_gets_an_error_at_its_own_limit() {
     assert_eq!(restart_status(&runner, "hello").await, 200);
     let summary = others.stop().await;
     assert_eq!(summary.failed, 0, "{summary}");
-    let log = runner.process.log();
-    assert!(log.contains("too many handles: it held as many files"), "{log}");
+    let log = runner.process.says("too many handles: it held as many files").await;
 
     assert_eq!(runner.scrape().await.one("process_max_fds", &[]), Some(1024.0), "the soft limit is raised");
     // Of 1,024, 320 are kept back and 8 for each of two modules; half of 704 is for connections: 336 for two
@@ -147,8 +146,7 @@ async fn header_fields_that_a_guest_keeps_are_bounded() {
     let more = support::resident_bytes(&runner).saturating_sub(before);
     // 512 fields of 20,000 bytes, twice, and what the allocator keeps.
     assert!(more < 64 << 20, "{more} bytes more");
-    let log = runner.process.log();
-    assert!(log.contains("too many handles"), "{log}");
+    runner.process.says("too many handles").await;
     assert_eq!(ask(&runner, "/hoard?fields=100&bytes=20000").await, (200, "kept 100".to_owned()));
     assert!(figure(&runner, "wasm_handles", "test_http").await >= 100.0);
 }
@@ -193,8 +191,7 @@ async fn host_calls_that_never_return_take_only_their_modules_threads() {
         None
     })
     .await;
-    let log = runner.process.log();
-    assert!(log.contains("as many host calls of this module are under way as may be"), "{log}");
+    runner.process.says("as many host calls of this module are under way as may be").await;
     let refused = runner.restart("test-blocked", 0).send().await.unwrap();
     assert_eq!(refused.status(), 503);
     let text = refused.text().await.unwrap();
