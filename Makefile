@@ -8,6 +8,10 @@ CARGO ?= cargo
 STORE ?= scrape
 DEMO_SECONDS ?= 90
 
+# make fuzz: how long each target. make soak: how many hours, a fraction, too.
+FUZZ_SECONDS ?= 60
+SOAK_HOURS ?= 1
+
 .PHONY: help
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +26,16 @@ test: programs guests foreign chromium prometheus faketime dashboard-tools syste
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
 .PHONY: lint
-lint: tools lint-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors
+lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path guests/Cargo.toml --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --manifest-path guests/Cargo.toml --target wasm32-wasip2 -- -D warnings
+	RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	target/tools/bin/cargo-deny --log-level error check licenses bans sources
 	target/tools/bin/cargo-deny --log-level error --manifest-path guests/Cargo.toml check licenses bans sources
+	target/tools/bin/cargo-deny --log-level error --manifest-path fuzz/Cargo.toml check licenses bans sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: lab
@@ -48,6 +55,15 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 	target/release/bench-density
 	target/release/bench-evaluator
 	target/release/ebb-lab speed
+
+.PHONY: fuzz
+fuzz: tools fuzz-tools ## mutate what everything that parses bytes from outside is given (FUZZ_SECONDS=60 each)
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+.PHONY: soak
+soak: tools guests prometheus ## run a fleet under load and watch for growth; writes target/soak (SOAK_HOURS=1)
+	$(CARGO) build --release --bin ebb-soak --bin ebb-runner --bin ebb-evaluator
+	target/release/ebb-soak --hours $(SOAK_HOURS)
 
 .PHONY: compose-check
 compose-check: ## run docker-compose.yml with four runners, check what it does, take it down (root; a quarter of an hour at first)
@@ -105,3 +121,7 @@ tools:
 .PHONY: lint-tools
 lint-tools: tools
 	scripts/install-lint-tools.sh
+
+.PHONY: fuzz-tools
+fuzz-tools: tools
+	scripts/install-fuzz-tools.sh

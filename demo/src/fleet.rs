@@ -2,12 +2,13 @@
 
 use ebb_testbed::{
     evaluator::Evaluator,
+    load::storage::Clients,
     paths,
     prometheus::{Major, Prometheus},
     runner::Runner,
 };
 
-use crate::{StoreKind, clients::Clients};
+use crate::StoreKind;
 
 /// The demo's processes. They end with this value.
 pub(crate) struct Fleet {

@@ -4,7 +4,6 @@
 
 #![allow(clippy::print_stdout)]
 
-mod clients;
 mod fleet;
 mod progress;
 mod story;

@@ -26,6 +26,8 @@ pub mod config;
 pub mod decisions;
 pub mod evaluation;
 pub mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod history;
 pub mod http;
 pub mod intake;

@@ -263,7 +263,7 @@ impl Restarter {
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// What the runner's answer means.
-fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
+pub(crate) fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
     let message = || format!("{status}: {}", quote::clipped_bytes(body));
     match status {
         // Accepted: the new instance lives, the old one still finishes requests.

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::scrape::fuzzing::exposition;
 pub use self::scrape::{Scrape, ScrapeConfig};
 use self::{labels::Nameless, prometheus::Prometheus};
 use crate::{

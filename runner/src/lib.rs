@@ -35,6 +35,8 @@ pub mod descriptors;
 pub mod engine;
 pub mod exposition;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod guest;
 pub mod host;

@@ -8,6 +8,8 @@
 //! | `xor_chunk.rs` | PURE: a chunk → its samples |
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod query;
 mod remote_read;
 mod xor_chunk;
@@ -128,19 +130,39 @@ impl PrometheusConfig {
 }
 
 /// What a label matcher looks like, for JSON schemas.
-const MATCHER_FORM: &str = r#"^\s*[A-Za-z0-9_]+\s*(=|!=|=~|!~)\s*("[^"]*"|'[^']*')\s*$"#;
+const MATCHER_FORM: &str =
+    r#"^\s*[A-Za-z_][A-Za-z0-9_]*\s*(=|!=|=~|!~)\s*("([^"\\\n]|\\.)*"|'([^'\\\n]|\\.)*')\s*$"#;
 
-/// Whether text has the form of a label matcher: a label, an operator, a quoted value.
+/// Whether text is one label matcher as PromQL reads it: a label, an operator, a quoted value. More than one would be
+/// another question than remote read asks, which takes them one by one.
 fn is_matcher(text: &str) -> bool {
     let Some((label, rest)) = text.find(['=', '!']).map(|at| text.split_at(at)) else { return false };
-    let value =
-        ["=~", "!~", "!=", "="].iter().find_map(|operator| rest.strip_prefix(operator)).map(str::trim);
-    let quoted = value.is_some_and(|value| {
-        value.len() >= 2
-            && ['"', '\''].iter().any(|quote| value.starts_with(*quote) && value.ends_with(*quote))
-    });
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    quoted && !label.trim().is_empty() && label.trim().bytes().all(sane)
+    let value = ["=~", "!~", "!=", "="].iter().find_map(|operator| rest.strip_prefix(operator));
+    is_label_name(trim(label)) && value.is_some_and(|value| is_quoted(trim(value)))
+}
+
+/// Without the white space that PromQL passes over.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\n', '\r'])
+}
+
+/// Whether text is one quoted text, from the first quote to the last, with escapes that PromQL knows.
+fn is_quoted(text: &str) -> bool {
+    let mut chars = text.chars();
+    let Some(quote @ ('"' | '\'')) = chars.next() else { return false };
+    loop {
+        match chars.next() {
+            None | Some('\n') => return false,
+            Some('\\') => {
+                let escaped = |char: char| char == quote || "abfnrtvxuU01234567\\".contains(char);
+                if !chars.next().is_some_and(escaped) {
+                    return false;
+                }
+            }
+            Some(char) if char == quote => return chars.as_str().is_empty(),
+            Some(_) => {}
+        }
+    }
 }
 
 const fn default_timeout() -> Span {
@@ -341,5 +363,36 @@ impl Prometheus {
         }
         selector.push('}');
         selector
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_matcher;
+
+    #[test]
+    fn a_matcher_is_one_label_one_operator_and_one_quoted_value() {
+        let check = |text: &str, expected: bool| assert_eq!(is_matcher(text), expected, "{text}");
+        for text in
+            [r#"job="ebb""#, "job = 'e\"b'", r#"_a!~"a\"b|\d""#.replace(r"\d", r"\\d").as_str(), "zone!=\"\""]
+        {
+            check(text, true);
+        }
+        // Two matchers, or the end of the selector and another one behind it.
+        for text in [r#"job="ebb",env="test""#, r#"job="ebb"} or {job="other""#, r#"job="a"b""#] {
+            check(text, false);
+        }
+        // What PromQL refuses: every tick would be.
+        for text in [
+            "0job=\"ebb\"",
+            "job=\"e\nbb\"",
+            r#"job="\d""#,
+            r#"job="ebb\""#,
+            "job=\"ebb'",
+            "=\"ebb\"",
+            "job=\"",
+        ] {
+            check(text, false);
+        }
     }
 }

@@ -3,6 +3,9 @@
 //! For demos, small fleets and the edge. A runner that does not answer is a target less, as with
 //! Prometheus; only if none answers, the evaluator holds.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::collections::BTreeMap;
 
 use ebb_service::{logging::Chain, quote, units::Span};

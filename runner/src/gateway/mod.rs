@@ -2,6 +2,7 @@
 //!
 //! | module | subject |
 //! | --- | --- |
+//! | `protocol` | what connections speak, and which host a request is for |
 //! | `upload` | a request's body on its way to the guest |
 //! | `answer` | a response on its way to the client, and its record |
 
@@ -21,7 +22,7 @@ use ebb_service::{
 use http::{Method, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo},
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use tokio::{
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 mod answer;
+pub(crate) mod protocol;
 mod upload;
 
 use answer::{AnswerBody, Notice, Record, RequestLine};
@@ -52,11 +54,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How much of a path the access log has, in characters.
 const PATH_CHARS_MAX: usize = 2000;
 
-/// How often an HTTP/2 client is asked whether it is still there.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
 const NO_HOST: Notice =
-    Notice { status: StatusCode::BAD_REQUEST, text: "expected a Host header that names a host" };
+    Notice { status: StatusCode::BAD_REQUEST, text: "expected one Host header, and that it names a host" };
 const NO_ROUTE: Notice =
     Notice { status: StatusCode::NOT_FOUND, text: "no module has a route for this host and path" };
 const TOO_LARGE: Notice = Notice {
@@ -102,19 +101,7 @@ impl Gateway {
     /// A data plane that serves `fleet` as `config` says, with as many `connections` at once.
     #[must_use]
     pub fn new(fleet: Arc<Fleet>, config: &HttpConfig, connections: u32) -> Self {
-        let header_limit = usize::try_from(config.header_limit.0).unwrap_or(usize::MAX);
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            // Head and body of most answers fit into one buffer; to copy them there costs less than to have
-            // the kernel gather them.
-            .writev(false)
-            .max_buf_size(header_limit);
-        http.http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .max_header_list_size(u32::try_from(header_limit).unwrap_or(u32::MAX));
+        let http = protocol::connections(config.header_limit, HEAD_TIMEOUT);
         let connections = Arc::new(Semaphore::new(connections as usize));
         let HttpConfig { access_log, write_timeout, .. } = *config;
         Self { fleet, access_log, write_timeout, http, connections }
@@ -199,7 +186,7 @@ impl Gateway {
         connection: &Connection,
     ) -> http::Response<AnswerBody> {
         connection.greeted.store(true, Ordering::Relaxed);
-        let authority = authority(&request);
+        let authority = protocol::authority(&request);
         let mut record = Record::begin(self.access_log.then(|| {
             RequestLine {
                 method: request.method().clone(),
@@ -323,11 +310,4 @@ const fn notice(fault: &Fault) -> Notice {
         Fault::Stuck(_) => INSTANCE_STUCK,
         _ => INSTANCE_FAILED,
     }
-}
-
-/// What the client asks for: the target's authority (HTTP/2), or the `Host` header.
-fn authority<B>(request: &http::Request<B>) -> Option<&str> {
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let host = || request.headers().get(header::HOST)?.to_str().ok();
-    authority.or_else(host).filter(|authority| !authority.is_empty())
 }

@@ -5,6 +5,7 @@
 //! | [`ask`] | what is asked, and what the answer must be |
 //! | `exchange` | one request on one connection |
 //! | [`rude`] | clients that do not behave |
+//! | [`storage`] | clients of the storage service |
 
 use std::{
     fmt,
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 pub mod ask;
 mod exchange;
 pub mod rude;
+pub mod storage;
 
 use ask::Ask;
 pub use exchange::Connection;

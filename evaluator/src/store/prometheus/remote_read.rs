@@ -6,6 +6,9 @@
 //!
 //! Protocol: Prometheus, `prompb/remote.proto` and `storage/remote/chunked.go`.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::collections::HashMap;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -301,7 +304,8 @@ impl Frames {
 fn split_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
     const CHECKSUM_BYTES: usize = 4;
     const LENGTH_BYTES_MAX: usize = 10;
-    let Some(length_bytes) = buffer.iter().position(|byte| *byte < 0x80).map(|last| last + 1) else {
+    let ends = buffer.iter().take(LENGTH_BYTES_MAX).position(|byte| *byte < 0x80);
+    let Some(length_bytes) = ends.map(|last| last + 1) else {
         return if buffer.len() < LENGTH_BYTES_MAX {
             Ok(None)
         } else {

@@ -4,6 +4,9 @@
 //! Fast, Scalable, In-Memory Time Series Database* (VLDB 2015), section 4.1: timestamps as deltas of deltas,
 //! values as the XOR with the value before.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod encoder;
+
 use crate::units::Millis;
 
 /// A chunk that ends before its last sample.

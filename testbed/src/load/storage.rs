@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ebb_testbed::load::{
+use super::{
     Connection, Load,
     ask::{Ask, Expected, Pattern},
 };
@@ -20,11 +20,14 @@ const STORED: u64 = 8;
 
 /// The clients of all runners. They leave with this value.
 #[derive(Debug)]
-pub(crate) struct Clients(Vec<Load>);
+pub struct Clients(Vec<Load>);
 
 impl Clients {
     /// Stores the first files, and lets the clients begin.
-    pub(crate) async fn start(addresses: impl Iterator<Item = &str>) -> Self {
+    ///
+    /// # Panics
+    /// When a runner does not take the first files.
+    pub async fn start(addresses: impl Iterator<Item = &str>) -> Self {
         let mut loads = Vec::new();
         for address in addresses {
             let mut connection = Connection::open(address).await.expect("a runner that is ready listens");
@@ -38,17 +41,20 @@ impl Clients {
     }
 
     /// Requests that were answered as they should be.
-    pub(crate) fn served(&self) -> u64 {
+    #[must_use]
+    pub fn served(&self) -> u64 {
         self.0.iter().map(Load::served).sum()
     }
 
     /// Requests that were not.
-    pub(crate) fn failed(&self) -> u64 {
+    #[must_use]
+    pub fn failed(&self) -> u64 {
         self.0.iter().map(Load::failed).sum()
     }
 
     /// The first of these.
-    pub(crate) fn failures(&self) -> Vec<String> {
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
         self.0.iter().flat_map(Load::failures).collect()
     }
 }

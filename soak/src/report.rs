@@ -1,0 +1,259 @@
+//! PURE: what each process held over time → a table, and what is wrong.
+
+use std::{fmt::Write as _, time::Duration};
+
+use crate::{
+    fleet::Progress,
+    reading::Held,
+    trend::{CONFIDENCE, Trend},
+};
+
+/// What is watched of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figure {
+    Resident,
+    Own,
+    Descriptors,
+    Threads,
+    Maps,
+}
+
+impl Figure {
+    const ALL: [Self; 5] = [Self::Resident, Self::Own, Self::Descriptors, Self::Threads, Self::Maps];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Resident => "resident memory, MiB",
+            Self::Own => "… beyond linear memory, MiB",
+            Self::Descriptors => "descriptors",
+            Self::Threads => "threads",
+            Self::Maps => "memory maps",
+        }
+    }
+
+    /// The growth per hour below which it does not matter. At some thousand restarts an hour it is far below one descriptor,
+    /// thread or map, and a KiB, per restart.
+    const fn limit(self) -> f64 {
+        match self {
+            Self::Resident | Self::Own => 2.0,
+            Self::Descriptors | Self::Threads => 4.0,
+            Self::Maps => 60.0,
+        }
+    }
+
+    fn of(self, held: &Held) -> Option<f64> {
+        const MIB: f64 = 1_048_576.0;
+        Some(match self {
+            Self::Resident => held.resident_bytes / MIB,
+            Self::Own => held.own_bytes? / MIB,
+            Self::Descriptors => held.descriptors,
+            Self::Threads => held.threads,
+            Self::Maps => held.maps,
+        })
+    }
+}
+
+/// One figure of one process over time.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    process: String,
+    figure: Figure,
+    /// Whether its growth is a fault of ours.
+    is_judged: bool,
+    /// (Hours since the start, value).
+    readings: Vec<(f64, f64)>,
+}
+
+impl Row {
+    /// The rows of `processes`, and whether each is judged, without readings.
+    pub(crate) fn all(processes: &[(String, bool)]) -> Vec<Self> {
+        let rows = processes
+            .iter()
+            .flat_map(|(process, is_judged)| Figure::ALL.map(|figure| (process, *is_judged, figure)));
+        rows.map(|(process, is_judged, figure)| Self {
+            process: process.clone(),
+            figure,
+            is_judged,
+            readings: Vec::new(),
+        })
+        .collect()
+    }
+
+    /// Adds what `process` held.
+    pub(crate) fn add(rows: &mut [Self], process: &str, hours: f64, held: &Held) {
+        for row in rows.iter_mut().filter(|row| row.process == process) {
+            row.readings.extend(row.figure.of(held).map(|value| (hours, value)));
+        }
+    }
+
+    fn trend(&self, warm_up: Duration) -> Option<Trend> {
+        let begin = self.readings.partition_point(|(hours, _)| *hours < warm_up.as_secs_f64() / 3600.0);
+        Trend::of(&self.readings[begin..])
+    }
+}
+
+/// The resident memory of each process now, in one line.
+pub(crate) fn now(rows: &[Row]) -> String {
+    let resident = rows.iter().filter(|row| row.figure == Figure::Resident);
+    let parts = resident.filter_map(|row| Some(format!("{} {:.0} MiB", row.process, row.readings.last()?.1)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// All that was seen.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) begin: jiff::Timestamp,
+    pub(crate) length: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) progress: Progress,
+    /// The first requests that failed.
+    pub(crate) failures: Vec<String>,
+    /// The process that ended, and its log.
+    pub(crate) ended: Option<String>,
+}
+
+impl Report {
+    /// Why this is no success, a sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = self.ended.iter().cloned().collect();
+        if self.progress.failed > 0 {
+            problems.push(format!("{} requests failed: {}", self.progress.failed, self.failures.join("; ")));
+        }
+        if self.progress.restarts == 0 {
+            problems.push("nothing was restarted".to_owned());
+        }
+        for row in self.rows.iter().filter(|row| row.is_judged && !row.readings.is_empty()) {
+            match row.trend(self.warm_up) {
+                None => problems.push(format!(
+                    "{}: too few readings of {} for a trend",
+                    row.process,
+                    row.figure.name()
+                )),
+                Some(trend) if trend.grows(row.figure.limit()) => problems.push(format!(
+                    "{} grows: {} by {:.2} an hour ({:.2} to {:.2})",
+                    row.process,
+                    row.figure.name(),
+                    trend.slope,
+                    trend.low,
+                    trend.high
+                )),
+                Some(_) => {}
+            }
+        }
+        problems
+    }
+
+    /// The report as Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let seconds = |duration: Duration| {
+            humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+        };
+        let mut text = format!(
+            "# Soak\n\n\
+             What `make soak` last wrote here. Two runners with a command that leaks, the storage service and an echo service that \
+             leaks, eight clients each, Prometheus 3 and an evaluator on an accelerated clock. Every 10 s it reads what \
+             each process holds. Growth is that of a line through the medians of twelve batches; it counts if its interval \
+             is above zero and it is more than is allowed. A runner's own memory is its resident memory without its \
+             guests' linear memory.\n\n\
+             Begun {:.0}, {} long. {}. The first {} are warm-up and not in the trends.\n\n\
+             | process | figure | level | growth an hour | {:.0} % interval | allowed | verdict |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | --- |\n",
+            self.begin,
+            seconds(self.length),
+            self.progress,
+            seconds(self.warm_up),
+            CONFIDENCE * 100.0,
+        );
+        for row in self.rows.iter().filter(|row| !row.readings.is_empty()) {
+            let _ = write!(text, "| {} | {} ", row.process, row.figure.name());
+            let limit = row.figure.limit();
+            let _ = match row.trend(self.warm_up) {
+                None => writeln!(text, "| | | | {limit} | too few readings |"),
+                Some(trend) => writeln!(
+                    text,
+                    "| {:.1} | {:+.2} | {:+.2} to {:+.2} | {} | {} |",
+                    trend.level,
+                    trend.slope,
+                    trend.low,
+                    trend.high,
+                    if row.is_judged { limit.to_string() } else { "–".to_owned() },
+                    match (row.is_judged, trend.grows(limit)) {
+                        (false, _) => "not judged",
+                        (true, true) => "**grows**",
+                        (true, false) => "steady",
+                    }
+                ),
+            };
+        }
+        let problems = self.problems();
+        text += if problems.is_empty() { "\nNothing grew beyond noise.\n" } else { "\nProblems:\n\n" };
+        for problem in problems {
+            let _ = writeln!(text, "- {problem}");
+        }
+        text
+    }
+
+    /// All readings: process, figure, hours since the start, value.
+    pub(crate) fn csv(&self) -> String {
+        let mut text = "process,figure,hours,value\n".to_owned();
+        for row in &self.rows {
+            for (hours, value) in &row.readings {
+                let _ = writeln!(text, "{},\"{}\",{hours:.5},{value}", row.process, row.figure.name());
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(descriptors_per_hour: f64) -> Report {
+        let processes = [("runner".to_owned(), true), ("prometheus".to_owned(), false)];
+        let mut rows = Row::all(&processes);
+        for n in 0..400_u32 {
+            let hours = f64::from(n) / 360.0;
+            // Half a dozen come and go.
+            let descriptors = 50.0 + f64::from(n % 7) + descriptors_per_hour * hours;
+            let held = Held { resident_bytes: 1e8, own_bytes: None, descriptors, threads: 9.0, maps: 300.0 };
+            for (process, _) in &processes {
+                Row::add(&mut rows, process, hours, &held);
+            }
+        }
+        Report {
+            begin: jiff::Timestamp::UNIX_EPOCH,
+            length: Duration::from_secs(4000),
+            warm_up: Duration::from_secs(1000),
+            rows,
+            progress: Progress { restarts: 3, ..Progress::default() },
+            failures: Vec::new(),
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn a_fleet_that_holds_what_it_held_has_no_problems() {
+        let report = report(0.0);
+        assert_eq!(report.problems(), [""; 0]);
+        let text = report.markdown();
+        assert!(text.contains("| runner | descriptors | 53.0 |") && text.contains("Nothing grew"), "{text}");
+        assert!(!text.contains("beyond linear memory"), "{text}");
+    }
+
+    #[test]
+    fn a_leak_of_our_own_is_a_problem_and_prometheus_is_not() {
+        let problems = report(30.0).problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("runner grows: descriptors by 29.9"), "{problems:?}");
+    }
+
+    #[test]
+    fn failed_requests_and_no_restarts_are_problems() {
+        let mut report = report(0.0);
+        report.progress = Progress { failed: 2, ..Progress::default() };
+        report.failures = vec!["GET /: 502".to_owned()];
+        assert_eq!(report.problems(), ["2 requests failed: GET /: 502", "nothing was restarted"]);
+    }
+}
