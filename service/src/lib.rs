@@ -7,7 +7,7 @@
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
 //! | [`descriptors`] | how many files and connections the process may have open |
 //! | [`date`] | the `Date` header of answers |
-//! | [`file`] | a file that an operator names: a regular one, of bounded size |
+//! | [`mod@file`] | a file that an operator names: a regular one, of bounded size |
 //! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`units`] | byte counts and durations as operators write them |
 //! | [`quote`] | text from outside: clipped, without control characters |

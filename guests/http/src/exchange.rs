@@ -2,7 +2,8 @@
 
 use wasip2::{
     http::types::{
-        ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+        ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
+        ResponseOutparam,
     },
     io::streams::{InputStream, OutputStream, StreamError},
 };

@@ -4,7 +4,7 @@
 //! A guest gives way at an epoch tick, when it has run for half a tick at least; a turn is thus at most one and a
 //! half ticks long. Did busy guests take their turns among the others, everybody's every turn would come behind one
 //! of each of theirs. So a guest that used up a turn goes on among the busy ones ([`Places::busy`]), and comes back
-//! when it has rested in time for [`PROBATION`].
+//! when it has rested in time for ten seconds.
 
 use std::{
     future::poll_fn,
