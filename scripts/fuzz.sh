@@ -17,7 +17,8 @@ fi
 for target in "${targets[@]}"; do
     learned=../target/fuzz/corpus/$target
     mkdir -p "$learned"
-    options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1)
+    # An input takes microseconds. A minute, because on a loaded machine the fuzzer itself may have to wait for seconds.
+    options=(-max_total_time="$seconds" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1)
     if [[ -e dictionaries/$target.dict ]]; then options+=(-dict="dictionaries/$target.dict"); fi
     echo "fuzz: $target, for $seconds s"
     # Without a sanitizer the pinned stable toolchain will do. There is no unsafe code here for one to watch.
