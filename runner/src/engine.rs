@@ -24,6 +24,9 @@ use crate::{
     host::MemoryMaps,
 };
 
+/// Wasmtime's major version, as the workspace's Cargo.toml pins it: the crate does not tell its own.
+pub(crate) const WASMTIME_MAJOR: &str = "48";
+
 /// Elements that a table may grow to when it does not start larger: Wasmtime's own default.
 const TABLE_ELEMENTS_MIN: u64 = 20_000;
 
@@ -168,6 +171,14 @@ impl Engines {
     /// What Wasmtime says.
     pub fn probe(&self, gc: Gc) -> wasmtime::Result<Engine> {
         Engine::new(&self.config(gc))
+    }
+
+    /// An engine to look at imports with. What it compiles is kept nowhere.
+    ///
+    /// # Errors
+    /// What Wasmtime says.
+    pub fn bare(&self) -> wasmtime::Result<Engine> {
+        Engine::new(self.config(Gc::On).cache(None))
     }
 
     /// An engine to run `size` with. Code that the probe compiled comes from the cache: how instances

@@ -16,6 +16,7 @@ use prometheus_client::{
 
 use crate::{
     config::Kind,
+    engine::WASMTIME_MAJOR,
     fleet::{
         Fleet, Module,
         slot::{Reason, Slot},
@@ -463,6 +464,3 @@ impl Collector for RunnerCollector {
         Ok(())
     }
 }
-
-/// Wasmtime's major version, as the workspace's Cargo.toml pins it: the crate does not tell its own.
-const WASMTIME_MAJOR: &str = "48";

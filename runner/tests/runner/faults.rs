@@ -162,7 +162,33 @@ async fn a_module_that_cannot_run_is_refused_before_anything_starts() {
     check_refused("reactor.wat", b"(module (func (export \"run\")))", &["`_start`", "`run`"]).await;
     check_refused("wrong.wat", b"(component)", &["wasi:cli/run@0.2", "exports nothing"]).await;
     let unknown = br#"(module (import "env" "magic" (func)) (func (export "_start")))"#;
-    check_refused("imports.wat", unknown, &["wasi_snapshot_preview1", "env", "magic"]).await;
+    check_refused("imports.wat", unknown, &["offers wasi_snapshot_preview1", "imports `env` `magic`;"]).await;
     let shared = br#"(module (memory 1 2 shared) (func (export "_start")))"#;
     check_refused("threads.wat", shared, &["compiling"]).await;
+}
+
+/// With these, too, a compiler would be busy for minutes, and its answer would be about the code.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_a_module_lacks_is_named_at_once_before_it_is_compiled() {
+    let core = br#"(module
+        (import "env" "magic" (func)) (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))
+        (import "env" "memory" (memory 1)) (import "env" "table" (table 1 2 funcref))
+        (func (export "run")) (func (export "_start") (param i32)) (func i32.add))"#;
+    let expected = ["exports `run`, `_start`. Besides", "`env` `magic`, `env` `memory`, `env` `table`;"];
+    check_refused("core.wat", core, &expected).await;
+
+    let component = br#"(component
+        (import "wasi:keyvalue/store@0.2.0" (instance (export "store" (type (sub resource))) (export "open" (func))))
+        (import "wasi:cli/exit@0.2.0" (instance (export "exit" (func (param "status" (result))))))
+        (import "wasi:random/random@0.2.9" (instance (export "roll-dice" (func (result u32)))))
+        (import "a:b/only-types" (instance (type $t u32) (export "t" (type (eq $t)))))
+        (import "log" (func))
+        (core module (func i32.add)))"#;
+    let expected = [
+        "exports nothing. Besides",
+        "`wasi:keyvalue/store@0.2.0` (resource implementation is missing), \
+         `wasi:random/random@0.2.9` (function implementation is missing), `log` (function implementation is missing);",
+        "offers wasi:cli/imports@0.2",
+    ];
+    check_refused("component.wat", component, &expected).await;
 }

@@ -1,6 +1,10 @@
 //! A module's file → a program that can be instantiated: read, compiled, linked, given a pool.
 //!
+//! [`world`] reads imports and exports, [`link`] judges them before the module is compiled, and links it then.
 //! Everything that can be wrong with a module is found here, before an instance is touched.
+
+mod link;
+mod world;
 
 use std::{
     io,
@@ -16,19 +20,14 @@ use std::{
 use ebb_service::file;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
-use wasmtime::{
-    Engine, Linker, Module, ResourcesRequired,
-    component::{self, Component},
-};
-use wasmtime_wasi::{p1, p2, p2::bindings::CommandPre, p3};
-use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02, p3::bindings::ServicePre};
+use wasmtime::{Module, ResourcesRequired, component::Component};
 
 use crate::{
     config::{Destination, GuestConfig, Kind, ModuleConfig},
     descriptors::Claim,
-    engine::{Engines, Gc, PoolSize},
+    engine::{Engines, Gc, PoolSize, WASMTIME_MAJOR},
     guest::{
-        GuestState, Linked, Prepared, StartError, bodiless,
+        GuestState, Linked, Prepared, StartError,
         host_calls::HostCalls,
         meter::Limiter,
         view::{self, FolderError},
@@ -67,12 +66,12 @@ enum ProgramErrorCause {
          is the file complete?"
     )]
     NotWasm(Vec<u8>),
-    #[error("compiling; is the file complete, and are its proposals supported by Wasmtime 48?")]
+    #[error("compiling; is the file complete, and are its proposals supported by Wasmtime {}?", WASMTIME_MAJOR)]
     Compile(#[source] wasmtime::Error),
-    #[error("linking: kind `{kind}` offers {offered}")]
-    Link { kind: Kind, offered: &'static str, source: wasmtime::Error },
-    #[error("kind `{kind}` expects {expected}; the file exports {found}")]
-    NoEntry { kind: Kind, expected: &'static str, found: String },
+    #[error("linking it as kind `{kind}`")]
+    Link { kind: Kind, source: wasmtime::Error },
+    #[error(transparent)]
+    Unfit(link::Unfit),
     #[error(
         "http.concurrency: {0}: an instance of a wasi:http 0.2 component takes one request at a time; expected 1, \
          or a component that exports `wasi:http/handler@0.3`"
@@ -152,7 +151,7 @@ impl Binary {
     }
 
     fn is_component(&self) -> bool {
-        self.bytes[4..8] == *COMPONENT_VERSION
+        self.bytes[4] == COMPONENT_VERSION[0]
     }
 }
 
@@ -258,6 +257,8 @@ fn build(
     host_calls: Option<Arc<HostCalls>>,
 ) -> Result<Program, ProgramErrorCause> {
     view::check_folders(&config.guest).map_err(ProgramErrorCause::Folder)?;
+    let bare = engines.bare().map_err(ProgramErrorCause::Compile)?;
+    link::judge(&bare, config.kind, binary)?;
     // What fails without garbage-collected objects may need them; if not, the second error is the better one.
     let (gc, required) = match required(engines, Gc::Off, binary) {
         Ok(required) => (Gc::Off, required),
@@ -272,11 +273,7 @@ fn build(
         return Err(ProgramErrorCause::MemoryMaps(error));
     }
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
-    let linked = match config.kind {
-        Kind::Http => link_http(&engine, binary, config.guest.concurrency)?,
-        Kind::Command if binary.is_component() => link_component(&engine, &binary.bytes)?,
-        Kind::Command => link_core(&engine, &binary.bytes)?,
-    };
+    let linked = link::linked(&engine, config.kind, binary, config.guest.concurrency)?;
     let host_calls = match host_calls {
         None if HostCalls::are_possible(&config.guest) => {
             Some(Arc::new(HostCalls::start(&config.name).map_err(ProgramErrorCause::Threads)?))
@@ -304,93 +301,4 @@ fn required(engines: &Engines, gc: Gc, binary: &Binary) -> wasmtime::Result<Opti
     } else {
         Module::from_binary(&probe, &binary.bytes).map(|module| Some(module.resources_required()))
     }
-}
-
-fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
-    let module = Module::from_binary(engine, bytes).map_err(ProgramErrorCause::Compile)?;
-    let is_start = |ty: wasmtime::ExternType| {
-        ty.func().is_some_and(|func| func.params().len() == 0 && func.results().len() == 0)
-    };
-    if !module.get_export("_start").is_some_and(is_start) {
-        return Err(ProgramErrorCause::NoEntry {
-            kind: Kind::Command,
-            expected: "a core module with a function `_start` without parameters and results",
-            found: listed(module.exports().map(|export| export.name().to_owned())),
-        });
-    }
-    let link =
-        |source| ProgramErrorCause::Link { kind: Kind::Command, offered: "wasi_snapshot_preview1", source };
-    let mut linker = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link)?;
-    linker.instantiate_pre(&module).map(Linked::Core).map_err(link)
-}
-
-fn link_component(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
-    let component = Component::from_binary(engine, bytes).map_err(ProgramErrorCause::Compile)?;
-    let exports = exports(&component);
-    if !exports.iter().any(|name| name.starts_with("wasi:cli/run@0.2.")) {
-        return Err(ProgramErrorCause::NoEntry {
-            kind: Kind::Command,
-            expected: "a component that exports `wasi:cli/run@0.2`",
-            found: listed(exports.into_iter()),
-        });
-    }
-    let link =
-        |source| ProgramErrorCause::Link { kind: Kind::Command, offered: "wasi:cli/imports@0.2", source };
-    let mut linker = component::Linker::new(engine);
-    p2::add_to_linker_async(&mut linker).map_err(link)?;
-    let pre = linker.instantiate_pre(&component).map_err(link)?;
-    CommandPre::new(pre).map(Linked::Component).map_err(link)
-}
-
-/// Requests that an instance of a WASI 0.3 component works on at once, unless configured.
-const CONCURRENCY_03: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
-
-fn link_http(
-    engine: &Engine,
-    binary: &Binary,
-    concurrency: Option<NonZeroU32>,
-) -> Result<Linked, ProgramErrorCause> {
-    let no_entry = |found| ProgramErrorCause::NoEntry {
-        kind: Kind::Http,
-        expected: "a component that exports `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`",
-        found,
-    };
-    if !binary.is_component() {
-        return Err(no_entry("no component: it is a core module".to_owned()));
-    }
-    let component = Component::from_binary(engine, &binary.bytes).map_err(ProgramErrorCause::Compile)?;
-    let exports = exports(&component);
-    let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
-    let offered = "wasi:cli/imports and wasi:http/imports, 0.2 and 0.3";
-    let link = |source| ProgramErrorCause::Link { kind: Kind::Http, offered, source };
-    let mut linker = component::Linker::new(engine);
-    p2::add_to_linker_async(&mut linker).map_err(link)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).map_err(link)?;
-    bodiless::add_to_linker(&mut linker).map_err(link)?;
-    p3::add_to_linker(&mut linker).map_err(link)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(link)?;
-    if has("wasi:http/handler@0.3.") {
-        let pre = linker.instantiate_pre(&component).and_then(ServicePre::new).map_err(link)?;
-        let concurrency = concurrency.unwrap_or(CONCURRENCY_03);
-        Ok(Linked::Http { pre: ProxyPre::P3(pre), concurrency })
-    } else if has("wasi:http/incoming-handler@0.2.") {
-        if let Some(several) = concurrency.filter(|count| count.get() > 1) {
-            return Err(ProgramErrorCause::Concurrency(several));
-        }
-        let pre = linker.instantiate_pre(&component).and_then(ProxyPre02::new).map_err(link)?;
-        Ok(Linked::Http { pre: ProxyPre::P2(pre), concurrency: NonZeroU32::MIN })
-    } else {
-        Err(no_entry(listed(exports.into_iter())))
-    }
-}
-
-fn exports(component: &Component) -> Vec<String> {
-    let ty = component.component_type();
-    ty.exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
-}
-
-fn listed(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

@@ -1,0 +1,202 @@
+//! What each kind of module is offered: whether a binary fits, before it is compiled, and linked to it afterwards.
+
+use std::{fmt, num::NonZeroU32};
+
+use wasmtime::{
+    Engine, Linker, Module, Store,
+    component::{self, Component},
+};
+use wasmtime_wasi::{WasiCtx, p1, p2, p2::bindings::CommandPre, p3};
+use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02, p3::bindings::ServicePre};
+
+use super::{
+    Binary, ProgramErrorCause,
+    world::{Export, World},
+};
+use crate::{
+    config::Kind,
+    guest::{GuestState, Linked, bodiless},
+};
+
+/// How exports that can be run begin.
+const RUN_02: &str = "wasi:cli/run@0.2.";
+const HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
+const HANDLER_03: &str = "wasi:http/handler@0.3.";
+
+/// Why a binary cannot be run as `kind`, as far as its imports and exports tell.
+#[derive(Debug, thiserror::Error)]
+pub(super) struct Unfit {
+    kind: Kind,
+    /// What was expected to be exported, and what is.
+    entry: Option<(&'static str, String)>,
+    /// What is imported and not offered.
+    missing: Vec<String>,
+    offered: &'static str,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, entry, missing, offered } = self;
+        if let Some((expected, found)) = entry {
+            write!(f, "kind `{kind}` expects {expected}; the file exports {found}")?;
+        }
+        if !missing.is_empty() {
+            let and = if entry.is_some() { ". Besides, it" } else { "the file" };
+            write!(f, "{and} imports {}; kind `{kind}` offers {offered}", missing.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Judges imports and exports of `binary`, all of them, by an `engine` of its own. A binary that cannot be read fits:
+/// compiling it will tell what is wrong.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn judge(engine: &Engine, kind: Kind, binary: &Binary) -> Result<(), ProgramErrorCause> {
+    let Ok(world) = World::read(&binary.bytes) else { return Ok(()) };
+    let missing = match kind {
+        // All that can be said of one is that it is none.
+        Kind::Http if !binary.is_component() => Vec::new(),
+        Kind::Http => missing(&http_linker(engine)?, engine, &world, binary),
+        Kind::Command if binary.is_component() => missing(&command_linker(engine)?, engine, &world, binary),
+        Kind::Command => missing_of_core(engine, &world).map_err(link(kind))?,
+    };
+    let entry = missing_entry(kind, binary, &world.exports);
+    if entry.is_none() && missing.is_empty() {
+        return Ok(());
+    }
+    Err(ProgramErrorCause::Unfit(Unfit { kind, entry, missing, offered: offered(kind, binary) }))
+}
+
+fn offered(kind: Kind, binary: &Binary) -> &'static str {
+    match kind {
+        Kind::Http => "wasi:cli/imports and wasi:http/imports, 0.2 and 0.3",
+        Kind::Command if binary.is_component() => "wasi:cli/imports@0.2",
+        Kind::Command => "wasi_snapshot_preview1",
+    }
+}
+
+fn missing_entry(kind: Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<(&'static str, String)> {
+    let has = |prefix| exports.iter().any(|export| export.name.starts_with(prefix));
+    let (found, expected) = match kind {
+        Kind::Command if binary.is_component() => (has(RUN_02), "a component that exports `wasi:cli/run@0.2`"),
+        Kind::Command => (
+            exports.iter().any(|export| export.name == "_start" && export.is_action),
+            "a core module with a function `_start` without parameters and results",
+        ),
+        Kind::Http => (
+            binary.is_component() && (has(HANDLER_02) || has(HANDLER_03)),
+            "a component that exports `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`",
+        ),
+    };
+    let exported = || match kind {
+        Kind::Http if !binary.is_component() => "no component: it is a core module".to_owned(),
+        _ if exports.is_empty() => "nothing".to_owned(),
+        _ => exports.iter().map(|export| format!("`{}`", export.name)).collect::<Vec<_>>().join(", "),
+    };
+    (!found).then(|| (expected, exported()))
+}
+
+fn missing_of_core(engine: &Engine, world: &World<'_>) -> wasmtime::Result<Vec<String>> {
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |wasi| wasi)?;
+    let mut store = Store::new(engine, WasiCtx::builder().build_p1());
+    let mut is_offered = |module, name| linker.get(&mut store, module, name).is_ok();
+    let missing = world.core_imports.iter().filter(|(module, name)| !is_offered(module, name));
+    Ok(missing.map(|(module, name)| format!("`{module}` `{name}`")).collect())
+}
+
+/// Links the component as far as each import, one after another: Wasmtime names the first that is missing only.
+fn missing(
+    linker: &component::Linker<GuestState>,
+    engine: &Engine,
+    world: &World<'_>,
+    binary: &Binary,
+) -> Vec<String> {
+    let mut linker = linker.clone();
+    let mut missing = Vec::new();
+    for import in &world.imports {
+        // One that does not compile is left to compiling the whole.
+        let Ok(component) = Component::from_binary(engine, &import.component(&binary.bytes)) else { break };
+        if let Err(error) = linker.instantiate_pre(&component) {
+            missing.push(format!("`{}` ({})", import.name, error.root_cause()));
+            if linker.define_unknown_imports_as_traps(&component).is_err() {
+                break;
+            }
+        }
+    }
+    missing
+}
+
+fn link(kind: Kind) -> impl Fn(wasmtime::Error) -> ProgramErrorCause {
+    move |source| ProgramErrorCause::Link { kind, source }
+}
+
+fn command_linker(engine: &Engine) -> Result<component::Linker<GuestState>, ProgramErrorCause> {
+    let mut linker = component::Linker::new(engine);
+    p2::add_to_linker_async(&mut linker).map_err(link(Kind::Command))?;
+    Ok(linker)
+}
+
+fn http_linker(engine: &Engine) -> Result<component::Linker<GuestState>, ProgramErrorCause> {
+    let mut linker = component::Linker::new(engine);
+    let linked = p2::add_to_linker_async(&mut linker)
+        .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+        .and_then(|()| bodiless::add_to_linker(&mut linker))
+        .and_then(|()| p3::add_to_linker(&mut linker))
+        .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
+    linked.map_err(link(Kind::Http))?;
+    Ok(linker)
+}
+
+/// Compiles and links what was judged fit.
+///
+/// # Errors
+/// What Wasmtime says, and a `concurrency` that the component cannot have.
+pub(super) fn linked(
+    engine: &Engine,
+    kind: Kind,
+    binary: &Binary,
+    concurrency: Option<NonZeroU32>,
+) -> Result<Linked, ProgramErrorCause> {
+    if !binary.is_component() {
+        return link_core(engine, &binary.bytes);
+    }
+    let component = Component::from_binary(engine, &binary.bytes).map_err(ProgramErrorCause::Compile)?;
+    match kind {
+        Kind::Command => {
+            let pre = command_linker(engine)?.instantiate_pre(&component).and_then(CommandPre::new);
+            pre.map(Linked::Component).map_err(link(kind))
+        }
+        Kind::Http => link_http(engine, &component, concurrency),
+    }
+}
+
+fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
+    let module = Module::from_binary(engine, bytes).map_err(ProgramErrorCause::Compile)?;
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link(Kind::Command))?;
+    linker.instantiate_pre(&module).map(Linked::Core).map_err(link(Kind::Command))
+}
+
+/// Requests that an instance of a WASI 0.3 component works on at once, unless configured.
+const CONCURRENCY_03: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
+
+fn link_http(
+    engine: &Engine,
+    component: &Component,
+    concurrency: Option<NonZeroU32>,
+) -> Result<Linked, ProgramErrorCause> {
+    let pre = http_linker(engine)?.instantiate_pre(component).map_err(link(Kind::Http))?;
+    if component.component_type().exports(engine).any(|(name, _)| name.starts_with(HANDLER_03)) {
+        let pre = ServicePre::new(pre).map_err(link(Kind::Http))?;
+        let concurrency = concurrency.unwrap_or(CONCURRENCY_03);
+        return Ok(Linked::Http { pre: ProxyPre::P3(pre), concurrency });
+    }
+    if let Some(several) = concurrency.filter(|count| count.get() > 1) {
+        return Err(ProgramErrorCause::Concurrency(several));
+    }
+    let pre = ProxyPre02::new(pre).map_err(link(Kind::Http))?;
+    Ok(Linked::Http { pre: ProxyPre::P2(pre), concurrency: NonZeroU32::MIN })
+}
