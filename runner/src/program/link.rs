@@ -66,7 +66,8 @@ pub(super) fn judge(engine: &Engine, kind: Kind, binary: &Binary) -> Result<(), 
     if entry.is_none() && missing.is_empty() {
         return Ok(());
     }
-    Err(ProgramErrorCause::Unfit(Unfit { kind, entry, missing, offered: offered(kind, binary) }))
+    let offered = offered(kind, binary);
+    Err(ProgramErrorCause::Unfit(Box::new(Unfit { kind, entry, missing, offered })))
 }
 
 fn offered(kind: Kind, binary: &Binary) -> &'static str {
@@ -80,7 +81,9 @@ fn offered(kind: Kind, binary: &Binary) -> &'static str {
 fn missing_entry(kind: Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<(&'static str, String)> {
     let has = |prefix| exports.iter().any(|export| export.name.starts_with(prefix));
     let (found, expected) = match kind {
-        Kind::Command if binary.is_component() => (has(RUN_02), "a component that exports `wasi:cli/run@0.2`"),
+        Kind::Command if binary.is_component() => {
+            (has(RUN_02), "a component that exports `wasi:cli/run@0.2`")
+        }
         Kind::Command => (
             exports.iter().any(|export| export.name == "_start" && export.is_action),
             "a core module with a function `_start` without parameters and results",

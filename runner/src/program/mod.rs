@@ -66,12 +66,15 @@ enum ProgramErrorCause {
          is the file complete?"
     )]
     NotWasm(Vec<u8>),
-    #[error("compiling; is the file complete, and are its proposals supported by Wasmtime {}?", WASMTIME_MAJOR)]
+    #[error(
+        "compiling; is the file complete, and are its proposals supported by Wasmtime {}?",
+        WASMTIME_MAJOR
+    )]
     Compile(#[source] wasmtime::Error),
     #[error("linking it as kind `{kind}`")]
     Link { kind: Kind, source: wasmtime::Error },
     #[error(transparent)]
-    Unfit(link::Unfit),
+    Unfit(Box<link::Unfit>),
     #[error(
         "http.concurrency: {0}: an instance of a wasi:http 0.2 component takes one request at a time; expected 1, \
          or a component that exports `wasi:http/handler@0.3`"

@@ -77,7 +77,10 @@ impl<'a> World<'a> {
     ) -> Result<(), BinaryReaderError> {
         match payload {
             Payload::TypeSection(groups) => {
-                groups.clone().into_iter().try_for_each(|group| group.map(|group| functions.types(&group)))?;
+                groups
+                    .clone()
+                    .into_iter()
+                    .try_for_each(|group| group.map(|group| functions.types(&group)))?;
             }
             Payload::ImportSection(imports) => {
                 for import in imports.clone().into_imports() {
@@ -214,7 +217,8 @@ mod tests {
         assert_eq!(names, ["a:b/one", "two", "three"]);
         for (import, count) in world.imports.iter().zip(1..) {
             let component = import.component(&bytes);
-            let until: Vec<_> = World::read(&component).unwrap().imports.into_iter().map(|at| at.name).collect();
+            let until: Vec<_> =
+                World::read(&component).unwrap().imports.into_iter().map(|at| at.name).collect();
             assert_eq!(until, names[..count]);
             let engine = wasmtime::Engine::default();
             wasmtime::component::Component::from_binary(&engine, &component).unwrap();
@@ -223,7 +227,9 @@ mod tests {
 
     #[test]
     fn lengths_are_written_as_the_format_has_them() {
-        for (value, expected) in [(0, &[0][..]), (127, &[127]), (128, &[0x80, 1]), (624_485, &[0xe5, 0x8e, 0x26])] {
+        for (value, expected) in
+            [(0, &[0][..]), (127, &[127]), (128, &[0x80, 1]), (624_485, &[0xe5, 0x8e, 0x26])]
+        {
             let mut bytes = Vec::new();
             push_leb128(&mut bytes, value);
             assert_eq!(bytes, expected);
