@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use ebb_service::units::ByteCount;
 use ebb_testbed::{evaluator::Evaluator, http, metrics::Scrape};
+use ebb_units::ByteCount;
 use serde::Deserialize;
 
 /// One module as it is now.

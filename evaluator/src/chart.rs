@@ -5,13 +5,11 @@
 
 use std::{error::Error, ops::Range};
 
-use ebb_service::units::ByteCount;
+use ebb_units::{ByteCount, Millis};
 use plotters::{
     coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter},
     prelude::*,
 };
-
-use crate::units::Millis;
 
 /// A colour.
 pub type Colour = RGBColor;

@@ -9,25 +9,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::backtest::BacktestArgs;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ebb_evaluator::{
     RunError, Service,
     config::Config,
     http::{self, BodyError, client_builder},
     live::{self, Finding, Level},
-    units::{InstanceName, Millis},
 };
 use ebb_service::{
     commands::{self, CommandError, CommonCommand, Program},
     config_file::{ConfigError, Refusal},
     logging::{self, LogError},
     quote, signals,
-    units::Span,
 };
+use ebb_units::{InstanceName, Millis, Span};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use self::backtest::BacktestArgs;
 
 /// Learns how much memory WebAssembly instances need, and restarts those that hold more.
 ///

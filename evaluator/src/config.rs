@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `rules.rs` | `defaults:` and `modules:` → the [`Rule`](crate::rule::policy::Rule) of each module |
+//! | `rules.rs` | `defaults:` and `modules:` → the [`Rule`](ebb_core::policy::Rule) of each module |
 //! | `allow.rs` | `runners.allow:` → which addresses restarts may be ordered from |
 
 mod allow;
@@ -17,9 +17,9 @@ use std::{
 use ebb_service::{
     config_file::{self, ConfigError, Refusal, relative_to},
     logging::LogConfig,
-    schema,
-    units::{Span, listen_address},
+    schema::{self, listen_address},
 };
+use ebb_units::Span;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +27,9 @@ pub use self::{
     allow::{AllowList, AllowedRunner},
     rules::{RuleConfig, Rules},
 };
-use crate::{
-    rule::budget::BudgetConfig,
-    store::{ScrapeConfig, labels::AddressTemplate, prometheus::PrometheusConfig},
-};
+use ebb_core::decide::budget::BudgetConfig;
+
+use crate::store::{ScrapeConfig, labels::AddressTemplate, prometheus::PrometheusConfig};
 
 /// The evaluator's config file.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,17 +5,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use ebb_core::decide::{
+    budget::Limit,
+    ledger::Effect,
+    verdict::{Judgement, Verdict},
+};
+use ebb_units::{Generation, Millis, SlotId};
 use serde::Serialize;
 
-use crate::{
-    restart::Outcome,
-    rule::{
-        budget::Limit,
-        ledger::Effect,
-        verdict::{Judgement, Verdict},
-    },
-    units::{Generation, Millis, SlotId},
-};
+use crate::restart::Outcome;
 
 /// What was done about an instance that asked for a restart.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -210,8 +208,10 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use ebb_core::policy::Bound;
+    use ebb_units::Population;
+
     use super::*;
-    use crate::{rule::policy::Bound, units::Population};
 
     fn judgement(replica: u32, generation: u64) -> Judgement {
         let population = Population { module: "leaky".into(), digest: "d".into() };

@@ -12,6 +12,18 @@ use std::{
     sync::Arc,
 };
 
+use ebb_core::{
+    decide::{
+        assessment::{Assessed, Assessment},
+        clock::Now,
+        hold::{Hold, Limits, Seen, Watch},
+        verdict::Judgement,
+    },
+    history::{Contradiction, Extract, Sample, Slot},
+    intake::{Filling, Intake, Next, Terms},
+    policy::Hosts,
+};
+use ebb_units::{Generation, Millis, SeriesId, SlotId};
 use tracing::{debug, info, warn};
 
 use self::{
@@ -21,21 +33,11 @@ use self::{
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
-    history::{Contradiction, Extract, Sample, Slot},
-    intake::{Filling, Intake, Next, Terms},
     metrics::Metrics,
-    rule::{
-        assessment::{Assessed, Assessment},
-        clock::Now,
-        hold::{Hold, Limits, Seen, Watch},
-        policy::Hosts,
-        verdict::Judgement,
-    },
     store::{
         ClockCheck, EarlierSize, Fetched, Scrape, Store, StoreError, labels::differences,
         prometheus::Prometheus,
     },
-    units::{Generation, Millis, SeriesId, SlotId},
     view::{Board, PopulationView, View},
 };
 

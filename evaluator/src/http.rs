@@ -1,10 +1,8 @@
 //! What every HTTP client of the evaluator has in common: whom it believes, and how much of an answer it reads.
 
 use bytes::{Bytes, BytesMut};
-use ebb_service::units::ByteCount;
+use ebb_units::{ByteCount, Millis};
 use reqwest::Response;
-
-use crate::units::Millis;
 
 /// The time at the server when it answered (RFC 9110, section 6.6.1), to the second.
 #[must_use]

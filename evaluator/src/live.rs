@@ -20,15 +20,16 @@ use reqwest::{RequestBuilder, StatusCode, header};
 use serde::de::IgnoredAny;
 
 pub use self::findings::{Finding, Level};
+use ebb_core::history::{History, Sample, Window};
+use ebb_units::{Millis, SeriesId};
+
 use self::findings::{Observed, RunnerAnswer, StoreAnswer, Token};
 use crate::{
     config::{Config, StoreConfig},
     evaluation,
-    history::{History, Sample, Window},
     http::{self, BodyError, client_builder, server_time},
     restart::RestartRequest,
     store::{ClockCheck, Fetched, Store, StoreError},
-    units::{Millis, SeriesId},
 };
 
 /// How much of the past is looked at.

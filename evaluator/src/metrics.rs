@@ -8,7 +8,13 @@ use std::{
     time::Instant,
 };
 
+use ebb_core::decide::{
+    hold::Hold,
+    ledger::Effect,
+    verdict::{Judgement, Verdict},
+};
 use ebb_service::process::ProcessCollector;
+use ebb_units::Millis;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -16,18 +22,7 @@ use prometheus_client::{
 };
 
 use self::view_collector::ViewCollector;
-use crate::{
-    decisions::Action,
-    restart::Outcome,
-    rule::{
-        hold::Hold,
-        ledger::Effect,
-        verdict::{Judgement, Verdict},
-    },
-    store::Fetched,
-    units::Millis,
-    view::Board,
-};
+use crate::{decisions::Action, restart::Outcome, store::Fetched, view::Board};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {

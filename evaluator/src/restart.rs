@@ -9,13 +9,13 @@ use std::{
 };
 
 use ebb_service::{logging::Chain, quote, secret::BearerToken};
+use ebb_units::{Generation, SlotId};
 use reqwest::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{AllowList, RunnersConfig},
     http::{self, BodyError, client_builder},
-    units::{Generation, SlotId},
 };
 
 /// What became of an order.
@@ -331,7 +331,7 @@ mod tests {
                 allow: AllowList::exactly(std::slice::from_ref(&address)).unwrap(),
                 ..RunnersConfig::default()
             };
-            let population = crate::units::Population { module: "leaky".into(), digest: "d".into() };
+            let population = ebb_units::Population { module: "leaky".into(), digest: "d".into() };
             let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
             let outcome = Restarter::new(&config).restart(&slot, Generation(1), Reason::Threshold).await;
             let message = outcome.message().unwrap();
@@ -349,7 +349,7 @@ mod tests {
             allow: AllowList::exactly(&["10.0.0.1:9742".to_owned()]).unwrap(),
             ..RunnersConfig::default()
         };
-        let population = crate::units::Population { module: "leaky".into(), digest: "d".into() };
+        let population = ebb_units::Population { module: "leaky".into(), digest: "d".into() };
         let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
         assert_eq!(
             Restarter::new(&config).restart(&slot, Generation(1), Reason::Threshold).await,

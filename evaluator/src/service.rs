@@ -7,12 +7,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use ebb_core::decide::clock::Now;
 use ebb_service::{
     config_file::ConfigError,
     logging::Chain,
     secret::{BearerToken, TokenFileError},
     server::{self, Limits},
 };
+use ebb_units::Millis;
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
@@ -26,9 +28,7 @@ use crate::{
     decisions::Journal,
     evaluation::{Evaluator, Outputs},
     metrics::Metrics,
-    rule::clock::Now,
     store::StoreError,
-    units::Millis,
     view::Board,
     web::{self, Desk, ExtractRequest, ReloadRequest, Web},
 };

@@ -16,12 +16,14 @@ use std::{
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::scrape::fuzzing::exposition;
 pub use self::scrape::{Scrape, ScrapeConfig};
-use self::{labels::Nameless, prometheus::Prometheus};
-use crate::{
+use ebb_core::{
+    decide::clock::disagreement_millis,
     history::{Sample, Window},
-    rule::{clock::disagreement_millis, policy::Hosts},
-    units::{Millis, SeriesId},
+    policy::Hosts,
 };
+use ebb_units::{Millis, SeriesId};
+
+use self::{labels::Nameless, prometheus::Prometheus};
 
 /// Name of the gauge that tells an instance's memory.
 pub const MEMORY_METRIC: &str = "wasm_linear_memory_bytes";

@@ -2,17 +2,13 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::Serialize;
-
-use crate::{
+use ebb_core::{
+    decide::{hold::Hold, verdict::Judgement},
     explain::explain,
-    rule::{
-        hold::Hold,
-        policy::{Learned, Rule},
-        verdict::Judgement,
-    },
-    units::{Millis, Population},
+    policy::{Learned, Rule},
 };
+use ebb_units::{Millis, Population};
+use serde::Serialize;
 
 /// One population.
 #[derive(Clone, Debug, PartialEq, Serialize)]

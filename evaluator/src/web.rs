@@ -19,15 +19,12 @@ use axum::{
     middleware::map_response,
     response::Response,
 };
+use ebb_core::history::Extract;
+use ebb_units::{Millis, SlotId};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{
-    config::Config,
-    evaluation::Outputs,
-    history::Extract,
-    units::{Millis, SlotId},
-};
+use crate::{config::Config, evaluation::Outputs};
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
 pub type ReloadRequest = oneshot::Sender<Result<(), String>>;

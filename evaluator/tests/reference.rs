@@ -4,16 +4,12 @@
 // The helpers of tests are tests, too.
 #![allow(clippy::unwrap_used)]
 
-use ebb_evaluator::{
+use ebb_core::{
+    estimate::{MedianSample, quantile},
     history::{self, History, Window},
-    rule::{
-        estimate::MedianSample,
-        policy::{GuardRails, Policy, Pooling, Renewal, Rule},
-        quantile,
-    },
-    units::{ConfidenceLevel, Generation, Millis, Population, RestartPrice, SlotId},
+    policy::{GuardRails, Policy, Pooling, Renewal, Rule},
 };
-use ebb_service::units::{ByteCount, Span};
+use ebb_units::{ByteCount, ConfidenceLevel, Generation, Millis, Population, RestartPrice, SlotId, Span};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

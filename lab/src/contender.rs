@@ -1,13 +1,10 @@
 //! The policies that are compared, each as a sweep of its one knob, all with the shipped guard rails.
 
-use ebb_evaluator::{
-    rule::{
-        budget::BudgetConfig,
-        policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
-    },
-    units::RestartPrice,
+use ebb_core::{
+    decide::budget::BudgetConfig,
+    policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
 };
-use ebb_service::units::{ByteCount, Span};
+use ebb_units::{ByteCount, RestartPrice, Span};
 
 /// A policy and the settings of its knob.
 #[derive(Clone, Debug)]

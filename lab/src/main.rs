@@ -8,8 +8,8 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use ebb_evaluator::rule::{
-    budget::BudgetConfig,
+use ebb_core::{
+    decide::budget::BudgetConfig,
     policy::{Adapt, IntervalKind, Rule},
 };
 use ebb_lab::{
@@ -22,7 +22,7 @@ use ebb_lab::{
     trickle::Trickle,
     workload::Workload,
 };
-use ebb_service::units::Span;
+use ebb_units::Span;
 use rayon::prelude::*;
 
 /// Compares restart policies with each other and with an optimum that knows the future.

@@ -6,20 +6,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ebb_evaluator::{
-    history::{History, Sample, Window},
-    rule::{
+use ebb_core::{
+    decide::{
         assessment::Assessment,
         budget::{Admission, BudgetConfig},
         clock::Now,
         hold::{Limits, Seen, Watch},
         ledger::{Ledger, Restart, Standing},
-        policy::{HostMemory, Hosts, Policy, Rule},
         verdict::Judgement,
     },
-    units::{Generation, Millis, Population, SeriesId, SlotId},
+    history::{History, Sample, Window},
+    policy::{HostMemory, Hosts, Policy, Rule},
 };
-use ebb_service::units::Span;
+use ebb_units::{Generation, Millis, Population, SeriesId, SlotId, Span};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ebb_evaluator::{
-    config::DEFAULT_LOOKBACK,
-    rule::{budget::BudgetConfig, policy::Rule},
-};
-use ebb_service::units::Span;
+use ebb_core::{decide::budget::BudgetConfig, policy::Rule};
+use ebb_evaluator::config::DEFAULT_LOOKBACK;
+use ebb_units::Span;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

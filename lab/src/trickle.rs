@@ -1,6 +1,6 @@
 //! A leak of which the lookback sees next to nothing, over months: does the shipped rule find it?
 
-use ebb_evaluator::rule::policy::Pooling;
+use ebb_core::policy::Pooling;
 use serde::{Deserialize, Serialize};
 
 use crate::{

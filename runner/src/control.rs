@@ -23,6 +23,7 @@ use ebb_service::{
     quote::{self, clipped},
     server::{self, Limits},
 };
+use ebb_units::{Generation, ModuleName, Replica};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -36,7 +37,6 @@ use crate::{
     },
     lifecycle,
     reload::{ReloadError, Reloader},
-    units::{Generation, ModuleName, Replica},
 };
 
 /// The longest body of a request: an order is some thirty bytes.

@@ -5,7 +5,7 @@
 //! same part of it. Nothing that is kept back is handed out, so that metrics, health and restarts answer when nothing
 //! else can.
 
-use crate::units::ModuleName;
+use ebb_units::ModuleName;
 
 /// Kept back: 256 control connections (`ebb_service::server`) and what their answers read, listeners, logs, the threads' own, the compile cache.
 const OWN: u64 = 320;

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use ebb_units::{Digest, Generation};
 use prometheus_client::{
     collector::Collector,
     encoding::{
@@ -23,7 +24,6 @@ use crate::{
     },
     host,
     reload::ReloadStatus,
-    units::{Digest, Generation},
 };
 
 /// A registry with all of the runner's metrics.

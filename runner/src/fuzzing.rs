@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ebb_service::units::ByteCount;
+use ebb_units::ByteCount;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ebb_service::units::ByteCount;
+use ebb_units::ByteCount;
 
 /// Maps that the process has besides the pools': its libraries, threads, allocator and compiled code.
 const OTHER_MAPS: u64 = 1000;

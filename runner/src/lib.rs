@@ -4,7 +4,6 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`config`] | YAML → a validated config; errors name file, line, column and field |
-//! | [`units`] | module names, digests, replicas, generations |
 //! | [`lifecycle`] | pure: what a slot does next |
 //! | `code_cache` | compiled code on disk, every file with a checksum |
 //! | [`engine`] | Wasmtime engines, their pools, the epoch clock |
@@ -20,7 +19,7 @@
 //! | [`http`] | requests between the gateway and the guests: routes, queues, progress |
 //! | [`threads`] | which code runs on which threads |
 //!
-//! Data flows one way: `control, gateway → fleet → guest, lifecycle → http → units`.
+//! Data flows one way: `control, gateway → fleet → guest, lifecycle → http`.
 
 use std::{io, sync::Arc, time::Instant};
 
@@ -45,7 +44,6 @@ pub mod lifecycle;
 pub mod program;
 pub mod reload;
 pub mod threads;
-pub mod units;
 
 use config::Config;
 use descriptors::Descriptors;

@@ -15,6 +15,7 @@ use ebb_service::{
     logging::{Chain, LogConfig},
     secret::{BearerToken, TokenFileError},
 };
+use ebb_units::ModuleName;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
         Fleet,
         rollout::{Rollout, RolloutError},
     },
-    units::ModuleName,
 };
 
 /// Why a config was not taken. What ran before goes on.

@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use ebb_service::units::Span;
 use ebb_testbed::{
     evaluator::Evaluator,
     load::{
@@ -16,6 +15,7 @@ use ebb_testbed::{
     prometheus::{Major, Prometheus},
     runner::Runner,
 };
+use ebb_units::Span;
 
 use crate::reading::Held;
 

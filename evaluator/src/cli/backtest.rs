@@ -5,14 +5,15 @@ mod plot;
 use std::{path::PathBuf, str::FromStr, time::SystemTime};
 
 use clap::Args;
-use ebb_evaluator::{
-    backtest::{Plan, Recording, report::Report, spacing_millis},
-    config::{Config, RuleConfig, Rules, StoreConfig},
+use ebb_core::{
     history::{Sample, median},
-    store::{ClockCheck, Store, prometheus::Prometheus},
-    units::{Millis, SeriesId},
+    replay::{Plan, Recording, report::Report, spacing_millis},
 };
-use ebb_service::units::Span;
+use ebb_evaluator::{
+    config::{Config, RuleConfig, Rules, StoreConfig},
+    store::{ClockCheck, Store, prometheus::Prometheus},
+};
+use ebb_units::{Millis, SeriesId, Span};
 
 use super::{CliError, Format};
 

@@ -2,18 +2,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use ebb_service::{
-    config_file::Refusal,
-    units::{ByteCount, Span},
+use ebb_core::policy::{
+    Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval,
 };
+use ebb_service::config_file::Refusal;
+use ebb_units::{ByteCount, ConfidenceLevel, Coverage, RestartPrice, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
-
-use crate::{
-    rule::policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
-    units::{ConfidenceLevel, Coverage, RestartPrice},
-};
 
 /// Settings of a rule; what is not set is taken from `defaults:`, and there from the built-in ones.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]

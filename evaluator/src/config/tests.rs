@@ -1,7 +1,7 @@
-use ebb_service::units::ByteCount;
+use ebb_core::policy::{Policy, Pooling};
+use ebb_units::ByteCount;
 
 use super::*;
-use crate::rule::policy::{Policy, Pooling};
 
 fn read(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("evaluator.yml"), text, false).map_err(|error| error.to_string())

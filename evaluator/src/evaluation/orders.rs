@@ -5,6 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use ebb_core::{
+    decide::{
+        budget::{Admission, Limit},
+        clock::Now,
+        hold::Hold,
+        ledger::{Effect, Ledger, Restart, Standing},
+        verdict::{Judgement, Verdict},
+    },
+    explain::explain,
+    history::History,
+};
+use ebb_units::{Generation, Millis, RunnerId, SlotId};
 use futures::{StreamExt as _, future::join_all, stream};
 use tracing::{info, warn};
 
@@ -12,17 +24,7 @@ use super::Outputs;
 use crate::{
     config::{Config, RunnersConfig},
     decisions::{Action, Recorded},
-    explain::explain,
-    history::History,
     restart::{Outcome, Reason, Restarter},
-    rule::{
-        budget::{Admission, Limit},
-        clock::Now,
-        hold::Hold,
-        ledger::{Effect, Ledger, Restart, Standing},
-        verdict::{Judgement, Verdict},
-    },
-    units::{Generation, Millis, RunnerId, SlotId},
     view::PopulationView,
 };
 

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ebb_core::{
+    decide::hold::{Hold, at_least, span},
+    history::{Contradiction, History},
+};
+use ebb_units::Millis;
 use serde::Serialize;
 
 use crate::{
     config::{Config, StoreConfig},
-    history::{Contradiction, History},
-    rule::hold::{Hold, at_least, span},
     store::{Fetched, labels},
-    units::Millis,
 };
 
 /// What was answered.
@@ -352,11 +354,10 @@ fn count(number: usize, thing: &str) -> String {
 mod tests {
     use std::path::Path;
 
+    use ebb_core::history::{Sample, Window};
+    use ebb_units::{Generation, Population, SeriesId, SlotId};
+
     use super::*;
-    use crate::{
-        history::{Sample, Window},
-        units::{Generation, Population, SeriesId, SlotId},
-    };
 
     const NOW: Millis = Millis(1_700_000_000_000);
 

@@ -7,11 +7,11 @@
 use std::{collections::BTreeMap, fmt::Write as _, str::FromStr};
 
 use ebb_service::quote;
+use ebb_units::{Population, RunnerId, SeriesId, SlotId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC};
-use crate::units::{Population, RunnerId, SeriesId, SlotId};
 
 /// Which of the two gauges a series is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,13 +16,17 @@ mod xor_chunk;
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use ebb_service::{config_file::Refusal, quote, units::Span};
+use ebb_service::{config_file::Refusal, quote};
+use ebb_units::Span;
 use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 pub use self::client::{Authorization, BasicAuth, TlsConfig};
+use ebb_core::history::Window;
+use ebb_units::Millis;
+
 use self::{
     client::Client,
     query::{Envelope, Query},
@@ -32,7 +36,7 @@ use super::{
     START_TIME_METRIC, Sink, StoreError,
     labels::{AddressTemplate, Naming, is_label_name},
 };
-use crate::{history::Window, http::server_time, units::Millis};
+use crate::http::server_time;
 
 /// The `store.prometheus:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]

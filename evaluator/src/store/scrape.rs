@@ -8,7 +8,8 @@ pub(super) mod fuzzing;
 
 use std::collections::BTreeMap;
 
-use ebb_service::{logging::Chain, quote, units::Span};
+use ebb_service::{logging::Chain, quote};
+use ebb_units::{Millis, Span};
 use futures::future::join_all;
 use reqwest::header;
 use schemars::JsonSchema;
@@ -21,10 +22,7 @@ use super::{
     labels::{Labels, Named, Naming},
     series::{HostReadings, Numbers, Readings},
 };
-use crate::{
-    http::{self, client_builder, server_time},
-    units::Millis,
-};
+use crate::http::{self, client_builder, server_time};
 
 /// The `store.scrape:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -249,8 +247,9 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use ebb_units::SeriesId;
+
     use super::*;
-    use crate::units::SeriesId;
 
     fn taken(text: &str) -> Result<Vec<(String, u32, u64, u64)>, String> {
         let (mut numbers, mut readings, mut fetched) =
@@ -294,7 +293,7 @@ mod tests {
         let mut readings = <(Readings, HostReadings)>::default();
         take(text, "r:1", Millis(7), &mut Numbers::default(), &mut readings, &mut Fetched::default())
             .unwrap();
-        let host = crate::rule::policy::HostMemory { at: Millis(7), total_bytes: 200, available_bytes: 50 };
+        let host = ebb_core::policy::HostMemory { at: Millis(7), total_bytes: 200, available_bytes: 50 };
         assert_eq!(readings.1.hosts(), [("r:1".into(), host)].into());
     }
 

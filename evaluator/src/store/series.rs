@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use ebb_core::{
+    history::Sample,
+    policy::{HostMemory, Hosts},
+};
+use ebb_units::{Generation, Millis, RunnerId, SeriesId};
+
 use super::{
     Fetched, MEMORY_METRIC, START_TIME_METRIC,
     labels::{Gauge, HostGauge, Nameless},
-};
-use crate::{
-    history::Sample,
-    rule::policy::{HostMemory, Hosts},
-    units::{Generation, Millis, RunnerId, SeriesId},
 };
 
 /// A memory gauge's value in bytes. `None` when it is none.
@@ -173,8 +174,9 @@ impl HostReadings {
 
 #[cfg(test)]
 mod tests {
+    use ebb_units::{Population, SlotId};
+
     use super::*;
-    use crate::units::{Population, SlotId};
 
     #[test]
     fn a_sample_is_made_where_both_gauges_were_read_at_the_same_moment() {

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use ebb_core::decide::verdict::{Judgement, Verdict};
 use ebb_service::{
     exposition::{self, Format},
     logging::Chain,
@@ -21,7 +22,6 @@ use tokio::sync::oneshot;
 use super::Web;
 use crate::{
     decisions::{Action, Decision},
-    rule::verdict::{Judgement, Verdict},
     view::View,
 };
 
@@ -107,8 +107,8 @@ async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
 #[derive(Serialize)]
 struct Status<'a> {
     version: &'static str,
-    at: crate::units::Millis,
-    hold: &'a Option<crate::rule::hold::Hold>,
+    at: ebb_units::Millis,
+    hold: &'a Option<ebb_core::decide::hold::Hold>,
     dry_run: bool,
     restarts_available: i64,
     lifetimes: usize,

@@ -36,7 +36,10 @@ pub(super) use self::{
     overview::overview,
     settings::settings,
 };
-use crate::{config::Config, decisions::Decision, history::Extract, units::Millis, view::View};
+use ebb_core::history::Extract;
+use ebb_units::Millis;
+
+use crate::{config::Config, decisions::Decision, view::View};
 
 /// What every page rests on.
 #[derive(Clone, Copy, Debug)]

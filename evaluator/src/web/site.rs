@@ -12,7 +12,12 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
+use ebb_core::{
+    decide::verdict::Judgement,
+    history::{Extract, TRACES_MAX},
+};
 use ebb_service::quote;
+use ebb_units::Millis;
 use maud::Markup;
 use tokio::{sync::oneshot, time::timeout};
 
@@ -20,14 +25,7 @@ use super::{
     ExtractRequest, Web,
     page::{self, Asked, Frame, Listing, Shown},
 };
-use crate::{
-    config::Config,
-    decisions::Decision,
-    history::{Extract, TRACES_MAX},
-    rule::verdict::Judgement,
-    units::Millis,
-    view::View,
-};
+use crate::{config::Config, decisions::Decision, view::View};
 
 /// Decisions that stand on another page than their own.
 const DECISIONS: usize = 10;

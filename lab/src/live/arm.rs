@@ -1,10 +1,10 @@
 //! The fleets of the experiment, and the policies that are tried on them.
 
-use ebb_evaluator::rule::policy::{
+use ebb_core::policy::{
     Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval,
 };
-use ebb_service::units::{ByteCount, Span};
 use ebb_testbed::paths;
+use ebb_units::{ByteCount, Span};
 
 /// A fleet, and the arms that are tried on it.
 #[derive(Clone, Debug)]

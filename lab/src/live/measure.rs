@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ebb_evaluator::{rule::estimate::Estimate, units::RestartPrice};
+use ebb_core::estimate::Estimate;
 use ebb_testbed::{evaluator::Evaluator, http, runner::Runner};
+use ebb_units::RestartPrice;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

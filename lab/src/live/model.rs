@@ -1,7 +1,7 @@
 //! The experiment's guests in the simulator: the same sizes and pauses, a tick a second.
 
-use ebb_evaluator::rule::budget::BudgetConfig;
-use ebb_service::units::Span;
+use ebb_core::decide::budget::BudgetConfig;
+use ebb_units::Span;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -27,7 +27,7 @@ const HOST_BYTES: i64 = 16 << 30;
 pub fn costs(protocol: &Protocol, seconds: u64) -> Vec<(String, f64)> {
     let ticks = Tick::try_from(seconds).expect("an experiment of less than a century");
     let fleet = fleet(protocol, ticks);
-    let price: ebb_evaluator::units::RestartPrice = protocol.restart_price.parse().expect("a price");
+    let price: ebb_units::RestartPrice = protocol.restart_price.parse().expect("a price");
     let cost = |arm: &super::arm::Arm| {
         let setup = Setup {
             rule: protocol.rule(arm, HOST_BYTES.unsigned_abs()),

@@ -1,4 +1,4 @@
-use ebb_evaluator::rule::policy::{Adapt, IntervalKind, Policy, Pooling};
+use ebb_core::policy::{Adapt, IntervalKind, Policy, Pooling};
 
 use super::*;
 use crate::{

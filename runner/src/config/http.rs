@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
-use ebb_service::units::{ByteCount, listen_address};
+use ebb_service::schema::listen_address;
+use ebb_units::ByteCount;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

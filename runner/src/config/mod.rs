@@ -24,9 +24,9 @@ use std::{
 use ebb_service::{
     config_file::{self, ConfigError},
     logging::LogConfig,
-    schema,
-    units::{Span, listen_address},
+    schema::{self, listen_address},
 };
+use ebb_units::Span;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ebb_service::units::{ByteCount, LONGER_THAN_ZERO, SPAN_FORM, Span};
+use ebb_units::{ByteCount, LONGER_THAN_ZERO, ModuleName, SPAN_FORM, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -18,7 +18,7 @@ use super::{
     http::{Destination, RawServe, ServeConfig},
     located, span,
 };
-use crate::{lifecycle::BackoffPolicy, units::ModuleName};
+use crate::lifecycle::BackoffPolicy;
 
 /// Environment variables that the runner itself gives to every guest start with this.
 const RESERVED_ENV_PREFIX: &str = "EBB_";

@@ -1,4 +1,4 @@
-use ebb_service::units::ByteCount;
+use ebb_units::ByteCount;
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_service::units::ByteCount;
+use ebb_units::{ByteCount, Generation};
 use tokio::{sync::oneshot, task::JoinError};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -19,7 +19,6 @@ use crate::{
     guest::{End, Remains, Running},
     host,
     threads::Handles,
-    units::Generation,
 };
 
 /// How long whoever ordered a restart waits for the drain. After that, the answer says that it goes on.

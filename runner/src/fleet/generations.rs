@@ -16,9 +16,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ebb_units::Generation;
 use tracing::warn;
 
-use crate::{config::OwnFolder, units::Generation};
+use crate::config::OwnFolder;
 
 /// The newest generation of all slots.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ebb_service::units::ByteCount;
+use ebb_units::ByteCount;
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,7 @@ pub mod rollout;
 pub mod slot;
 mod supervisor;
 
+use ebb_units::{Generation, ModuleName, Replica};
 use generations::Generations;
 use permits::Permits;
 use slot::{Order, Reason, Refusal, RestartOrder, Restarted, Slot};
@@ -45,7 +46,6 @@ use crate::{
     lifecycle::BackoffPolicy,
     program::Program,
     threads::Handles,
-    units::{Generation, ModuleName, Replica},
 };
 
 /// Buckets of restart durations, in seconds: from a small component (0.3 ms) to a large one on a busy host.

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap, num::TryFromIntError, sync::Arc, sync::PoisonError, time::Duration, time::Instant,
 };
 
+use ebb_units::{ModuleName, Replica};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -21,7 +22,6 @@ use crate::{
     host::{self, Fit},
     http::routes::Routes,
     program::{self, Binary, Program, ProgramError},
-    units::{ModuleName, Replica},
 };
 
 /// How long to let another restart of the same slot finish before looking again.

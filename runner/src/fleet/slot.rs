@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use ebb_service::units::ByteCount;
+use ebb_units::{ByteCount, Generation, Replica};
 use tokio::sync::{Notify, oneshot};
 
 use super::permits::Permit;
@@ -21,7 +21,6 @@ use crate::{
     guest::{handles::Handles, meter::Meter},
     lifecycle::State,
     program::Program,
-    units::{Generation, Replica},
 };
 
 /// Why a slot got a new lifetime.

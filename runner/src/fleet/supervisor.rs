@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ebb_service::{logging::Chain, units::ByteCount};
+use ebb_service::logging::Chain;
+use ebb_units::{ByteCount, Generation};
 use tokio::task::JoinError;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
@@ -24,7 +25,6 @@ use crate::{
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
     threads::Handles,
-    units::Generation,
 };
 
 /// A slot's owner.

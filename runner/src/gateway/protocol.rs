@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ebb_service::units::ByteCount;
+use ebb_units::ByteCount;
 use http::header;
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},

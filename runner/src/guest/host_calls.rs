@@ -16,10 +16,11 @@ use std::{
     time::Duration,
 };
 
+use ebb_units::ModuleName;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::warn;
 
-use crate::{config::GuestConfig, units::ModuleName};
+use crate::config::GuestConfig;
 
 /// How many host calls of a module may be under way at once. More wait for one of them.
 pub const HOST_CALLS_MAX: usize = 32;

@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use ebb_service::units::ByteCount;
+use ebb_units::ByteCount;
 use wasmtime::ResourceLimiter;
 
 use crate::engine::{GC_HEAP_BYTES_MAX, GC_HEAP_INITIAL_BYTES, Gc};

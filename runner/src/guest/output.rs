@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ebb_units::{Generation, ModuleName, Replica};
 use tokio::io::AsyncWrite;
 use tracing::{info, warn};
 use wasmtime_wasi::{
@@ -20,8 +21,6 @@ use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
-
-use crate::units::{Generation, ModuleName, Replica};
 
 /// The longest log line, in bytes; a longer one is logged in pieces.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;

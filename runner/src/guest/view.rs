@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
 };
 
+use ebb_units::{Generation, ModuleName, Replica};
 use tokio::net::TcpSocket;
 use tracing::warn;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, p1::WasiP1Ctx, sockets::SocketAddrUse};
@@ -15,10 +16,7 @@ use super::{
     StartError,
     output::{GuestLog, Stream},
 };
-use crate::{
-    config::GuestConfig,
-    units::{Generation, ModuleName, Replica},
-};
+use crate::config::GuestConfig;
 
 /// A preopened folder that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ebb_units::{Generation, Replica};
 use futures::task::AtomicWaker;
 use http_body_util::BodyExt as _;
 use tokio::sync::Notify;
@@ -22,7 +23,6 @@ use super::{
     pace::{Pace, Verdict},
     tail::Tail,
 };
-use crate::units::{Generation, Replica};
 
 /// Why an instance did not do its part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

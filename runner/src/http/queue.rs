@@ -236,6 +236,7 @@ impl State {
 mod tests {
     use std::time::Duration;
 
+    use ebb_units::{Generation, Replica};
     use http_body_util::{BodyExt as _, Empty};
     use tokio::sync::oneshot;
 
@@ -243,7 +244,6 @@ mod tests {
         super::call::{Call, Fault},
         *,
     };
-    use crate::units::{Generation, Replica};
 
     const TIMEOUT: Duration = Duration::from_secs(3600);
 

@@ -18,6 +18,7 @@ use std::{
 };
 
 use ebb_service::file;
+use ebb_units::{Digest, Generation, ModuleName, Replica};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
 use wasmtime::{Module, ResourcesRequired, component::Component};
@@ -33,7 +34,6 @@ use crate::{
         view::{self, FolderError},
     },
     host::{self, Fit},
-    units::{Digest, Generation, ModuleName, Replica},
 };
 
 /// The first four bytes of every WebAssembly binary, and the four after them in a core module and in a

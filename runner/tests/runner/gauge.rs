@@ -15,8 +15,8 @@ use ebb_runner::{
     engine::Engines,
     guest::{End, meter::Meter},
     program::{Binary, Program},
-    units::{Generation, Replica},
 };
+use ebb_units::{Generation, Replica};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 

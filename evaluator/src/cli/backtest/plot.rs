@@ -2,11 +2,9 @@
 
 use std::{fs, path::Path};
 
-use ebb_evaluator::{
-    backtest::{Moment, Outcome},
-    chart::{Chart, Colour, Line, colour},
-    units::Millis,
-};
+use ebb_core::replay::{Moment, Outcome};
+use ebb_evaluator::chart::{Chart, Colour, Line, colour};
+use ebb_units::Millis;
 
 /// What really was.
 const REAL: Colour = plotters::style::BLACK;

@@ -1,14 +1,13 @@
 //! What must hold for whatever a server with Prometheus' HTTP API answers, and for matchers of a config.
 
+use ebb_core::history::Sample;
+use ebb_units::{Millis, SeriesId};
+
 use super::{
     super::{StoreError, labels::Naming},
     client, is_matcher,
     query::Query,
     remote_read, xor_chunk,
-};
-use crate::{
-    history::Sample,
-    units::{Millis, SeriesId},
 };
 
 /// Samples up to here are known already.

@@ -14,6 +14,8 @@ use ebb_service::quote;
 use reqwest::RequestBuilder;
 
 pub(super) use self::answer::Envelope;
+use ebb_units::{Millis, RunnerId};
+
 use self::answer::{Matrix, ModuleNames};
 use super::{
     super::{
@@ -23,10 +25,7 @@ use super::{
     ClockCheck, Fetched, Sink, StoreError,
     client::{Client, SAMPLES_BYTES_MAX},
 };
-use crate::{
-    http::server_time,
-    units::{Millis, RunnerId},
-};
+use crate::http::server_time;
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]
@@ -269,7 +268,7 @@ mod tests {
     /// What is read of an answer, sample by sample.
     fn samples(body: &str) -> Result<(Fetched, Vec<u64>), String> {
         let mut bytes = Vec::new();
-        let mut sink = |_: &_, samples: &[crate::history::Sample]| {
+        let mut sink = |_: &_, samples: &[ebb_core::history::Sample]| {
             bytes.extend(samples.iter().map(|sample| sample.bytes));
         };
         let fetched = Query::default().accept("query", body.as_bytes(), Millis(0), &mut sink);

@@ -12,6 +12,8 @@ pub(super) mod fuzzing;
 use std::collections::HashMap;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use ebb_core::history::Sample;
+use ebb_units::{Generation, Millis};
 use prost::Message;
 use reqwest::{Response, StatusCode, header};
 
@@ -24,11 +26,7 @@ use super::{
     client::{self, Client},
     xor_chunk,
 };
-use crate::{
-    history::Sample,
-    http::server_time,
-    units::{Generation, Millis},
-};
+use crate::http::server_time;
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 #[cfg(any(test, fuzzing))]
 pub(super) mod encoder;
 
-use crate::units::Millis;
+use ebb_units::Millis;
 
 /// A chunk that ends before its last sample.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

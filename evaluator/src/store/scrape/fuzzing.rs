@@ -1,7 +1,9 @@
 //! What must hold for whatever a runner answers a scrape with.
 
+use ebb_core::history::Sample;
+use ebb_units::SeriesId;
+
 use super::*;
-use crate::{history::Sample, units::SeriesId};
 
 /// An exposition: says the same line by line, and with what is not ours between the lines; labels that were read are, written
 /// anew, read as the same.

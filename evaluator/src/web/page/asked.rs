@@ -1,10 +1,8 @@
 //! PURE: what an address asks for, and the address that asks for it.
 
-use ebb_service::units::Span;
+use ebb_units::{SlotId, Span};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-
-use crate::units::SlotId;
 
 /// The query of an address. Each page reads what concerns it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -1,15 +1,14 @@
 //! PURE: each replica's memory over time against its threshold, as SVG inside HTML.
 
-use ebb_service::units::Span;
+use ebb_core::{
+    decide::verdict::Judgement,
+    history::{Extract, Trace},
+};
+use ebb_units::{Millis, Span};
 use maud::{Markup, PreEscaped, html};
 
 use super::{Asked, Frame, asked::instance_path, words};
-use crate::{
-    chart::{Chart, Line, MEMORY, stepped},
-    history::{Extract, Trace},
-    rule::verdict::Judgement,
-    units::Millis,
-};
+use crate::chart::{Chart, Line, MEMORY, stepped};
 
 /// How far charts can be made to reach back.
 const SPANS: [Span; 5] = [

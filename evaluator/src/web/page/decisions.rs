@@ -158,7 +158,7 @@ fn as_read(name: &str, value: &Value) -> Option<String> {
         _ if name.contains("bytes") => Some(words::rounded(number)),
         "slope" => Some(format!("{} per hour", words::rounded(number * 3600.0))),
         "at" | "last_at" | "generation" | "new_generation" => {
-            Some(crate::units::Millis(value.as_i64()?).rfc3339())
+            Some(ebb_units::Millis(value.as_i64()?).rfc3339())
         }
         _ if name.ends_with("_millis") => Some(millis(1.0)),
         _ if name.ends_with("_seconds") && number >= 1.0 => Some(millis(1000.0)),

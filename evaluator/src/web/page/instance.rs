@@ -1,5 +1,6 @@
 //! PURE: one instance: why it is, or was, restarted, and why not. What `ebb-evaluator explain` tells, with a chart.
 
+use ebb_core::decide::verdict::Judgement;
 use maud::{Markup, html};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     decisions::{self, inputs},
     instances, words,
 };
-use crate::rule::verdict::Judgement;
 
 /// The page of what lives in the replicas `replica` of `module`, on one runner or on several.
 pub(in crate::web) fn instance(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ebb_core::decide::verdict::{Judgement, Verdict};
 use maud::{Markup, PreEscaped, html};
 
 use super::{
@@ -10,10 +11,7 @@ use super::{
     paging::Page,
     words,
 };
-use crate::{
-    rule::verdict::{Judgement, Verdict},
-    view::View,
-};
+use crate::view::View;
 
 /// Instances of one page.
 const INSTANCES: usize = 50;

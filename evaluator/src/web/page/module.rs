@@ -1,5 +1,6 @@
 //! PURE: one module: what was learned of it, its replicas' memory over time, its instances.
 
+use ebb_core::history::TRACES_MAX;
 use maud::{Markup, html};
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     charts::{self, Size},
     decisions, instances, words,
 };
-use crate::{history::TRACES_MAX, view::PopulationView};
+use crate::view::PopulationView;
 
 /// The page of a module. `None` when no instance of it was seen within the lookback, and no decision on
 /// it is kept.

@@ -1,20 +1,21 @@
 use std::{collections::BTreeSet, path::Path};
 
-use ebb_service::units::{ByteCount, Span};
+use ebb_core::{
+    decide::{
+        hold::Hold,
+        ledger::Effect,
+        verdict::{Judgement, Verdict},
+    },
+    history::{History, Sample, Window},
+    policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold},
+};
+use ebb_units::{ByteCount, Generation, Population, SlotId, Span};
 
 use super::*;
 use crate::{
     chart,
     decisions::{Action, Journal},
-    history::{History, Sample, Window},
     restart::{Outcome, Restarted},
-    rule::{
-        hold::Hold,
-        ledger::Effect,
-        policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold},
-        verdict::{Judgement, Verdict},
-    },
-    units::{Generation, Population, SlotId},
     view::PopulationView,
 };
 

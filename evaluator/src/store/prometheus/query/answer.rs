@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use ebb_service::quote;
+use ebb_units::{Millis, Population};
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, SeqAccess, Visitor},
@@ -10,7 +11,6 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::super::super::StoreError;
-use crate::units::{Millis, Population};
 
 /// What every answer is wrapped in.
 #[derive(Deserialize)]
@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for ModuleNames {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ModuleNames, A::Error> {
                 let mut names = Vec::new();
                 while let Some(name) = list.next_element::<Cow<'de, str>>()? {
-                    if Population::is_module_name(&name) {
+                    if name.parse::<ModuleName>().is_ok() {
                         names.push(name.into_owned());
                     }
                 }

@@ -1,10 +1,11 @@
 //! What must hold for whatever bytes a remote read is answered with, and for the request.
 
+use ebb_units::SeriesId;
+
 use super::{
     super::fuzzing::{FROM, Samples},
     *,
 };
-use crate::units::SeriesId;
 
 /// A stream of frames: the same samples and the same error, however it is cut into pieces. The first byte says how; what
 /// follows is taken as the stream, and once more as the data of one frame, which a mutation otherwise seldom makes.

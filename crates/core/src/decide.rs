@@ -1,0 +1,14 @@
+//! Thresholds → verdicts → admitted restarts.
+//!
+//! | step | module | question |
+//! | --- | --- | --- |
+//! | hold | [`hold`], [`clock`] | can what was fetched be relied on at all? |
+//! | judge | [`verdict`], [`assessment`] | what is said of each instance, and why? |
+//! | admit | [`budget`], [`ledger`] | which of the restarts wished for are done now, and what came of those before? |
+
+pub mod assessment;
+pub mod budget;
+pub mod clock;
+pub mod hold;
+pub mod ledger;
+pub mod verdict;

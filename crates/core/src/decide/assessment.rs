@@ -1,0 +1,93 @@
+//! PURE: the whole fleet at one moment: what was learned of each population, and a judgement on each living instance.
+
+mod victims;
+
+use std::{cmp::Reverse, ops::Range};
+
+use ebb_units::{Generation, Millis, Population, SlotId};
+
+use self::victims::{Candidate, choose_victims};
+use crate::{
+    decide::{
+        ledger::Standing,
+        verdict::{Judgement, judge},
+    },
+    history::History,
+    policy::{Hosts, Learned, Rule},
+};
+
+/// The fleet at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assessment {
+    /// Each population, in order of module and digest.
+    pub populations: Vec<Assessed>,
+    /// Each living instance, in order of module, digest, runner and replica.
+    pub instances: Vec<Judgement>,
+}
+
+/// One population at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessed {
+    /// Which.
+    pub population: Population,
+    /// How it is judged.
+    pub rule: Rule,
+    /// What was learned of it.
+    pub learned: Learned,
+    /// Where its living instances stand in [`Assessment::instances`].
+    pub instances: Range<usize>,
+}
+
+impl Assessment {
+    /// Learns from each population of `history` and judges its living instances by the rule of their module. An
+    /// instance lives if its newest sample is at most `stale_after_millis` old; what `hosts` tell counts as long.
+    /// `standing` tells which instances can be ordered; it is asked only where a host is short of memory.
+    pub fn new<'a>(
+        history: &History,
+        rule_of: impl Fn(&str) -> &'a Rule,
+        hosts: &Hosts,
+        standing: impl Fn(&SlotId, Generation) -> Standing,
+        now: Millis,
+        stale_after_millis: i64,
+    ) -> Self {
+        let mut assessment = Self::default();
+        let mut candidates = Vec::new();
+        for (population, slots) in history.populations() {
+            let rule = rule_of(&population.module);
+            let learned = rule.learn(slots.values());
+            let first = assessment.instances.len();
+            for (slot, seen) in slots {
+                if let Some(lifetime) = seen.live(now, stale_after_millis) {
+                    let spans_window = history.spans_window(seen);
+                    let judgement = judge(rule, &learned, slot, seen, lifetime, spans_window, now);
+                    assessment.instances.push(judgement);
+                }
+            }
+            let instances = first..assessment.instances.len();
+            candidates.extend(
+                instances
+                    .clone()
+                    .filter_map(|index| Candidate::new(rule, index, &assessment.instances[index])),
+            );
+            let population = population.clone();
+            assessment.populations.push(Assessed { population, rule: *rule, learned, instances });
+        }
+        choose_victims(&mut assessment.instances, candidates, hosts, standing, now, stale_after_millis);
+        assessment
+    }
+
+    /// The instances that ask for a restart, those that would give back most first.
+    #[must_use]
+    pub fn wishes(&self) -> Vec<&Judgement> {
+        let mut wishes: Vec<_> =
+            self.instances.iter().filter(|instance| instance.verdict.asks_for_restart()).collect();
+        wishes.sort_by_key(|wish| Reverse(wish.reclaimable_bytes));
+        wishes
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod leaks;

@@ -1,0 +1,321 @@
+//! PURE: can what was fetched be relied on? If not, no restart is ordered: a fault of the monitoring must
+//! never reach the fleet.
+
+use std::collections::VecDeque;
+
+use ebb_units::{Millis, Span};
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use crate::decide::clock::Now;
+
+/// Why no restart is ordered: of any module, unless it is said of one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Hold {
+    /// The store gave no answer that can be relied on.
+    StoreFault {
+        /// The fault's name in `ebb_evaluator_held_total`.
+        fault: &'static str,
+        /// What was asked of whom, and what went wrong.
+        message: String,
+    },
+    /// The store answered, and knows no instance.
+    EmptyAnswer,
+    /// The newest sample is too old: the evaluator's clock is ahead, or nothing is scraped, or seldom.
+    ClockAhead {
+        /// Age of the newest sample in milliseconds.
+        newest_sample_age_millis: i64,
+        /// The age that it may have.
+        stale_after_millis: i64,
+        /// Time between two samples of a series, as far as it was seen, in milliseconds.
+        spacing_millis: Option<i64>,
+        /// The most that a sample came late, in milliseconds.
+        late_millis: i64,
+    },
+    /// The evaluator's clock has stepped, and nothing tells whether it is right now.
+    ClockStepped {
+        /// By how much, in milliseconds; forward is positive.
+        by_millis: i64,
+    },
+    /// A sample lies in the future.
+    FutureSample {
+        /// How far, in milliseconds.
+        ahead_millis: i64,
+    },
+    /// Many instances vanished at once: more likely a fault of the monitoring than of the fleet.
+    SeriesDropped {
+        /// Instances that live now.
+        living: usize,
+        /// Instances that lived a short while ago.
+        before: usize,
+    },
+    /// Of one module: series of one slot contradict each other.
+    AmbiguousSeries {
+        /// The slot, as it is displayed.
+        slot: String,
+        /// The labels in which two series differ, each with what it is in both. Empty where one series contradicts itself.
+        labels: Vec<String>,
+    },
+}
+
+impl Hold {
+    /// Every reason's name, for metrics that exist from the start.
+    pub const NAMES: [&'static str; 9] = [
+        "query_failed",
+        "timeout",
+        "partial_answer",
+        "malformed_answer",
+        "empty_answer",
+        "clock_ahead",
+        "clock_behind",
+        "series_dropped",
+        "ambiguous_series",
+    ];
+
+    /// The reason's name, as the metric tells it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::StoreFault { fault, .. } => fault,
+            Self::EmptyAnswer => "empty_answer",
+            Self::ClockAhead { .. } => "clock_ahead",
+            Self::ClockStepped { by_millis } if *by_millis > 0 => "clock_ahead",
+            Self::ClockStepped { .. } | Self::FutureSample { .. } => "clock_behind",
+            Self::SeriesDropped { .. } => "series_dropped",
+            Self::AmbiguousSeries { .. } => "ambiguous_series",
+        }
+    }
+}
+
+/// Its name and its sentence: `reason` and `message`.
+impl Serialize for Hold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Hold", 2)?;
+        object.serialize_field("reason", self.name())?;
+        object.serialize_field("message", &self.to_string())?;
+        object.end()
+    }
+}
+
+impl std::fmt::Display for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::StoreFault { message, .. } => f.write_str(message),
+            Self::EmptyAnswer => f.write_str("the store answered, and knows no instance"),
+            Self::ClockAhead {
+                newest_sample_age_millis,
+                stale_after_millis,
+                spacing_millis,
+                late_millis,
+            } => {
+                write!(
+                    f,
+                    "the newest sample is {} old, more than {}: nothing is scraped, or this clock is ahead",
+                    span(*newest_sample_age_millis),
+                    span(*stale_after_millis),
+                )?;
+                let Some(spacing_millis) = spacing_millis.filter(|spacing| *spacing > 0) else {
+                    return Ok(());
+                };
+                write!(f, ". Samples came {} apart", span(spacing_millis))?;
+                if *late_millis > 0 {
+                    write!(f, " and up to {} late", span(*late_millis))?;
+                }
+                let enough = 3 * spacing_millis + late_millis;
+                if enough > *stale_after_millis {
+                    write!(f, ": set hold.stale_after to {} or more", at_least(enough))?;
+                }
+                Ok(())
+            }
+            Self::ClockStepped { by_millis } => {
+                let direction = if *by_millis > 0 { "forward" } else { "back" };
+                write!(
+                    f,
+                    "this clock stepped {direction} by {}: waiting until it has been steady for a minute",
+                    span(by_millis.saturating_abs())
+                )
+            }
+            Self::FutureSample { ahead_millis } => {
+                write!(
+                    f,
+                    "a sample is dated {} in the future: this clock or that of the store is wrong",
+                    span(*ahead_millis)
+                )
+            }
+            Self::SeriesDropped { living, before } => {
+                write!(f, "{living} instances live, {before} a short while ago")
+            }
+            Self::AmbiguousSeries { slot, labels } if labels.is_empty() => write!(
+                f,
+                "one series of {slot} reports several instances alternately: give the servers or agents that write it labels \
+                 that tell them apart"
+            ),
+            Self::AmbiguousSeries { slot, labels } => write!(
+                f,
+                "two series of {slot} contradict each other; they differ in {}. If these are two runners, name the label in \
+                 store.prometheus.identity, or in runners.address if it tells where they are",
+                labels.join(", ")
+            ),
+        }
+    }
+}
+
+/// Milliseconds for readers.
+pub(crate) fn span(millis: i64) -> Span {
+    let millis = millis.unsigned_abs();
+    // Below a minute, tenths of seconds tell something.
+    Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
+}
+
+/// Milliseconds for readers who are to set as much: whole seconds, rounded up.
+pub(crate) fn at_least(millis: i64) -> Span {
+    Span::secs(millis.unsigned_abs().div_ceil(1000))
+}
+
+/// The limits within which data is relied on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Age from which a sample tells nothing about the present.
+    pub stale_after_millis: i64,
+    /// How far a sample may lie in the future.
+    pub clock_skew_millis: i64,
+    /// The share of living instances that may vanish within the window.
+    pub series_drop: f64,
+    /// How long a drop is remembered.
+    pub series_drop_window_millis: i64,
+}
+
+/// What a tick has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Time of the newest sample of all.
+    pub newest_sample: Option<Millis>,
+    /// Time between two samples of a series, in milliseconds.
+    pub spacing_millis: Option<i64>,
+    /// The most that a sample came late, in milliseconds.
+    pub late_millis: i64,
+    /// Instances that live.
+    pub living: usize,
+}
+
+/// Remembers how many instances lived.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    living: VecDeque<(Millis, usize)>,
+}
+
+impl Watch {
+    /// Looks for what is wrong; `None` when nothing is.
+    pub fn doubt(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
+        self.living.retain(|(at, _)| {
+            let age = now.steady.since(*at);
+            (0..limits.series_drop_window_millis).contains(&age)
+        });
+        let before = self.living.iter().map(|(_, living)| *living).max().unwrap_or(0);
+        let living = seen.living;
+        self.living.push_back((now.steady, living));
+        let Some(newest) = seen.newest_sample else { return Some(Hold::EmptyAnswer) };
+        let age = now.wall.since(newest);
+        if age > limits.stale_after_millis {
+            return Some(Hold::ClockAhead {
+                newest_sample_age_millis: age,
+                stale_after_millis: limits.stale_after_millis,
+                spacing_millis: seen.spacing_millis,
+                late_millis: seen.late_millis,
+            });
+        }
+        if -age > limits.clock_skew_millis {
+            return Some(Hold::FutureSample { ahead_millis: -age });
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let dropped = (before.saturating_sub(living)) as f64 > limits.series_drop * before as f64;
+        dropped.then_some(Hold::SeriesDropped { living, before })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        stale_after_millis: 30_000,
+        clock_skew_millis: 5_000,
+        series_drop: 0.5,
+        series_drop_window_millis: 60_000,
+    };
+
+    fn doubt(
+        watch: &mut Watch,
+        newest_seconds: i64,
+        living: usize,
+        now_seconds: i64,
+    ) -> Option<&'static str> {
+        let newest_sample = Some(Millis(newest_seconds * 1000));
+        let seen = Seen { newest_sample, living, ..Seen::default() };
+        let now = Now::both(Millis(now_seconds * 1000));
+        watch.doubt(&LIMITS, seen, now).map(|hold| hold.name())
+    }
+
+    #[test]
+    fn fresh_data_of_a_steady_fleet_is_relied_on() {
+        let mut watch = Watch::default();
+        assert_eq!(doubt(&mut watch, 95, 10, 100), None);
+        assert_eq!(doubt(&mut watch, 105, 10, 110), None);
+    }
+
+    #[test]
+    fn no_data_at_all_is_a_hold() {
+        assert_eq!(
+            Watch::default().doubt(&LIMITS, Seen::default(), Now::both(Millis(0))),
+            Some(Hold::EmptyAnswer)
+        );
+    }
+
+    #[test]
+    fn a_clock_ahead_of_or_behind_the_data_is_a_hold() {
+        assert_eq!(doubt(&mut Watch::default(), 100, 10, 130), None);
+        assert_eq!(doubt(&mut Watch::default(), 100, 10, 131), Some("clock_ahead"));
+        assert_eq!(doubt(&mut Watch::default(), 105, 10, 100), None);
+        assert_eq!(doubt(&mut Watch::default(), 106, 10, 100), Some("clock_behind"));
+    }
+
+    #[test]
+    fn samples_that_come_seldom_or_late_explain_themselves() {
+        let hold = |spacing_millis, late_millis| {
+            let seen = Seen { newest_sample: Some(Millis(0)), spacing_millis, late_millis, living: 1 };
+            Watch::default().doubt(&LIMITS, seen, Now::both(Millis(31_400))).unwrap().to_string()
+        };
+        assert_eq!(
+            hold(None, 0),
+            "the newest sample is 31s 400ms old, more than 30s: nothing is scraped, or this clock is ahead"
+        );
+        assert!(hold(Some(10_000), 0).ends_with(". Samples came 10s apart"), "{}", hold(Some(10_000), 0));
+        let told = hold(Some(60_000), 45_000);
+        let told = told.split_once(". ").unwrap().1;
+        assert_eq!(told, "Samples came 1m apart and up to 45s late: set hold.stale_after to 3m 45s or more");
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_does_not_age_a_drop() {
+        let mut watch = Watch::default();
+        let mut doubt = |wall, steady, living| {
+            let seen = Seen { newest_sample: Some(Millis(wall)), living, ..Seen::default() };
+            let now = Now { wall: Millis(wall), steady: Millis(steady) };
+            watch.doubt(&LIMITS, seen, now).map(|hold| hold.name())
+        };
+        assert_eq!(doubt(0, 0, 10), None);
+        assert_eq!(doubt(7_200_000, 10_000, 4), Some("series_dropped"));
+        assert_eq!(doubt(20_000, 20_000, 4), Some("series_dropped"));
+        assert_eq!(doubt(90_000, 90_000, 4), None);
+    }
+
+    #[test]
+    fn a_sudden_drop_is_a_hold_until_it_is_old_news() {
+        let mut watch = Watch::default();
+        assert_eq!(doubt(&mut watch, 100, 10, 100), None);
+        assert_eq!(doubt(&mut watch, 110, 5, 110), None);
+        assert_eq!(doubt(&mut watch, 120, 4, 120), Some("series_dropped"));
+        assert_eq!(doubt(&mut watch, 159, 4, 159), Some("series_dropped"));
+        // The 10 that lived at 100 are 60 s ago: 4 of the 5 since then are left.
+        assert_eq!(doubt(&mut watch, 160, 4, 160), None);
+    }
+}

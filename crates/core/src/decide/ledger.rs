@@ -1,0 +1,308 @@
+//! PURE: the restarts done whose effect is not seen yet, and the budget for further ones.
+
+use std::{borrow::Borrow, collections::HashMap};
+
+use ebb_units::{Generation, Millis, SlotId};
+use serde::Serialize;
+
+use crate::{
+    decide::{
+        budget::{Budget, BudgetConfig},
+        verdict::{Judgement, Verdict},
+    },
+    history::{History, Lifetime},
+};
+
+/// What was seen of a restart's effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// The new instance holds less than the old one did.
+    MemoryFell {
+        /// What it holds, in bytes.
+        memory_bytes_after: u64,
+    },
+    /// It does not.
+    MemoryDidNotFall {
+        /// What it holds, in bytes.
+        memory_bytes_after: u64,
+    },
+    /// No sample of a newer instance came in time.
+    NotSeen,
+}
+
+impl Effect {
+    /// Every effect's name, for metrics that exist from the start.
+    pub const NAMES: [&'static str; 3] = ["memory_fell", "memory_did_not_fall", "not_seen"];
+
+    /// The effect's name, as metrics tell it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::MemoryFell { .. } => "memory_fell",
+            Self::MemoryDidNotFall { .. } => "memory_did_not_fall",
+            Self::NotSeen => "not_seen",
+        }
+    }
+}
+
+/// A restart that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The decision that led to it.
+    pub decision: u64,
+    /// Where.
+    pub slot: SlotId,
+    /// What was dropped.
+    pub old_generation: Generation,
+    /// What was started.
+    pub new_generation: Generation,
+    /// Why.
+    pub verdict: Verdict,
+    /// What the old one held, in bytes.
+    pub bytes_before: u64,
+    /// When it was ordered.
+    pub ordered_at: Millis,
+}
+
+/// Whether a restart of an instance can be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can, as far as the rate allows.
+    Free,
+    /// It was restarted, and the store does not show it yet.
+    AwaitingEffect,
+    /// It cannot for now: its slot cools down, its module is suspended, or orders may not go to its runner.
+    Barred,
+}
+
+/// What was ordered, and what may still be.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// What may still be ordered.
+    pub budget: Budget,
+    awaiting: Vec<Restart>,
+    /// Since when each instance has asked for a restart.
+    asking: HashMap<SlotId, (Generation, Millis)>,
+}
+
+/// After so long, whoever asks for a restart goes before those that would give back more.
+const PATIENCE_MILLIS: i64 = 600_000;
+
+impl Ledger {
+    /// Remembers a restart until its effect is seen.
+    pub fn enter(&mut self, restart: Restart) {
+        self.awaiting.push(restart);
+    }
+
+    /// The order in which `wishes` are admitted: as they come, those that give back most first, but behind those that have
+    /// asked for a while, the longest first. Otherwise small ones would wait for ever while the budget is used up.
+    pub fn queue<W: Borrow<Judgement>>(&mut self, mut wishes: Vec<W>, now: Millis) -> Vec<W> {
+        let before = std::mem::take(&mut self.asking);
+        for wish in &wishes {
+            let Judgement { slot, generation, .. } = wish.borrow();
+            let known = before.get(slot).filter(|(known, _)| known == generation);
+            self.asking.insert(slot.clone(), (*generation, known.map_or(now, |(_, since)| *since)));
+        }
+        wishes.sort_by_key(|wish| {
+            let (_, since) = self.asking[&wish.borrow().slot];
+            if now.since(since) >= PATIENCE_MILLIS { since } else { Millis(i64::MAX) }
+        });
+        wishes
+    }
+
+    /// An order for what lives in `slot` was attempted. If it has not helped, others have waited for longer now: what cannot
+    /// be restarted must not stay in front.
+    pub fn attempted(&mut self, slot: &SlotId, now: Millis) {
+        if let Some((_, since)) = self.asking.get_mut(slot) {
+            *since = now;
+        }
+    }
+
+    /// Whether a restart of this instance was done whose effect is not seen yet: it need not be ordered again.
+    #[must_use]
+    pub fn awaits(&self, slot: &SlotId, generation: Generation) -> bool {
+        self.awaiting.iter().any(|restart| restart.old_generation == generation && restart.slot == *slot)
+    }
+
+    /// Whether a restart of this instance can be ordered at `now`.
+    #[must_use]
+    pub fn standing(
+        &self,
+        config: &BudgetConfig,
+        slot: &SlotId,
+        generation: Generation,
+        now: Millis,
+    ) -> Standing {
+        if self.awaits(slot, generation) {
+            Standing::AwaitingEffect
+        } else if self.budget.bars(config, slot, now) {
+            Standing::Barred
+        } else {
+            Standing::Free
+        }
+    }
+
+    /// Takes out the restarts whose effect is seen by now, or was not within `verify_within_millis`. Whether they
+    /// brought memory down decides whether their module may be restarted further.
+    pub fn verify(
+        &mut self,
+        config: &BudgetConfig,
+        verify_within_millis: i64,
+        history: &History,
+        now: Millis,
+    ) -> Vec<(Restart, Effect)> {
+        let mut seen = Vec::new();
+        for restart in std::mem::take(&mut self.awaiting) {
+            let newer = history
+                .slot(&restart.slot)
+                .and_then(|slot| slot.newest())
+                .filter(|lifetime| lifetime.generation() >= restart.new_generation);
+            let effect = match newer.map(Lifetime::bytes) {
+                Some(bytes) if bytes < restart.bytes_before => {
+                    Effect::MemoryFell { memory_bytes_after: bytes }
+                }
+                Some(bytes) => Effect::MemoryDidNotFall { memory_bytes_after: bytes },
+                None if now.since(restart.ordered_at) > verify_within_millis => Effect::NotSeen,
+                None => {
+                    self.awaiting.push(restart);
+                    continue;
+                }
+            };
+            // Who is restarted for its age need not give anything back.
+            if effect != Effect::NotSeen && restart.verdict != Verdict::AboveMaxAge {
+                let memory_fell = matches!(effect, Effect::MemoryFell { .. });
+                self.budget.verified(config, &restart.slot.population.module, memory_fell, now);
+            }
+            seen.push((restart, effect));
+        }
+        seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ebb_units::Population;
+
+    use super::*;
+    use crate::{
+        history::{Sample, Window},
+        policy::Bound,
+    };
+
+    fn slot() -> SlotId {
+        let population = Population { module: Arc::from("leaky"), digest: Arc::from("d") };
+        SlotId { population, runner: "r:1".into(), replica: 0 }
+    }
+
+    fn restart() -> Restart {
+        Restart {
+            decision: 1,
+            slot: slot(),
+            old_generation: Generation(1000),
+            new_generation: Generation(5000),
+            verdict: Verdict::AboveThreshold,
+            bytes_before: 300,
+            ordered_at: Millis(5000),
+        }
+    }
+
+    #[test]
+    fn whoever_has_asked_for_a_while_goes_before_those_that_give_back_more() {
+        let wish = |replica, generation, reclaimable_bytes| Judgement {
+            slot: SlotId { replica, ..slot() },
+            generation: Generation(generation),
+            age_millis: 0,
+            starts_ahead_millis: 0,
+            memory_bytes: 0,
+            reclaimable_bytes,
+            bound: Bound::default(),
+            sample_size: 0,
+            mean_bytes: None,
+            stddev_bytes: None,
+            verdict: Verdict::AboveMaxAge,
+        };
+        let mut ledger = Ledger::default();
+        let mut queue = |minute: i64, wishes: &[(u32, u64)]| -> Vec<u32> {
+            let wishes = wishes.iter().map(|(replica, generation)| wish(*replica, *generation, 0)).collect();
+            let queued = ledger.queue(wishes, Millis(minute * 60_000));
+            queued.iter().map(|wish: &Judgement| wish.slot.replica).collect()
+        };
+        // The largest first, until 2 has asked for ten minutes, and then 3.
+        assert_eq!(queue(0, &[(0, 1), (1, 1), (2, 1)]), [0, 1, 2]);
+        assert_eq!(queue(1, &[(0, 2), (1, 2), (3, 1), (2, 1)]), [0, 1, 3, 2]);
+        assert_eq!(queue(10, &[(0, 3), (1, 2), (3, 1), (2, 1)]), [2, 0, 1, 3]);
+        assert_eq!(queue(11, &[(0, 4), (1, 3), (3, 1), (2, 1)]), [2, 3, 0, 1]);
+        // A new instance has not asked yet, nor one that did not ask for a tick.
+        assert_eq!(queue(12, &[(0, 4), (2, 2)]), [0, 2]);
+        assert_eq!(queue(13, &[(0, 5), (3, 1)]), [0, 3]);
+        assert_eq!(queue(23, &[(0, 6), (3, 1)]), [3, 0]);
+        // Its order was refused: it waits anew.
+        ledger.attempted(&SlotId { replica: 3, ..slot() }, Millis(23 * 60_000));
+        let wishes = vec![wish(0, 7, 0), wish(3, 1, 0)];
+        let queued = ledger.queue(wishes, Millis(24 * 60_000));
+        assert_eq!(queued.iter().map(|wish| wish.slot.replica).collect::<Vec<_>>(), [0, 3]);
+    }
+
+    #[test]
+    fn restarts_for_age_suspend_nobody_though_they_give_nothing_back() {
+        let config = BudgetConfig { max_ineffective: 1, ..BudgetConfig::default() };
+        let mut history = History::default();
+        let sample = Sample { at: Millis(6000), generation: Generation(5000), bytes: 300 };
+        history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), [sample]);
+        let suspended = |verdict| {
+            let mut ledger = Ledger::default();
+            ledger.enter(Restart { verdict, ..restart() });
+            ledger.verify(&config, 60_000, &history, Millis(7000));
+            ledger.budget.suspended_until("leaky", Millis(7000)).is_some()
+        };
+        assert!(!suspended(Verdict::AboveMaxAge));
+        assert!(suspended(Verdict::AboveThreshold));
+    }
+
+    #[test]
+    fn what_was_restarted_or_cannot_be_does_not_stand_free() {
+        let config = BudgetConfig::default();
+        let mut ledger = Ledger::default();
+        let standing = |ledger: &Ledger, generation, now| {
+            ledger.standing(&config, &slot(), Generation(generation), Millis(now))
+        };
+        assert_eq!(standing(&ledger, 1000, 5000), Standing::Free);
+        let admissions = ledger.budget.admit(&config, [&slot()], Millis(5000));
+        assert_eq!(admissions.len(), 1);
+        ledger.enter(restart());
+        assert_eq!(standing(&ledger, 1000, 6000), Standing::AwaitingEffect);
+        // The new instance, until the slot has cooled down.
+        assert_eq!(standing(&ledger, 5000, 64_999), Standing::Barred);
+        assert_eq!(standing(&ledger, 5000, 65_000), Standing::Free);
+        for _ in 0..config.max_ineffective {
+            ledger.budget.verified(&config, "leaky", false, Millis(65_000));
+        }
+        assert_eq!(standing(&ledger, 5000, 66_000), Standing::Barred);
+    }
+
+    #[test]
+    fn a_restarts_effect_is_the_first_that_is_seen_of_the_new_instance() {
+        let check = |samples: &[(i64, u64, u64)], now, expected: Option<Effect>| {
+            let mut history = History::default();
+            let samples = samples.iter().map(|(at, generation, bytes)| Sample {
+                at: Millis(*at),
+                generation: Generation(*generation),
+                bytes: *bytes,
+            });
+            history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+            let mut ledger = Ledger::default();
+            ledger.enter(restart());
+            let seen = ledger.verify(&BudgetConfig::default(), 60_000, &history, Millis(now));
+            assert_eq!(seen, expected.map(|effect| (restart(), effect)).into_iter().collect::<Vec<_>>());
+            assert_eq!(ledger.awaits(&slot(), Generation(1000)), expected.is_none());
+        };
+        let old = (4000, 1000, 300);
+        check(&[old], 10_000, None);
+        check(&[old], 65_001, Some(Effect::NotSeen));
+        check(&[old, (6000, 5000, 100)], 7000, Some(Effect::MemoryFell { memory_bytes_after: 100 }));
+        check(&[old, (6000, 5000, 300)], 7000, Some(Effect::MemoryDidNotFall { memory_bytes_after: 300 }));
+    }
+}

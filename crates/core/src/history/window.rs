@@ -1,0 +1,61 @@
+//! PURE: the span of time that counts.
+
+use ebb_units::Millis;
+
+/// The window's start moves in blocks of 1/24 of its length: hourly for a day. Smaller blocks would
+/// forget more evenly and cost one more mark per block and lifetime.
+const BLOCKS_PER_WINDOW: i64 = 24;
+
+/// The span of time whose samples count: from a block's beginning to `now`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    start: Millis,
+    block_millis: i64,
+}
+
+impl Window {
+    /// The window that reaches back at least `lookback_millis` from `now`, to the beginning of a block.
+    #[must_use]
+    pub const fn ending_at(now: Millis, lookback_millis: i64) -> Self {
+        let block_millis =
+            if lookback_millis < BLOCKS_PER_WINDOW { 1 } else { lookback_millis / BLOCKS_PER_WINDOW };
+        let start = now.0.saturating_sub(lookback_millis);
+        Self { start: Millis(start - start.rem_euclid(block_millis)), block_millis }
+    }
+
+    /// The first moment that counts.
+    #[must_use]
+    pub const fn start(self) -> Millis {
+        self.start
+    }
+
+    /// Length of a block, in milliseconds.
+    #[must_use]
+    pub const fn block_millis(self) -> i64 {
+        self.block_millis
+    }
+
+    /// The first boundary between two blocks after a moment.
+    #[must_use]
+    pub const fn boundary_after(self, at: Millis) -> Millis {
+        Millis((self.block(at) + 1).saturating_mul(self.block_millis))
+    }
+
+    /// The last boundary between two blocks up to a moment.
+    #[must_use]
+    pub const fn boundary_up_to(self, at: Millis) -> Millis {
+        Millis(self.block(at).saturating_mul(self.block_millis))
+    }
+
+    /// Whether a sample of this moment counts.
+    #[must_use]
+    pub fn contains(self, at: Millis) -> bool {
+        at >= self.start
+    }
+
+    /// The number of the block that a moment lies in.
+    #[must_use]
+    pub const fn block(self, at: Millis) -> i64 {
+        at.0.div_euclid(self.block_millis)
+    }
+}

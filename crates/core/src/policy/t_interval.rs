@@ -1,0 +1,175 @@
+//! PURE: restart above the upper end of a Student-t interval (Nakagawa & Kushida 2021).
+
+use ebb_units::{ConfidenceLevel, Coverage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::estimate::Estimate;
+
+/// What the interval is an interval of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalKind {
+    /// Of the population's mean: the paper. It narrows as lifetimes are added, until about half of the
+    /// healthy instances lie above it; only `min_age` and the budget then hold restarts back.
+    Confidence,
+    /// Of one further lifetime: what a single instance may need.
+    Prediction,
+    /// Of a share of all lifetimes, `coverage`.
+    Tolerance,
+}
+
+/// How the level is set for each instance by its growth (Nakagawa & Kushida 2021, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Adapt {
+    /// Not at all.
+    Off,
+    /// What the paper wants: the faster the growth, the wider the interval. So the level rises.
+    Intent,
+    /// What the paper says: the faster the growth, the lower the level. That narrows the interval.
+    Literal,
+}
+
+/// Restart above the upper end of an interval of the medians of all lifetimes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TInterval {
+    /// What the interval is an interval of.
+    pub interval: IntervalKind,
+    /// Level 1 − α of the two-sided interval.
+    pub confidence_level: ConfidenceLevel,
+    /// [`IntervalKind::Tolerance`]: the share of lifetimes that the interval contains.
+    pub coverage: Coverage,
+    /// How the level follows an instance's growth.
+    pub adapt: Adapt,
+}
+
+/// Levels are told apart by quarters of a doubling of growth, from a quarter of the population's growth to four times
+/// it: so one quantile for each step serves all instances. Beyond, levels would be 0 or 1 to all practical purposes.
+const STEPS_PER_DOUBLING: f64 = 4.0;
+/// Steps on either side of the population's growth.
+const STEPS_PER_SIDE: usize = 8;
+
+/// The bounds of one population at each step of growth, in bytes.
+pub type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
+
+impl TInterval {
+    /// The interval's upper end at `level`, in bytes.
+    #[must_use]
+    pub fn upper_bytes(&self, estimate: &Estimate, level: ConfidenceLevel) -> f64 {
+        match self.interval {
+            IntervalKind::Confidence => estimate.confidence_upper_bytes(level),
+            IntervalKind::Prediction => estimate.prediction_upper_bytes(level),
+            IntervalKind::Tolerance => estimate.tolerance_upper_bytes(level, self.coverage),
+        }
+    }
+
+    /// The level for an instance whose memory grows at `slope`, where its population's grows at `mean_slope`, both
+    /// in bytes per second: 1 − α^r, r = `slope` / `mean_slope`, so that a typical instance gets the level 1 − α.
+    /// With [`Adapt::Literal`], 1 − α^(1/r).
+    #[must_use]
+    pub fn level(&self, slope: f64, mean_slope: f64) -> ConfidenceLevel {
+        self.level_at(step(slope, mean_slope))
+    }
+
+    /// The interval's upper end at the level of every step, where the level follows growth.
+    #[must_use]
+    pub fn step_bounds(&self, estimate: &Estimate) -> Option<StepBounds> {
+        let bound = |step| self.upper_bytes(estimate, self.level_at(step));
+        (self.adapt != Adapt::Off).then(|| std::array::from_fn(bound))
+    }
+
+    /// Of [`TInterval::step_bounds`], the one at [`TInterval::level`].
+    #[must_use]
+    pub fn bound_of(bounds: &StepBounds, slope: f64, mean_slope: f64) -> f64 {
+        bounds[step(slope, mean_slope)]
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn level_at(&self, step: usize) -> ConfidenceLevel {
+        let doublings = (step as f64 - STEPS_PER_SIDE as f64) / STEPS_PER_DOUBLING;
+        match self.adapt {
+            Adapt::Off => self.confidence_level,
+            Adapt::Intent => self.confidence_level.with_alpha_to_the(doublings.exp2()),
+            Adapt::Literal => self.confidence_level.with_alpha_to_the((-doublings).exp2()),
+        }
+    }
+
+    pub(super) fn describe(&self, level: ConfidenceLevel) -> String {
+        match self.interval {
+            IntervalKind::Confidence => format!("upper end of the confidence interval at level {level}"),
+            IntervalKind::Prediction => format!("upper end of the prediction interval at level {level}"),
+            IntervalKind::Tolerance => {
+                format!(
+                    "upper end of the interval that contains {} of lifetimes at level {level}",
+                    self.coverage
+                )
+            }
+        }
+    }
+}
+
+/// Which step of growth an instance is at; the middle one grows as its population does.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn step(slope: f64, mean_slope: f64) -> usize {
+    let doublings = if mean_slope > 0.0 { (slope / mean_slope).log2() } else { 0.0 };
+    let side = STEPS_PER_SIDE as f64;
+    // Nothing at all is −∞ doublings.
+    ((doublings * STEPS_PER_DOUBLING).clamp(-side, side).round() + side) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::estimate::MedianSample;
+
+    fn policy(adapt: Adapt, level: f64) -> TInterval {
+        TInterval {
+            interval: IntervalKind::Prediction,
+            confidence_level: level.try_into().unwrap(),
+            coverage: 0.9.try_into().unwrap(),
+            adapt,
+        }
+    }
+
+    #[test]
+    fn a_typical_instance_gets_the_configured_level() {
+        for adapt in [Adapt::Off, Adapt::Intent, Adapt::Literal] {
+            let level = policy(adapt, 0.95).level(7.0, 7.0).get();
+            assert!((level - 0.95).abs() < 1e-12, "{adapt:?}: {level}");
+            // Nothing grows: nobody grows faster than others.
+            assert!((policy(adapt, 0.95).level(0.0, 0.0).get() - 0.95).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_two_readings_of_the_paper_are_opposite() {
+        // Twice as fast: α = 0.05 → 0.05² = 0.0025, or √0.05 = 0.2236.
+        let level = |adapt| policy(adapt, 0.95).level(2.0, 1.0).get();
+        assert!((level(Adapt::Intent) - 0.9975).abs() < 1e-12);
+        assert!((level(Adapt::Literal) - 0.776_393_202_250_021).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn faster_growth_never_lowers_the_bound_under_intent(
+            medians in prop::collection::vec(0..1_u64 << 40, 2..50),
+            level in 0.1..0.999_f64, slope in 0.0..1e9_f64, faster in 0.0..1e9_f64, mean in 0.0..1e9_f64,
+        ) {
+            let mut sample = MedianSample::default();
+            sample.extend(medians.iter().map(|median| median * 2));
+            let estimate = sample.estimate(2).unwrap();
+            for interval in [IntervalKind::Confidence, IntervalKind::Prediction, IntervalKind::Tolerance] {
+                let bound = |adapt, slope| {
+                    let policy = TInterval { interval, ..policy(adapt, level) };
+                    policy.upper_bytes(&estimate, policy.level(slope, mean))
+                };
+                prop_assert!(bound(Adapt::Intent, slope + faster) >= bound(Adapt::Intent, slope));
+                prop_assert!(bound(Adapt::Literal, slope + faster) <= bound(Adapt::Literal, slope));
+                prop_assert_eq!(bound(Adapt::Off, slope + faster), bound(Adapt::Off, slope));
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! PURE: what a policy would have restarted in the past, and what that would have saved.
+//!
+//! Enters: the samples of a store, as a [`Recording`]. Leaves: an [`Outcome`] for each set of rules. The evaluator's own
+//! history, rules and budget decide, tick by tick, as they would have.
+//!
+//! **What is assumed.** After a restart that was not really done, the instance is taken to hold what a new one starts
+//! with, and to grow by what the real one grew since. That is right for leaks. For memory that one large request took
+//! and left behind it is too kind: the real instance had room for the next such request and did not grow, where a new
+//! one would have. Real restarts stay where they were, whoever ordered them.
+
+pub mod report;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use ebb_units::{Generation, Millis, SeriesId, SlotId, Span};
+use serde::Serialize;
+
+use crate::{
+    decide::{
+        assessment::Assessment,
+        budget::{Admission, BudgetConfig},
+        ledger::{Ledger, Restart},
+        verdict::Judgement,
+    },
+    explain::explain,
+    history::{History, Sample, Window, median, most_complete},
+    policy::{Hosts, Rule},
+};
+
+/// What a store knows of a time span: for each slot, the spans in which it held still.
+#[derive(Debug, Default)]
+pub struct Recording {
+    slots: BTreeMap<SlotId, Vec<RecordedSeries>>,
+}
+
+/// What one series of a slot has told.
+#[derive(Debug)]
+struct RecordedSeries {
+    labels: Arc<str>,
+    spans: Vec<Still>,
+}
+
+/// A span in which one instance was seen with one size. Its samples are kept as their number: scrapes come at regular
+/// times, and how many there were decides a median.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Still {
+    first: Millis,
+    last: Millis,
+    samples: u32,
+    generation: Generation,
+    bytes: u64,
+}
+
+/// When and how rules are tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The first tick.
+    pub from: Millis,
+    /// The end.
+    pub to: Millis,
+    /// Time between two ticks.
+    pub interval: Span,
+    /// How far back lifetimes count.
+    pub lookback: Span,
+    /// Age from which a sample tells nothing about the present.
+    pub stale_after_millis: i64,
+    /// How many restarts are done.
+    pub budget: BudgetConfig,
+    /// How long after a restart its effect must be seen.
+    pub verify_within: Span,
+}
+
+/// A restart that would have been done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    /// When.
+    pub at: Millis,
+    /// Of what, and why.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+    /// The same in a sentence.
+    pub explanation: String,
+}
+
+/// Memory of all instances at one moment, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Moment {
+    /// When.
+    pub at: Millis,
+    /// As it really was.
+    pub real_bytes: u64,
+    /// As it would have been.
+    pub bytes: u64,
+}
+
+/// What would have come of a set of rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The restarts that would have been done.
+    pub restarts: Vec<Tried>,
+    /// Restarts that were asked for and that the budget put off, counted once in each tick.
+    pub postponed: u64,
+    /// Memory at each tick.
+    #[serde(skip)]
+    pub memory: Vec<Moment>,
+}
+
+impl Plan {
+    /// The plan from the first sample of `recording` on: before it there is nothing to restart, nor memory that would
+    /// count.
+    #[must_use]
+    pub fn where_recorded(self, recording: &Recording) -> Self {
+        let first = recording.first_at().unwrap_or(self.from);
+        Self { from: self.from.max(first), ..self }
+    }
+}
+
+/// The time between two of `samples`, in milliseconds: the median. None of fewer than two.
+#[must_use]
+pub fn spacing_millis(samples: &[Sample]) -> Option<i64> {
+    median(samples.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect())
+}
+
+impl Recording {
+    /// Takes in samples of one series, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
+    /// which the instance was not seen.
+    pub fn observe(&mut self, series: &SeriesId, samples: &[Sample], gap_millis: i64) {
+        if samples.is_empty() {
+            return;
+        }
+        let slot = self.slots.entry(series.slot.clone()).or_default();
+        let place = slot.partition_point(|known| known.labels < series.labels);
+        if slot.get(place).is_none_or(|known| known.labels != series.labels) {
+            slot.insert(place, RecordedSeries { labels: Arc::clone(&series.labels), spans: Vec::new() });
+        }
+        let spans = &mut slot[place].spans;
+        for sample in samples {
+            match spans.last_mut() {
+                Some(last) if sample.at <= last.last => {}
+                Some(last)
+                    if (last.generation, last.bytes) == (sample.generation, sample.bytes)
+                        && sample.at.since(last.last) <= gap_millis =>
+                {
+                    last.last = sample.at;
+                    last.samples += 1;
+                }
+                _ => spans.push(Still {
+                    first: sample.at,
+                    last: sample.at,
+                    samples: 1,
+                    generation: sample.generation,
+                    bytes: sample.bytes,
+                }),
+            }
+        }
+    }
+
+    /// Whether nothing was recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Slots of which something was recorded.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Time of the first sample of all.
+    fn first_at(&self) -> Option<Millis> {
+        self.chosen().filter_map(|(_, spans)| spans.first()).map(|span| span.first).min()
+    }
+
+    /// Restarts between two moments that were really done, whoever ordered them.
+    #[must_use]
+    pub fn real_restarts(&self, from: Millis, to: Millis) -> usize {
+        let began = |pair: &[Still]| pair[0].generation != pair[1].generation;
+        let inside = |pair: &[Still]| from <= pair[1].first && pair[1].first <= to;
+        self.chosen()
+            .map(|(_, spans)| spans.windows(2).filter(|pair| began(pair) && inside(pair)).count())
+            .sum()
+    }
+
+    /// Of each slot, the spans of the series that is believed, as the evaluator would choose it.
+    fn chosen(&self) -> impl Iterator<Item = (&SlotId, &[Still])> {
+        self.slots.iter().map(|(slot, series)| {
+            let samples: Vec<u64> = series.iter().map(RecordedSeries::samples).collect();
+            (slot, &series[most_complete(&samples)].spans[..])
+        })
+    }
+
+    /// Tries the rules that `rule_of` gives for each module.
+    pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
+        let mut replay = self.begin(plan);
+        let mut now = plan.from.minus(plan.lookback.as_millis());
+        // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
+        while now < plan.from {
+            replay.observe(now);
+            now = Millis(now.0 + plan.interval.as_millis());
+        }
+        now = plan.from;
+        while now <= plan.to {
+            replay.observe(now);
+            replay.decide(&rule_of, now);
+            now = Millis(now.0 + plan.interval.as_millis());
+        }
+        replay.outcome
+    }
+
+    fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
+        Replay {
+            plan,
+            slots: self.chosen().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
+            places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
+            history: History::default(),
+            ledger: Ledger::default(),
+            outcome: Outcome::default(),
+        }
+    }
+}
+
+impl RecordedSeries {
+    fn samples(&self) -> u64 {
+        self.spans.iter().map(|span| u64::from(span.samples)).sum()
+    }
+}
+
+impl Still {
+    /// Time of its `n`-th sample.
+    fn at(&self, n: u32) -> Millis {
+        let between = i64::from(self.samples - 1).max(1);
+        Millis(self.first.0 + self.last.since(self.first) * i64::from(n) / between)
+    }
+}
+
+struct Replay<'a> {
+    plan: &'a Plan,
+    slots: Vec<Replayed<'a>>,
+    places: HashMap<SlotId, usize>,
+    history: History,
+    ledger: Ledger,
+    outcome: Outcome,
+}
+
+/// A slot on its way through time.
+struct Replayed<'a> {
+    id: SeriesId,
+    /// Spans of which not every sample was told yet.
+    ahead: &'a [Still],
+    /// Samples of the first of them that were.
+    told: u32,
+    /// The restart that was tried in the lifetime that really lives.
+    tried: Option<TriedIn>,
+    /// The newest sample as it really was, and as it would have been.
+    newest: Option<(Sample, Sample)>,
+}
+
+/// A lifetime that would have been cut.
+#[derive(Clone, Copy)]
+struct TriedIn {
+    real_generation: Generation,
+    generation: Generation,
+    /// What the real instance held then.
+    real_bytes: u64,
+    /// What the new one would have started with.
+    fresh_bytes: u64,
+}
+
+impl<'a> Replayed<'a> {
+    fn new(slot: &SlotId, spans: &'a [Still]) -> Self {
+        Self { id: slot.clone().into(), ahead: spans, told: 0, tried: None, newest: None }
+    }
+
+    /// The next sample up to `now` that was not told yet.
+    fn next(&mut self, now: Millis) -> Option<Sample> {
+        let span = self.ahead.first()?;
+        let at = Some(span.at(self.told)).filter(|at| *at <= now)?;
+        self.told += 1;
+        if self.told == span.samples {
+            (self.ahead, self.told) = (&self.ahead[1..], 0);
+        }
+        let real = Sample { at, generation: span.generation, bytes: span.bytes };
+        self.tried = self.tried.filter(|tried| tried.real_generation == span.generation);
+        let sample = self.tried.map_or(real, |tried| Sample {
+            at,
+            generation: tried.generation,
+            bytes: tried.fresh_bytes + span.bytes.saturating_sub(tried.real_bytes),
+        });
+        self.newest = Some((real, sample));
+        Some(sample)
+    }
+}
+
+impl Replay<'_> {
+    fn observe(&mut self, now: Millis) {
+        let window = Window::ending_at(now, self.plan.lookback.as_millis());
+        for slot in &mut self.slots {
+            let id = slot.id.clone();
+            self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now)));
+        }
+        self.history.forget_before(window);
+    }
+
+    fn decide<'r>(&mut self, rule_of: &impl Fn(&str) -> &'r Rule, now: Millis) {
+        let plan = self.plan;
+        let hosts = Hosts::default();
+        self.ledger.verify(&plan.budget, plan.verify_within.as_millis(), &self.history, now);
+        let standing = |slot: &SlotId, generation| self.ledger.standing(&plan.budget, slot, generation, now);
+        let assessment =
+            Assessment::new(&self.history, rule_of, &hosts, standing, now, plan.stale_after_millis);
+        let wishes: Vec<&Judgement> = assessment
+            .wishes()
+            .into_iter()
+            .filter(|wish| !self.ledger.awaits(&wish.slot, wish.generation))
+            .collect();
+        let wishes = self.ledger.queue(wishes, now);
+        let admissions = self.ledger.budget.admit(&plan.budget, wishes.iter().map(|wish| &wish.slot), now);
+        for (wish, admission) in wishes.into_iter().zip(admissions) {
+            if admission != Admission::Admitted {
+                self.outcome.postponed += 1;
+                continue;
+            }
+            self.restart(wish, now);
+            let found = assessment.populations.iter().find(|found| found.population == wish.slot.population);
+            let explanation =
+                found.map_or_else(String::new, |found| explain(&found.rule, &found.learned, wish));
+            self.outcome.restarts.push(Tried { at: now, judgement: wish.clone(), explanation });
+        }
+        self.outcome.memory.push(self.memory(now));
+    }
+
+    fn restart(&mut self, wish: &Judgement, now: Millis) {
+        let slot = &mut self.slots[self.places[&wish.slot]];
+        let Some((real, _)) = slot.newest else { return };
+        let generation = Generation(now.0.unsigned_abs());
+        self.history.imagine_start(&slot.id, generation);
+        slot.tried = Some(TriedIn {
+            real_generation: real.generation,
+            generation,
+            real_bytes: real.bytes,
+            fresh_bytes: wish.memory_bytes - wish.reclaimable_bytes,
+        });
+        self.ledger.enter(Restart {
+            decision: 0,
+            slot: wish.slot.clone(),
+            old_generation: wish.generation,
+            new_generation: generation,
+            verdict: wish.verdict,
+            bytes_before: wish.memory_bytes,
+            ordered_at: now,
+        });
+    }
+
+    fn memory(&self, now: Millis) -> Moment {
+        let mut moment = Moment { at: now, real_bytes: 0, bytes: 0 };
+        for slot in &self.slots {
+            if let Some((real, sample)) = slot.newest
+                && now.since(real.at) <= self.plan.stale_after_millis
+            {
+                moment.real_bytes += real.bytes;
+                // What was restarted in this tick is counted as it was when the tick began.
+                moment.bytes += sample.bytes;
+            }
+        }
+        moment
+    }
+}
+
+#[cfg(test)]
+mod tests;

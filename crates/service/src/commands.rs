@@ -1,0 +1,152 @@
+//! Commands that both programs have: is it ready, shell completions, manual pages, the schema of its config.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+use ebb_units::Span;
+
+use crate::{
+    config_file::ConfigError,
+    probe::{self, ProbeError},
+};
+
+/// What both programs can be asked on the command line.
+#[derive(Debug, Subcommand)]
+pub enum CommonCommand {
+    /// Ask the running program whether it is ready: exit code 0 if it is, else 1.
+    Healthy(Healthy),
+    /// Print a script that completes this program's command line.
+    Completions {
+        /// The shell to write it for.
+        shell: Shell,
+    },
+    /// Write the manual pages, one of each command.
+    Manual {
+        /// Folder to write them to; made if it is not there.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Print the JSON schema of the config file, by which editors complete and check it.
+    Schema,
+}
+
+/// Whom to ask, and how long to wait.
+#[derive(Args, Debug)]
+pub struct Healthy {
+    /// Address of the running program; otherwise the config's.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// Longest wait for its answer.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    timeout: Span,
+}
+
+/// What of a program its commands need to know.
+pub struct Program<'a> {
+    /// Its command line.
+    pub command: clap::Command,
+    /// The JSON schema of its config, as text.
+    pub schema: fn() -> String,
+    /// Its config → where it answers [`probe::ready`]. Called only if nobody said so on the command line.
+    pub listens: &'a dyn Fn() -> Result<SocketAddr, CommandError>,
+}
+
+/// Why a command failed. All of it is exit code 1: health checks of containers know 0 and 1 only.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The config does not tell where the program listens.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Nobody says which config.
+    #[error("no config file: expected {0}, or --address HOST:PORT")]
+    NoConfig(&'static str),
+    /// The config leaves the port to the operating system.
+    #[error(
+        "{0}: the config leaves the port to the operating system; expected HOST:PORT on the command line"
+    )]
+    NoPort(SocketAddr),
+    /// The program is not ready.
+    #[error("not ready")]
+    NotReady(#[from] ProbeError),
+    /// There is no runtime to ask in.
+    #[error("starting")]
+    Start(#[source] io::Error),
+    /// Standard output is closed or full.
+    #[error("writing to standard output")]
+    Print(#[source] io::Error),
+    /// The pages could not be written.
+    #[error("writing manual pages to {}", folder.display())]
+    Manual {
+        /// Where to.
+        folder: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl CommonCommand {
+    /// Does what was asked of `program`.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn execute(self, program: Program<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::Healthy(Healthy { address, timeout }) => {
+                let address = match address {
+                    Some(address) => address,
+                    None => reachable((program.listens)()?)?,
+                };
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(CommandError::Start)?;
+                let asked = runtime.block_on(probe::ready(&address, timeout));
+                // A name that is still being resolved would be waited for.
+                runtime.shutdown_background();
+                asked?;
+                print(format!("{address} is ready\n").as_bytes())
+            }
+            Self::Completions { shell } => print(&completions(program.command, shell)),
+            Self::Manual { folder } => {
+                manual(program.command, &folder).map_err(|source| CommandError::Manual { folder, source })
+            }
+            Self::Schema => print((program.schema)().as_bytes()),
+        }
+    }
+}
+
+/// Where a program whose config says that it listens at `listens` can be asked.
+///
+/// # Errors
+/// [`CommandError::NoPort`].
+pub fn reachable(listens: SocketAddr) -> Result<String, CommandError> {
+    if listens.port() == 0 {
+        return Err(CommandError::NoPort(listens));
+    }
+    Ok(probe::reachable(listens).to_string())
+}
+
+fn print(bytes: &[u8]) -> Result<(), CommandError> {
+    let mut output = io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        // Who reads has seen enough, as in `… | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(CommandError::Print),
+    }
+}
+
+fn completions(mut command: clap::Command, shell: Shell) -> Vec<u8> {
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    script
+}
+
+fn manual(command: clap::Command, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(command, folder)
+}
