@@ -138,8 +138,6 @@ impl Cli {
             None => {
                 let config = load()?;
                 logging::init(&config.log)?;
-                // Each connection to a runner, and each of whoever reads the page, takes one.
-                let _ = ebb_service::descriptors::raise_limit();
                 runtime()?.block_on(serve(config, path.clone(), dry_run))
             }
             Some(Command::Check { live, format }) => {

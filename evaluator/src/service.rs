@@ -9,6 +9,7 @@ use std::{
 
 use ebb_service::{
     config_file::ConfigError,
+    descriptors::raise_limit,
     logging::Chain,
     secret::{BearerToken, TokenFileError},
     server::{self, Limits},
@@ -98,7 +99,7 @@ pub async fn run(service: Service) -> Result<(), RunError> {
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
     let web = web::router(Web::new(outputs, registry, config_seen, desk));
     let stopped = stop.clone();
-    let server = tokio::spawn(server::serve(listener, web, Limits::default(), stopped));
+    let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());
     let clock = Clock { evaluator, config, config_path, force_dry_run, metrics, started };
     clock.run(&stop, &reload, reload_requests, extract_requests).await;

@@ -55,7 +55,15 @@ fn beginning(chars_max: usize, text: &str) -> (String, bool) {
 pub(crate) fn is_harmless(char: char) -> bool {
     let is_format = matches!(
         char,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
     );
     !char.is_control() && !is_format
 }
@@ -86,6 +94,9 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(clipped("a\n\u{1b}[31mb\0"), "a\\n\\u{1b}[31mb\\u{0}");
+        for hidden in ['\u{ad}', '\u{180e}', '\u{206a}', '\u{fffb}', '\u{e0041}'] {
+            assert_eq!(clipped(&format!("a{hidden}b")), format!("a{}b", hidden.escape_unicode()));
+        }
         assert_eq!(clipped("\u{202e}txt.exe\u{2028}"), "\\u{202e}txt.exe\\u{2028}");
         assert_eq!(clipped_bytes(b"\xff\x07a\n"), "\u{fffd}\\u{7}a");
         // 37 times eight characters.

@@ -33,12 +33,11 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use procfs::process::{LimitValue, Process};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Notify,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -74,26 +73,17 @@ pub struct Limits {
     pub connections_max: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The usual, for a process that may have so many `descriptors` open: a quarter of them for connections, as the rest is
+    /// for what it does itself.
+    #[must_use]
+    pub fn for_descriptors(descriptors: u64) -> Self {
+        let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
         Self {
             head_timeout: HEAD_TIMEOUT,
             answer_timeout: ANSWER_TIMEOUT,
-            connections_max: connections_max(descriptors()),
+            connections_max: quarter.clamp(4, CONNECTIONS_MAX),
         }
-    }
-}
-
-/// A quarter of the descriptors that the process may open: the rest is for what it does itself.
-fn connections_max(descriptors: Option<u64>) -> usize {
-    let quarter = descriptors.and_then(|limit| usize::try_from(limit / 4).ok());
-    quarter.unwrap_or(CONNECTIONS_MAX).clamp(4, CONNECTIONS_MAX)
-}
-
-fn descriptors() -> Option<u64> {
-    match Process::myself().ok()?.limits().ok()?.max_open_files.soft_limit {
-        LimitValue::Value(limit) => Some(limit),
-        LimitValue::Unlimited => None,
     }
 }
 
@@ -168,11 +158,14 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> Option<Tcp
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::ConnectionReset
             );
-            // Otherwise the process is out of descriptors, most likely; a connection that waits has one to give.
-            if of_the_client || connections.close_longest_waiting() {
-                tokio::task::yield_now().await;
+            if of_the_client {
+                return None;
+            }
+            // The process is out of descriptors, most likely. A connection that waits has one to give, once it is closed.
+            if connections.close_longest_waiting() {
+                let _ = timeout(ACCEPT_PAUSE, connections.changed.notified()).await;
             } else {
-                warn!(%error, "accepting a connection");
+                warn!(%error, "accepting a connection failed; if descriptors are short, raise their hard limit (LimitNOFILE=)");
                 sleep(ACCEPT_PAUSE).await;
             }
             None

@@ -40,7 +40,7 @@ fn the_pure_parts_know_no_io_and_no_clock() {
         "lab/src/optimum.rs",
         "lab/src/reference.rs",
         "lab/src/score.rs",
-        "evaluator/src/evaluation/told.rs",
+        "evaluator/src/evaluation/logged_once.rs",
         "evaluator/src/store/prometheus/query/answer.rs",
         "evaluator/src/store/prometheus/xor_chunk.rs",
         "service/src/quote.rs",

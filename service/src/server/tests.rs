@@ -196,9 +196,9 @@ async fn a_head_without_end_is_refused() {
 
 #[test]
 fn connections_leave_most_descriptors_to_the_program() {
-    assert_eq!(connections_max(Some(1024)), 256);
-    assert_eq!(connections_max(Some(64)), 16);
-    assert_eq!(connections_max(Some(4)), 4);
-    assert_eq!(connections_max(Some(1 << 30)), 256);
-    assert_eq!(connections_max(None), 256);
+    let connections_max = |descriptors| Limits::for_descriptors(descriptors).connections_max;
+    assert_eq!(connections_max(1024), 256);
+    assert_eq!(connections_max(64), 16);
+    assert_eq!(connections_max(4), 4);
+    assert_eq!(connections_max(1 << 30), 256);
 }
