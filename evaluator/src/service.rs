@@ -11,6 +11,7 @@ use ebb_service::{
     config_file::ConfigError,
     descriptors::raise_limit,
     logging::Chain,
+    quote,
     secret::{BearerToken, TokenFileError},
     server::{self, Limits},
 };
@@ -76,8 +77,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     for file in [&config.bearer_token_file, &config.runners.bearer_token_file].into_iter().flatten() {
         BearerToken::from_file(file)?;
     }
-    crate::evaluation::store(config)?;
-    Ok(())
+    Ok(crate::evaluation::store(config)?.check_credentials()?)
 }
 
 /// Runs an evaluator until it is told to stop.
@@ -180,7 +180,7 @@ impl Clock {
     /// Reads the config again; keeps the old one on any error.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) -> Result<(), String> {
         let reloaded = Config::load(&self.config_path, self.force_dry_run)
-            .map_err(|error: ConfigError| Chain(&error).to_string())
+            .map_err(|error: ConfigError| quote::message(&Chain(&error).to_string()))
             .and_then(|config| self.replace(config));
         self.metrics.reloaded(reloaded.is_ok());
         match &reloaded {

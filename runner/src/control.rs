@@ -417,5 +417,6 @@ async fn reload(State(control): State<Arc<Control>>) -> Result<Response, Failure
 }
 
 fn reload_failure(error: &ReloadError) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, format!("the old config stays in force: {}", Chain(error)))
+    let message = quote::message(&Chain(error).to_string());
+    Failure::new(StatusCode::BAD_REQUEST, format!("the old config stays in force: {message}"))
 }

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02
 
 use super::{
     Binary, ProgramErrorCause,
-    world::{Export, World},
+    world::{Export, Import, World},
 };
 use crate::{
     config::Kind,
@@ -138,7 +138,10 @@ const PACKAGES: [&str; 7] = [
     "wasi:sockets/",
 ];
 
-/// Links the component as far as each import, one after another: Wasmtime names only the first that is missing.
+/// How many missing imports are named at most.
+const MISSING_MAX: usize = 20;
+
+/// Links the component as far as each import: Wasmtime names only the first that is missing.
 ///
 /// Of an interface that is offered and does not fit, a part of another version say, others may depend. So that one is the
 /// last that is named.
@@ -150,20 +153,38 @@ fn missing(
 ) -> Vec<String> {
     let mut linker = linker.clone();
     let mut missing = Vec::new();
-    for import in &world.imports {
-        // One that does not compile is left to compiling the whole.
-        let Ok(component) = Component::from_binary(engine, &import.prefix_component(&binary.bytes)) else {
-            break;
+    while missing.len() < MISSING_MAX {
+        let misfit = |import: &Import<'_>| {
+            // What does not compile is left to compiling the whole.
+            let component = Component::from_binary(engine, &import.prefix_component(&binary.bytes)).ok()?;
+            Some((linker.instantiate_pre(&component).err()?, component))
         };
-        if let Err(error) = linker.instantiate_pre(&component) {
-            missing.push(format!("{} ({})", quoted(import.name), error.root_cause()));
-            let may_be_offered = PACKAGES.iter().any(|package| import.name.starts_with(package));
-            if may_be_offered || linker.define_unknown_imports_as_traps(&component).is_err() {
-                break;
-            }
+        let Some((import, error, component)) = first_misfit(&world.imports, misfit) else { break };
+        missing.push(format!("{} ({})", quoted(import.name), error.root_cause()));
+        let may_be_offered = PACKAGES.iter().any(|package| import.name.starts_with(package));
+        let stands_in = !may_be_offered && linker.define_unknown_imports_as_traps(&component).is_ok();
+        if !stands_in || linker.instantiate_pre(&component).is_err() {
+            break;
         }
     }
     missing
+}
+
+/// The first import as far as which the component does not link, found by halving: it does not link further either.
+fn first_misfit<'a, 'b>(
+    imports: &'a [Import<'b>],
+    misfit: impl Fn(&Import<'b>) -> Option<(wasmtime::Error, Component)>,
+) -> Option<(&'a Import<'b>, wasmtime::Error, Component)> {
+    let mut found = misfit(imports.last()?)?;
+    let (mut low, mut high) = (0, imports.len() - 1);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        match misfit(&imports[middle]) {
+            Some(earlier) => (found, high) = (earlier, middle),
+            None => low = middle + 1,
+        }
+    }
+    Some((&imports[high], found.0, found.1))
 }
 
 fn link_error(kind: Kind) -> impl Fn(wasmtime::Error) -> ProgramErrorCause {
