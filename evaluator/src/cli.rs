@@ -3,6 +3,7 @@
 mod backtest;
 
 use std::{
+    fmt::Write as _,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -17,7 +18,7 @@ use ebb_evaluator::{
     live::{self, Finding, Level},
 };
 use ebb_service::{
-    commands::{self, CommandError, CommonCommand, Program},
+    commands::{self, CommandError, CommonCommand, Program, print},
     config_file::{ConfigError, Refusal},
     logging::{self, LogError},
     quote, signals,
@@ -138,8 +139,6 @@ impl Cli {
             None => {
                 let config = load()?;
                 logging::init(&config.log)?;
-                // Each connection to a runner, and each of whoever reads the page, takes one.
-                let _ = ebb_service::descriptors::raise_limit();
                 runtime()?.block_on(serve(config, path.clone(), dry_run))
             }
             Some(Command::Check { live, format }) => {
@@ -181,11 +180,9 @@ async fn serve(config: Config, config_path: PathBuf, force_dry_run: bool) -> Res
     Ok(ebb_evaluator::run(Service { config, config_path, force_dry_run, listener, stop, reload }).await?)
 }
 
-#[allow(clippy::print_stdout)]
 fn print_config(config: &Config) -> Result<(), CliError> {
     let printed = config.to_yaml_without_secrets().map_err(CliError::Print)?;
-    print!("{printed}");
-    Ok(())
+    Ok(print(printed.as_bytes())?)
 }
 
 /// How what was found is printed.
@@ -195,18 +192,19 @@ enum Format {
     Json,
 }
 
-#[allow(clippy::print_stdout)]
 async fn check_live(config: &Config, format: Format) -> Result<(), CliError> {
     let findings = live::check(config, Millis::from(SystemTime::now())).await?;
-    match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&findings).expect("findings are JSON")),
+    let printed = match format {
+        Format::Json => serde_json::to_string_pretty(&findings).expect("findings are JSON") + "\n",
         Format::Table => {
             let width = findings.iter().map(|finding| finding.about.len()).max().unwrap_or(0);
-            for Finding { level, about, finding } in &findings {
-                println!("{:7}  {about:width$}  {finding}", level.name());
-            }
+            let line = |Finding { level, about, finding }: &Finding| {
+                format!("{:7}  {about:width$}  {finding}\n", level.name())
+            };
+            findings.iter().map(line).collect()
         }
-    }
+    };
+    print(printed.as_bytes())?;
     match findings.iter().filter(|finding| finding.level == Level::Problem).count() {
         0 => Ok(()),
         problems => Err(CliError::Live { problems }),
@@ -296,20 +294,23 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     let instances = get(ask("instances")).await.map_err(failed)?;
     let decisions = get(ask("decisions")).await.map_err(failed)?;
     let status = get(format!("http://{address}/api/v1/status")).await.map_err(failed)?;
+    let mut told = String::new();
     let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
     if let Some(Held { reason, message }) = hold {
-        println!("All restarts are held: {}: {}", plain(&reason), plain(&message));
+        let _ = writeln!(told, "All restarts are held: {}: {}", plain(&reason), plain(&message));
     }
     let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
     let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
     let own = modules.into_iter().find(|found| found.module == name.module);
     if let Some(Held { reason, message }) = own.and_then(|module| module.hold) {
-        println!("Restarts of {} are held: {}: {}", name.module, plain(&reason), plain(&message));
+        let _ =
+            writeln!(told, "Restarts of {} are held: {}: {}", name.module, plain(&reason), plain(&message));
     }
     let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
     let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;
     for found in &instances {
-        println!(
+        let _ = writeln!(
+            told,
             "{}/{} on {} (digest {}, generation {}): {}: {}",
             plain(&found.module),
             found.replica,
@@ -321,7 +322,8 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
         );
     }
     for decision in &decisions {
-        println!(
+        let _ = writeln!(
+            told,
             "  {} {}: {}",
             Millis(decision.at).rfc3339(),
             plain(&decision.done()),
@@ -332,5 +334,5 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
         let (module, replica) = (name.module.clone(), name.replica);
         return Err(CliError::UnknownInstance { address, module, replica });
     }
-    Ok(())
+    Ok(print(told.as_bytes())?)
 }

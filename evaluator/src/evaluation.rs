@@ -4,8 +4,8 @@
 //!
 //! Every decision is made by `rule`; this file fetches, orders and records.
 
+mod logged_once;
 mod orders;
-mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,8 +27,8 @@ use ebb_units::{Generation, Millis, SeriesId, SlotId};
 use tracing::{debug, info, warn};
 
 use self::{
+    logged_once::LoggedOnce,
     orders::{Holds, Orders},
-    told::Told,
 };
 use crate::{
     config::{Config, StoreConfig},
@@ -54,10 +54,9 @@ pub struct Evaluator {
     asked_for_earlier: HashMap<SeriesId, Generation>,
     /// When the store gave no answer about these, by the steady clock.
     earlier_failed_at: Option<Millis>,
-    /// What was said of series that name nothing, of holds of everything and of modules: each once.
-    nameless_told: Told,
-    hold_told: Told,
-    module_holds_told: Told,
+    nameless_logged: LoggedOnce,
+    hold_logged: LoggedOnce,
+    module_holds_logged: LoggedOnce,
     outputs: Outputs,
 }
 
@@ -87,9 +86,9 @@ impl Evaluator {
             watch: Watch::default(),
             asked_for_earlier: HashMap::new(),
             earlier_failed_at: None,
-            nameless_told: Told::default(),
-            hold_told: Told::default(),
-            module_holds_told: Told::default(),
+            nameless_logged: LoggedOnce::default(),
+            hold_logged: LoggedOnce::default(),
+            module_holds_logged: LoggedOnce::default(),
             outputs,
         })
     }
@@ -110,7 +109,7 @@ impl Evaluator {
             self.watch = Watch::default();
             self.asked_for_earlier.clear();
             self.earlier_failed_at = None;
-            self.nameless_told = Told::default();
+            self.nameless_logged = LoggedOnce::default();
         }
         self.orders.reconfigure(&config.runners);
         self.config = config;
@@ -288,10 +287,11 @@ impl Evaluator {
     /// Names the series of our gauges that name nothing, each once.
     fn tell_nameless(&mut self, fetched: &Fetched) {
         for nameless in &fetched.nameless {
-            if self.nameless_told.is_new(nameless) {
+            if self.nameless_logged.first_time(nameless.clone()) {
                 warn!(series = nameless, "series ignored: its labels do not identify an instance");
             }
         }
+        self.nameless_logged.end_tick();
     }
 
     /// Keeps the newest reading of each host, and none that is too old to tell anything.
@@ -322,13 +322,11 @@ impl Evaluator {
             holds.entry(Arc::clone(&slot.population.module)).or_insert(hold);
         }
         for (module, hold) in &holds {
-            if self.module_holds_told.is_new(&format!("{module}: {hold}")) {
+            if self.module_holds_logged.first_time(format!("{module}: {}", hold.key())) {
                 warn!(module = &**module, reason = hold.name(), "holding restarts of a module: {hold}");
             }
         }
-        if holds.is_empty() {
-            self.module_holds_told.forget();
-        }
+        self.module_holds_logged.end_tick();
         if let Some(hold) = holds.values().next() {
             self.outputs.metrics.held(hold.name());
         }
@@ -375,11 +373,12 @@ impl Evaluator {
         let doubt = self.watch.doubt(&limits, seen, now);
         let hold = fault.or(doubt);
         if let Some(hold) = &hold {
-            if self.hold_told.is_new(&hold.to_string()) {
+            if self.hold_logged.first_time(hold.key()) {
                 warn!(reason = hold.name(), "holding all restarts: {hold}");
             }
             self.outputs.metrics.held(hold.name());
-        } else if self.hold_told.forget() {
+        }
+        if self.hold_logged.end_tick() {
             info!("restarts are not held any more");
         }
         hold

@@ -10,7 +10,9 @@ use std::{
 use ebb_core::decide::clock::Now;
 use ebb_service::{
     config_file::ConfigError,
+    descriptors::raise_limit,
     logging::Chain,
+    quote,
     secret::{BearerToken, TokenFileError},
     server::{self, Limits},
 };
@@ -75,8 +77,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     for file in [&config.bearer_token_file, &config.runners.bearer_token_file].into_iter().flatten() {
         BearerToken::from_file(file)?;
     }
-    crate::evaluation::store(config)?;
-    Ok(())
+    Ok(crate::evaluation::store(config)?.check_credentials()?)
 }
 
 /// Runs an evaluator until it is told to stop.
@@ -98,7 +99,7 @@ pub async fn run(service: Service) -> Result<(), RunError> {
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
     let web = web::router(Web::new(outputs, registry, config_seen, desk));
     let stopped = stop.clone();
-    let server = tokio::spawn(server::serve(listener, web, Limits::default(), stopped));
+    let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());
     let clock = Clock { evaluator, config, config_path, force_dry_run, metrics, started };
     clock.run(&stop, &reload, reload_requests, extract_requests).await;
@@ -179,7 +180,7 @@ impl Clock {
     /// Reads the config again; keeps the old one on any error.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) -> Result<(), String> {
         let reloaded = Config::load(&self.config_path, self.force_dry_run)
-            .map_err(|error: ConfigError| Chain(&error).to_string())
+            .map_err(|error: ConfigError| quote::message(&Chain(&error).to_string()))
             .and_then(|config| self.replace(config));
         self.metrics.reloaded(reloaded.is_ok());
         match &reloaded {

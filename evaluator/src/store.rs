@@ -221,6 +221,17 @@ pub enum Store {
 }
 
 impl Store {
+    /// Reads the files with secrets that requests need. Asks nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`] when one of them cannot be read.
+    pub fn check_credentials(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Prometheus(store) => store.check_credentials(),
+            Self::Scrape(_) => Ok(()),
+        }
+    }
+
     /// Gives all samples after `from` up to now into `sink`: the evaluator's first look, and its catching
     /// up after a long gap. None if the clocks differ.
     ///

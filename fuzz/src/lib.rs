@@ -11,8 +11,6 @@ pub mod lifecycle;
 mod protocol;
 #[path = "../../runner/src/http/routes.rs"]
 pub mod routes;
-#[path = "../../runner/src/units.rs"]
-pub mod units;
 
 pub mod gateway {
     pub(crate) use crate::protocol;

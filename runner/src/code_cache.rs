@@ -1,4 +1,4 @@
-//! Compiled code on disk: Wasmtime's cache, in files that vouch for what they hold.
+//! Compiled code on disk: Wasmtime's cache, in files that carry a checksum of what they hold.
 //!
 //! Wasmtime keeps code as zstd frames without a checksum, and runs what it finds in them. A frame may carry a checksum
 //! of its content, which every reader then verifies. So what Wasmtime has written is written again with one, and a
@@ -10,6 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    process,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -55,7 +56,7 @@ impl CodeCache {
         let folder = folder.canonicalize()?;
         for entry in entries(&folder)? {
             if !entry.is_sealed()? {
-                fs::remove_file(&entry.path)?;
+                remove(&entry.path)?;
             }
         }
         let mut config = CacheConfig::new();
@@ -77,11 +78,17 @@ impl CodeCache {
         if self.misses.swap(misses, Ordering::Relaxed) == misses {
             return;
         }
-        let sealed = entries(&self.folder).and_then(|entries| {
-            entries.iter().try_for_each(|entry| if entry.is_sealed()? { Ok(()) } else { entry.seal() })
-        });
+        let seal = |entry: &Entry| if entry.is_sealed()? { Ok(()) } else { entry.seal() };
+        let all = |entries: Vec<Entry>| {
+            // Each of them, whatever becomes of the others.
+            let failed: Vec<_> = entries.iter().filter_map(|entry| seal(entry).err()).collect();
+            failed.into_iter().next().map_or(Ok(()), Err)
+        };
+        let sealed = entries(&self.folder).and_then(all);
         if let Err(error) = sealed {
-            warn!(folder = %self.folder.display(), %error, "compiled code is not kept");
+            warn!(folder = %self.folder.display(), %error,
+                "compiled code could not be kept, so a module is compiled again at the next start; has the folder \
+                 room, and may the runner write there?");
         }
     }
 }
@@ -120,7 +127,7 @@ fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
             match path.extension().and_then(|extension| extension.to_str()) {
                 None => found.push(Entry { path }),
                 Some(extension) if extension.starts_with(UNFINISHED) && is_left_behind(&path) => {
-                    fs::remove_file(&path)?;
+                    remove(&path)?;
                 }
                 // Files that are being written, and how often each was used.
                 Some(_) => {}
@@ -135,6 +142,14 @@ fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
         Ok(listed) => listed.map(|entry| Ok(entry?.path())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
+    }
+}
+
+/// Removes a file, if another runner that shares the folder has not done so already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -161,13 +176,18 @@ impl Entry {
 
     /// Writes it again with a checksum, or removes it.
     fn seal(&self) -> io::Result<()> {
-        let sealed = self.path.with_extension(format!("{UNFINISHED}seal"));
+        let sealed = self.path.with_extension(format!("{UNFINISHED}seal-{}", process::id()));
         let written = with_checksum(&self.path).and_then(|frame| fs::write(&sealed, frame));
-        written.and_then(|()| fs::rename(&sealed, &self.path)).or_else(|error| {
-            let _ = fs::remove_file(&sealed);
-            fs::remove_file(&self.path)?;
-            Err(error)
-        })
+        match written.and_then(|()| fs::rename(&sealed, &self.path)) {
+            // Another runner has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.exists() => Ok(()),
+            Err(error) => {
+                // It is the first error that tells what is wrong.
+                let _ = remove(&sealed).and(remove(&self.path));
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
     }
 }
 
@@ -282,6 +302,34 @@ mod tests {
         assert!(!compile(folder.path()));
         assert!(!unfinished.exists());
         assert!(compile(folder.path()));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_sealed_keeps_no_other_from_it() {
+        let (folder, entry) = filled();
+        let code = zstd::decode_all(File::open(&entry.path).unwrap()).unwrap();
+        let without_checksum = zstd::encode_all(code.as_slice(), 3).unwrap();
+        // In the order of the folder either may come first.
+        for name in ["0-broken", "z-broken"] {
+            fs::write(entry.path.with_file_name(name), b"no frame").unwrap();
+        }
+        fs::write(&entry.path, without_checksum).unwrap();
+        let cache = CodeCache::open_in(&tempfile::tempdir().unwrap().keep()).unwrap();
+        let shared = CodeCache {
+            cache: cache.cache.clone(),
+            folder: folder.path().canonicalize().unwrap(),
+            misses: AtomicUsize::new(9),
+        };
+        shared.seal();
+        assert!(only_entry(folder.path()).is_sealed().unwrap());
+    }
+
+    #[test]
+    fn what_another_runner_removed_meanwhile_is_no_error() {
+        let (_folder, entry) = filled();
+        fs::remove_file(&entry.path).unwrap();
+        entry.seal().unwrap();
+        remove(&entry.path).unwrap();
     }
 
     #[test]

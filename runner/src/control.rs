@@ -18,6 +18,7 @@ use axum::{
     routing::{get, post},
 };
 use ebb_service::{
+    descriptors::raise_limit,
     exposition::Format,
     logging::Chain,
     quote::{self, clipped},
@@ -72,7 +73,7 @@ pub async fn serve(
         exposition_length: AtomicUsize::new(0),
         was_ready: AtomicBool::new(false),
     });
-    server::serve(listener, router(control), Limits::default(), stop).await;
+    server::serve(listener, router(control), Limits::for_descriptors(raise_limit()), stop).await;
 }
 
 fn router(control: Arc<Control>) -> Router {
@@ -416,5 +417,6 @@ async fn reload(State(control): State<Arc<Control>>) -> Result<Response, Failure
 }
 
 fn reload_failure(error: &ReloadError) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, format!("the old config stays in force: {}", Chain(error)))
+    let message = quote::message(&Chain(error).to_string());
+    Failure::new(StatusCode::BAD_REQUEST, format!("the old config stays in force: {message}"))
 }

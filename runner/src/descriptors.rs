@@ -53,7 +53,7 @@ impl Claim {
 pub struct Shares {
     /// Handles per instance, in the order of the claims.
     pub handles: Vec<u32>,
-    /// Set if that is less than was claimed.
+    /// Set if connections or handles are fewer than configured.
     pub shortage: Option<Shortage>,
 }
 
@@ -95,7 +95,8 @@ impl Descriptors {
     /// Data connections that may be open at once.
     #[must_use]
     pub fn connections(self) -> u32 {
-        connections(self.limit, self.max_connections)
+        let half = (self.limit.saturating_sub(OWN) / 2).max(1);
+        self.max_connections.min(u32::try_from(half).unwrap_or(u32::MAX))
     }
 
     /// Handles for each of the `claims`.
@@ -103,52 +104,42 @@ impl Descriptors {
     /// # Errors
     /// [`TooFew`] when the instances of a module could not start with what is left for them.
     pub fn share_out(self, claims: &[Claim]) -> Result<Shares, TooFew> {
-        share_out(self.limit, self.max_connections, claims)
+        let Self { limit, max_connections } = self;
+        let modules = u64::try_from(claims.len()).unwrap_or(u64::MAX);
+        let own = OWN.saturating_add(PER_MODULE.saturating_mul(modules));
+        let claimed = claims.iter().fold(0_u64, |sum, claim| sum.saturating_add(claim.descriptors()));
+        let left = limit.saturating_sub(own).saturating_sub(u64::from(self.connections()));
+        let needed = own.saturating_add(u64::from(max_connections)).saturating_add(claimed);
+        let shortage = (needed > limit).then_some(Shortage { needed, limit });
+        let handles = claims.iter().map(|claim| {
+            if claim.descriptors() == 0 || claimed <= left {
+                return Ok(claim.handles);
+            }
+            let share = u128::from(claim.handles) * u128::from(left) / u128::from(claimed);
+            let share = u32::try_from(share).expect("a part of a u32, as `left` is less than `claimed`");
+            let least = claim.handles_least();
+            if share >= least {
+                return Ok(share);
+            }
+            Err(TooFew {
+                module: claim.module.clone(),
+                instances: claim.instances,
+                share,
+                least,
+                shortage: Shortage { needed, limit },
+            })
+        });
+        Ok(Shares { handles: handles.collect::<Result<_, _>>()?, shortage })
     }
-}
-
-/// Data connections that may be open at once. `limit`: of descriptors; `configured`: `http.max_connections`.
-#[must_use]
-pub fn connections(limit: u64, configured: u32) -> u32 {
-    let half = (limit.saturating_sub(OWN) / 2).max(1);
-    configured.min(u32::try_from(half).unwrap_or(u32::MAX))
-}
-
-/// Handles for each of the `claims`, when there are `limit` descriptors and `http.max_connections` is `configured`.
-///
-/// # Errors
-/// [`TooFew`] when the instances of a module could not start with what is left for them.
-pub fn share_out(limit: u64, configured: u32, claims: &[Claim]) -> Result<Shares, TooFew> {
-    let modules = u64::try_from(claims.len()).unwrap_or(u64::MAX);
-    let own = OWN.saturating_add(PER_MODULE.saturating_mul(modules));
-    let claimed = claims.iter().fold(0_u64, |sum, claim| sum.saturating_add(claim.descriptors()));
-    let left = limit.saturating_sub(own).saturating_sub(u64::from(connections(limit, configured)));
-    let needed = own.saturating_add(u64::from(configured)).saturating_add(claimed);
-    let shortage = (needed > limit).then_some(Shortage { needed, limit });
-    let handles = claims.iter().map(|claim| {
-        if claim.descriptors() == 0 || claimed <= left {
-            return Ok(claim.handles);
-        }
-        let share = u128::from(claim.handles) * u128::from(left) / u128::from(claimed);
-        let share = u32::try_from(share).expect("a part of a u32, as `left` is less than `claimed`");
-        let least = claim.handles_least();
-        if share >= least {
-            return Ok(share);
-        }
-        Err(TooFew {
-            module: claim.module.clone(),
-            instances: claim.instances,
-            share,
-            least,
-            shortage: Shortage { needed, limit },
-        })
-    });
-    Ok(Shares { handles: handles.collect::<Result<_, _>>()?, shortage })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn descriptors(limit: u64, max_connections: u32) -> Descriptors {
+        Descriptors { limit, max_connections }
+    }
 
     fn claim(instances: u32, handles: u32, opens_files: bool, sends_requests: bool) -> Claim {
         let module = "files".parse().unwrap();
@@ -156,18 +147,23 @@ mod tests {
     }
 
     #[test]
-    fn who_fits_gets_what_is_configured() {
+    fn what_fits_gets_what_is_configured() {
         // 320 + 8 + 4096 + 10 · 512 = 9544.
         let claims = [claim(10, 512, true, false)];
-        assert_eq!(share_out(9544, 4096, &claims), Ok(Shares { handles: vec![512], shortage: None }));
-        assert_eq!(connections(9544, 4096), 4096);
+        assert_eq!(
+            descriptors(9544, 4096).share_out(&claims),
+            Ok(Shares { handles: vec![512], shortage: None })
+        );
+        assert_eq!(descriptors(9544, 4096).connections(), 4096);
     }
 
     #[test]
-    fn who_does_not_fit_gets_the_same_part_each_and_the_figure_is_named() {
+    fn what_does_not_fit_gets_the_same_part_each_and_the_figure_is_named() {
         // Of 1,024, 704 are not kept back: 352 for connections; 352 − 16 = 336 for 4 · 512 + 256 + 256 / 4 = 2368.
-        let shares = share_out(1024, 4096, &[claim(4, 512, true, false), claim(1, 256, true, true)]).unwrap();
-        assert_eq!(connections(1024, 4096), 352);
+        let shares = descriptors(1024, 4096)
+            .share_out(&[claim(4, 512, true, false), claim(1, 256, true, true)])
+            .unwrap();
+        assert_eq!(descriptors(1024, 4096).connections(), 352);
         assert_eq!(shares.handles, [72, 36]);
         // 320 + 16 + 4096 + 2368.
         assert!(
@@ -180,15 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn whoever_holds_no_descriptors_is_not_counted() {
-        let shares =
-            share_out(1024, 100, &[claim(10_000, 512, false, false), claim(1, 100, true, false)]).unwrap();
+    fn a_module_that_opens_nothing_is_not_counted() {
+        let shares = descriptors(1024, 100)
+            .share_out(&[claim(10_000, 512, false, false), claim(1, 100, true, false)])
+            .unwrap();
         assert_eq!((shares.handles, shares.shortage), (vec![512, 100], None));
     }
 
     #[test]
     fn instances_that_could_not_start_are_refused() {
-        let error = share_out(1024, 4096, &[claim(1000, 512, true, false)]).unwrap_err().to_string();
+        let error =
+            descriptors(1024, 4096).share_out(&[claim(1000, 512, true, false)]).unwrap_err().to_string();
         assert!(
             error.contains("\"files\"") && error.contains("would get 0 handles, and needs 17"),
             "{error}"
@@ -199,6 +197,6 @@ mod tests {
 
     #[test]
     fn a_limit_below_what_is_kept_back_leaves_one_connection() {
-        assert_eq!(connections(100, 4096), 1);
+        assert_eq!(descriptors(100, 4096).connections(), 1);
     }
 }

@@ -172,6 +172,17 @@ mod tests {
         [("gateway_request", gateway_request), ("runner_config", runner_config)];
 
     #[test]
+    fn every_target_of_this_crate_is_replayed() {
+        let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/targets");
+        let files = fs::read_dir(targets).unwrap().map(|file| file.unwrap().path());
+        let ours = files.filter(|file| fs::read_to_string(file).unwrap().contains("ebb_fuzz::"));
+        let mut names: Vec<_> =
+            ours.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, TARGETS.map(|(name, _)| name));
+    }
+
+    #[test]
     fn all_inputs_of_the_corpora_are_taken_as_they_must_be() {
         for (target, check) in TARGETS {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);

@@ -1,7 +1,7 @@
 //! Flags, config, signals, exit code.
 
 use std::{
-    io::{self, Write as _},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -10,9 +10,9 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_runner::{Listeners, RunError, config::Config};
 use ebb_service::{
-    commands::{CommandError, CommonCommand, Program},
+    commands::{CommandError, CommonCommand, Program, print},
     logging::{self, Chain},
-    signals,
+    quote, signals,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,9 @@ fn main() -> ExitCode {
     };
     let (code, last_words) = match outcome {
         Ok(()) => (ExitCode::SUCCESS, None),
-        Err((code, message)) => (ExitCode::from(code), Some(format!("ebb-runner: {message}"))),
+        Err((code, message)) => {
+            (ExitCode::from(code), Some(format!("ebb-runner: {}", quote::message(&message))))
+        }
     };
     logging::end(last_words.as_deref());
     code
@@ -92,19 +94,21 @@ fn with_config(file: Option<PathBuf>, check: bool) -> Result<(), Failed> {
     let mut log = config.log.clone();
     log.level.insert_str(0, QUIET_TARGETS);
     logging::init(&log).map_err(|error| (USAGE, format!("{}: log: {}", file.display(), Chain(&error))))?;
-    let outcome = if check {
-        ebb_runner::check(&config).map(|()| {
-            let (modules, instances) = (config.modules.len(), config.instances());
-            let _ =
-                writeln!(io::stdout(), "{}: valid, {modules} modules, {instances} instances", file.display());
-        })
-    } else {
-        run(config)
-    };
+    let valid = format!(
+        "{}: valid, {} modules, {} instances\n",
+        file.display(),
+        config.modules.len(),
+        config.instances()
+    );
+    let outcome = if check { ebb_runner::check(&config) } else { run(config) };
     outcome.map_err(|error| {
         let code = if matches!(error, RunError::Config(_)) { USAGE } else { FAILURE };
         (code, format!("{}: {}", file.display(), Chain(&error)))
-    })
+    })?;
+    if !check {
+        return Ok(());
+    }
+    print(valid.as_bytes()).map_err(|error| (FAILURE, Chain(&error).to_string()))
 }
 
 fn run(config: Config) -> Result<(), RunError> {

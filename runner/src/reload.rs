@@ -180,7 +180,10 @@ impl Reloader {
     }
 
     async fn try_reload(&self) -> Result<Reloaded, ReloadError> {
-        let config = Config::load(&self.file)?;
+        let file = self.file.clone();
+        // A large one takes seconds, in which other requests are answered.
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
+        let config = loaded.expect("reading a config does not panic")?;
         let token = self.read_token(&config)?;
         let serves = config.modules.iter().find(|module| module.kind == Kind::Http);
         if let (Some(module), None) = (serves, &self.first.http) {

@@ -17,7 +17,10 @@ use ebb_testbed::{
 };
 use ebb_units::Span;
 
-use crate::reading::Held;
+use crate::{
+    reading::Held,
+    report::{Unread, Watched},
+};
 
 /// The host that requests for the module `echo` name.
 const ECHO_HOST: &str = "echo.test";
@@ -25,6 +28,14 @@ const ECHO_HOST: &str = "echo.test";
 /// Clients of `echo` at each runner, and how long each rests after an answer.
 const ECHO_CLIENTS: usize = 4;
 const ECHO_PAUSE: Duration = Duration::from_millis(50);
+
+const RUNNER_1: Watched = Watched { name: "runner 1", is_judged: true, has_guests: true };
+const RUNNER_2: Watched = Watched { name: "runner 2", ..RUNNER_1 };
+const EVALUATOR: Watched = Watched { name: "evaluator", is_judged: true, has_guests: false };
+const PROMETHEUS: Watched = Watched { name: "Prometheus", is_judged: false, has_guests: false };
+
+/// The processes that are watched. Prometheus is not ours.
+pub(crate) const WATCHED: [Watched; 4] = [RUNNER_1, RUNNER_2, EVALUATOR, PROMETHEUS];
 
 /// All processes and their clients. They end with this value.
 pub(crate) struct Fleet {
@@ -69,37 +80,40 @@ impl Fleet {
         Self { storage, echo, evaluator, prometheus, runners }
     }
 
-    /// The processes' names, and whether each is judged: Prometheus is not ours.
-    pub(crate) fn processes(&self) -> Vec<(String, bool)> {
-        ["runner 1", "runner 2", "evaluator", "Prometheus"]
-            .map(|name| (name.to_owned(), name != "Prometheus"))
-            .into()
-    }
-
-    /// What each process holds now. One that is gone, or does not answer a scrape, is left out.
-    pub(crate) async fn read(&self) -> Vec<(String, Held)> {
+    /// What each process holds now, by name. What could not be read is noted.
+    pub(crate) async fn read(&self, unread: &mut Unread) -> Vec<(&'static str, Held)> {
         let mut read = Vec::new();
-        for (n, runner) in self.runners.iter().enumerate() {
-            let scrape = Scrape::of(&runner.address).await;
-            let linear_bytes = scrape.map(|scrape| scrape.sum("wasm_linear_memory_bytes", &[]));
-            let held = linear_bytes.and_then(|linear| Held::read(runner.process.id(), Some(linear)).ok());
-            read.extend(held.map(|held| (format!("runner {}", n + 1), held)));
+        for (watched, runner) in [RUNNER_1, RUNNER_2].into_iter().zip(&self.runners) {
+            let Some(scrape) = Scrape::of(&runner.address).await else {
+                unread.note(|| format!("{}: its metrics could not be scraped", watched.name));
+                continue;
+            };
+            let linear_bytes = scrape.sum("wasm_linear_memory_bytes", &[]);
+            read.push((watched, Held::read(runner.process.id(), Some(linear_bytes))));
         }
-        let others = [("evaluator", &self.evaluator.process), ("Prometheus", &self.prometheus.process)];
-        for (name, process) in others {
-            read.extend(Held::read(process.id(), None).ok().map(|held| (name.to_owned(), held)));
+        for (watched, process) in
+            [(EVALUATOR, &self.evaluator.process), (PROMETHEUS, &self.prometheus.process)]
+        {
+            read.push((watched, Held::read(process.id(), None)));
         }
-        read
+        let mut held = Vec::new();
+        for (Watched { name, .. }, read) in read {
+            match read {
+                Ok(read) => held.push((name, read)),
+                Err(error) => unread.note(|| format!("{name}: {error}")),
+            }
+        }
+        held
     }
 
     /// The first process that has ended, and its log.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let [one, two] = &mut self.runners;
         let processes: [(&str, &mut Process); 4] = [
-            ("runner 1", &mut one.process),
-            ("runner 2", &mut two.process),
-            ("evaluator", &mut self.evaluator.process),
-            ("Prometheus", &mut self.prometheus.process),
+            (RUNNER_1.name, &mut one.process),
+            (RUNNER_2.name, &mut two.process),
+            (EVALUATOR.name, &mut self.evaluator.process),
+            (PROMETHEUS.name, &mut self.prometheus.process),
         ];
         processes.into_iter().find_map(|(name, process)| {
             (!process.is_running()).then(|| format!("{name} has ended: {}", process.log()))

@@ -19,6 +19,7 @@ mod trend;
 use std::{
     fs,
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -27,8 +28,8 @@ use clap::Parser;
 use ebb_testbed::paths;
 
 use self::{
-    fleet::{Fleet, Progress},
-    report::{Report, Row},
+    fleet::{Fleet, Progress, WATCHED},
+    report::{Report, Row, Unread},
 };
 
 /// Run the real programs for hours and see whether anything grows.
@@ -61,6 +62,10 @@ const WARM_UP: f64 = 0.25;
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    let folder = paths::root().join("target/soak");
+    let path = args.report.unwrap_or_else(|| folder.join("soak.md"));
+    // Better now than after hours.
+    write(&path, "# Soak\n\nUnder way.\n");
     let length = Duration::from_secs_f64(args.hours * 3600.0);
     println!(
         "Starting two runners, Prometheus, an evaluator and clients for {} …",
@@ -68,18 +73,21 @@ async fn main() -> ExitCode {
     );
     let mut fleet = Fleet::start(length).await;
     let (started, begin) = (Instant::now(), jiff::Timestamp::now());
-    let mut rows = Row::all(&fleet.processes());
+    let mut rows = Row::all(WATCHED);
+    let mut unread = Unread::default();
+    // One for all rounds, so that none is lost between two.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut readings = tokio::time::interval(READ_EVERY);
     readings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut told_at, mut ended, mut progress) = (Duration::ZERO, None, Progress::default());
     while started.elapsed() < length && ended.is_none() {
         tokio::select! {
             _ = readings.tick() => {}
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
         }
         let hours = started.elapsed().as_secs_f64() / 3600.0;
-        for (process, held) in fleet.read().await {
-            Row::add(&mut rows, &process, hours, &held);
+        for (process, held) in fleet.read(&mut unread).await {
+            Row::add(&mut rows, process, hours, &held);
         }
         ended = fleet.ended();
         progress = fleet.progress(progress).await;
@@ -96,13 +104,12 @@ async fn main() -> ExitCode {
         progress,
         failures: fleet.failures(),
         ended,
+        unread,
     };
     drop(fleet);
-    let folder = paths::root().join("target/soak");
-    let path = args.report.unwrap_or_else(|| folder.join("soak.md"));
+    write(&folder.join("readings.csv"), &report.csv());
     let text = report.markdown();
     write(&path, &text);
-    write(&folder.join("readings.csv"), &report.csv());
     println!("\n{text}\nWritten to {}", path.display());
     if report.problems().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

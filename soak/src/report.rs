@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     fleet::Progress,
     reading::Held,
-    trend::{CONFIDENCE, Trend},
+    trend::{BATCHES, CONFIDENCE, Trend, Verdict},
 };
 
 /// What is watched of a process.
@@ -53,6 +53,16 @@ impl Figure {
     }
 }
 
+/// A process that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watched {
+    pub(crate) name: &'static str,
+    /// Whether its growth is a fault of ours.
+    pub(crate) is_judged: bool,
+    /// Whether part of its memory is that of guests.
+    pub(crate) has_guests: bool,
+}
+
 /// One figure of one process over time.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -65,13 +75,15 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The rows of `processes`, and whether each is judged, without readings.
-    pub(crate) fn all(processes: &[(String, bool)]) -> Vec<Self> {
-        let rows = processes
-            .iter()
-            .flat_map(|(process, is_judged)| Figure::ALL.map(|figure| (process, *is_judged, figure)));
-        rows.map(|(process, is_judged, figure)| Self {
-            process: process.clone(),
+    /// The rows of `processes`, without readings.
+    pub(crate) fn all(processes: impl IntoIterator<Item = Watched>) -> Vec<Self> {
+        let rows = processes.into_iter().flat_map(|process| {
+            let figures = Figure::ALL.into_iter();
+            let figures = figures.filter(move |figure| process.has_guests || *figure != Figure::Own);
+            figures.map(move |figure| (process, figure))
+        });
+        rows.map(|(Watched { name, is_judged, .. }, figure)| Self {
+            process: name.to_owned(),
             figure,
             is_judged,
             readings: Vec::new(),
@@ -111,6 +123,25 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<String>,
     /// The process that ended, and its log.
     pub(crate) ended: Option<String>,
+    /// How many readings failed, and why the first did.
+    pub(crate) unread: Unread,
+}
+
+/// Readings that failed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread {
+    pub(crate) count: usize,
+    pub(crate) first: String,
+}
+
+impl Unread {
+    /// Notes one.
+    pub(crate) fn note(&mut self, error: impl FnOnce() -> String) {
+        if self.count == 0 {
+            self.first = error();
+        }
+        self.count += 1;
+    }
 }
 
 impl Report {
@@ -123,14 +154,17 @@ impl Report {
         if self.progress.restarts == 0 {
             problems.push("nothing was restarted".to_owned());
         }
-        for row in self.rows.iter().filter(|row| row.is_judged && !row.readings.is_empty()) {
+        if self.unread.count > 0 {
+            problems.push(format!("{} readings failed; the first: {}", self.unread.count, self.unread.first));
+        }
+        for row in self.rows.iter().filter(|row| row.is_judged) {
             match row.trend(self.warm_up) {
                 None => problems.push(format!(
                     "{}: too few readings of {} for a trend",
                     row.process,
                     row.figure.name()
                 )),
-                Some(trend) if trend.grows(row.figure.limit()) => problems.push(format!(
+                Some(trend) if trend.verdict(row.figure.limit()) == Verdict::Grows => problems.push(format!(
                     "{} grows: {} by {:.2} an hour ({:.2} to {:.2})",
                     row.process,
                     row.figure.name(),
@@ -152,9 +186,9 @@ impl Report {
         let mut text = format!(
             "# Soak\n\n\
              What `make soak` last wrote here. Two runners with a command that leaks, the storage service and an echo service that \
-             leaks, eight clients each, Prometheus 3 and an evaluator on an accelerated clock. Every 10 s it reads what \
-             each process holds. Growth is that of a line through the medians of twelve batches; it counts if its interval \
-             is above zero and it is more than is allowed. A runner's own memory is its resident memory without its \
+             leaks, clients of each, Prometheus 3 and an evaluator on an accelerated clock. Every few seconds it reads what \
+             each process holds. Growth is that of a line through the medians of {BATCHES} batches. It *grows* if its interval \
+             is above zero and it is more than is allowed; it is *steady* if all of its interval is at most what is allowed. A runner's own memory is its resident memory without its \
              guests' linear memory.\n\n\
              Begun {:.0}, {} long. {}. The first {} are warm-up and not in the trends.\n\n\
              | process | figure | level | growth an hour | {:.0} % interval | allowed | verdict |\n\
@@ -165,7 +199,8 @@ impl Report {
             seconds(self.warm_up),
             CONFIDENCE * 100.0,
         );
-        for row in self.rows.iter().filter(|row| !row.readings.is_empty()) {
+        let mut undecided = 0;
+        for row in &self.rows {
             let _ = write!(text, "| {} | {} ", row.process, row.figure.name());
             let limit = row.figure.limit();
             let _ = match row.trend(self.warm_up) {
@@ -178,16 +213,26 @@ impl Report {
                     trend.low,
                     trend.high,
                     if row.is_judged { limit.to_string() } else { "–".to_owned() },
-                    match (row.is_judged, trend.grows(limit)) {
-                        (false, _) => "not judged",
-                        (true, true) => "**grows**",
-                        (true, false) => "steady",
+                    match trend.verdict(limit) {
+                        _ if !row.is_judged => "not judged",
+                        Verdict::Grows => "**grows**",
+                        Verdict::Steady => "steady",
+                        Verdict::Undecided => {
+                            undecided += 1;
+                            "undecided"
+                        }
                     }
                 ),
             };
         }
+        if undecided > 0 {
+            let _ = writeln!(
+                text,
+                "\nUndecided: {undecided}. Noise hides whether these grow by more than is allowed."
+            );
+        }
         let problems = self.problems();
-        text += if problems.is_empty() { "\nNothing grew beyond noise.\n" } else { "\nProblems:\n\n" };
+        text += if problems.is_empty() { "\nNothing is seen to grow.\n" } else { "\nProblems:\n\n" };
         for problem in problems {
             let _ = writeln!(text, "- {problem}");
         }
@@ -211,15 +256,16 @@ mod tests {
     use super::*;
 
     fn report(descriptors_per_hour: f64) -> Report {
-        let processes = [("runner".to_owned(), true), ("prometheus".to_owned(), false)];
-        let mut rows = Row::all(&processes);
+        let watched = |name, is_judged| Watched { name, is_judged, has_guests: false };
+        let processes = [watched("runner", true), watched("prometheus", false)];
+        let mut rows = Row::all(processes);
         for n in 0..400_u32 {
             let hours = f64::from(n) / 360.0;
             // Half a dozen come and go.
             let descriptors = 50.0 + f64::from(n % 7) + descriptors_per_hour * hours;
             let held = Held { resident_bytes: 1e8, own_bytes: None, descriptors, threads: 9.0, maps: 300.0 };
-            for (process, _) in &processes {
-                Row::add(&mut rows, process, hours, &held);
+            for process in processes {
+                Row::add(&mut rows, process.name, hours, &held);
             }
         }
         Report {
@@ -230,7 +276,22 @@ mod tests {
             progress: Progress { restarts: 3, ..Progress::default() },
             failures: Vec::new(),
             ended: None,
+            unread: Unread::default(),
         }
+    }
+
+    #[test]
+    fn what_was_not_read_is_a_problem() {
+        let mut report = report(0.0);
+        report.rows[0].readings.clear();
+        report.unread.note(|| "runner: no answer".to_owned());
+        report.unread.note(|| unreachable!());
+        let expected = [
+            "2 readings failed; the first: runner: no answer",
+            "runner: too few readings of resident memory, MiB for a trend",
+        ];
+        assert_eq!(report.problems(), expected);
+        assert!(report.markdown().contains("| runner | resident memory, MiB | | | | 2 | too few readings |"));
     }
 
     #[test]
@@ -238,7 +299,10 @@ mod tests {
         let report = report(0.0);
         assert_eq!(report.problems(), [""; 0]);
         let text = report.markdown();
-        assert!(text.contains("| runner | descriptors | 53.0 |") && text.contains("Nothing grew"), "{text}");
+        assert!(
+            text.contains("| runner | descriptors | 53.0 |") && text.contains("Nothing is seen to grow"),
+            "{text}"
+        );
         assert!(!text.contains("beyond linear memory"), "{text}");
     }
 

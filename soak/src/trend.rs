@@ -10,13 +10,13 @@
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 /// Batches of a trend. Fewer tell little, more are alike (Law & Kelton advise 10 to 30).
-const BATCHES: usize = 12;
+pub(crate) const BATCHES: usize = 12;
 
 /// A batch with fewer readings has no median to speak of.
 const READINGS_MIN: usize = 3;
 
-/// How sure an interval is. Of the two dozen trends of a fleet that does not grow, one in ten soaks flags one, if no growth
-/// were too small to matter.
+/// How sure an interval is. Of the 14 trends that are judged of a fleet that does not grow, one soak in 15 would flag one, if no
+/// growth were too small to matter.
 pub(crate) const CONFIDENCE: f64 = 0.99;
 
 /// A line through readings.
@@ -63,10 +63,27 @@ impl Trend {
         Some(Self { level, slope, low: slope - width, high: slope + width })
     }
 
-    /// Whether there is growth beyond noise, and more than `limit` per hour.
-    pub(crate) fn grows(&self, limit: f64) -> bool {
-        self.low > 0.0 && self.slope > limit
+    /// What it says of growth, of which `limit` per hour does not matter.
+    pub(crate) fn verdict(&self, limit: f64) -> Verdict {
+        if self.low > 0.0 && self.slope > limit {
+            Verdict::Grows
+        } else if self.high <= limit {
+            Verdict::Steady
+        } else {
+            Verdict::Undecided
+        }
     }
+}
+
+/// What a trend says of growth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// More than matters, and beyond noise.
+    Grows,
+    /// No more than does not matter, as far as the interval reaches.
+    Steady,
+    /// Noise hides which it is: a longer run tells.
+    Undecided,
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -111,7 +128,7 @@ mod tests {
         let trend = Trend::of(&readings(3.0, |_| 0.0)).unwrap();
         assert!((trend.slope - 3.0).abs() < 1e-9 && (trend.high - trend.low).abs() < 1e-6, "{trend:?}");
         assert!((trend.level - 103.0).abs() < 0.5, "{trend:?}");
-        assert!(trend.grows(2.9) && !trend.grows(3.1));
+        assert_eq!((trend.verdict(2.9), trend.verdict(3.1)), (Verdict::Grows, Verdict::Steady));
     }
 
     #[test]
@@ -128,7 +145,8 @@ mod tests {
     fn noise_that_remembers_is_no_growth_and_a_leak_in_it_is() {
         let flagged = |slope: f64| {
             (1..=200)
-                .filter(|seed| Trend::of(&readings(slope, remembering(*seed))).unwrap().grows(0.0))
+                .map(|seed| Trend::of(&readings(slope, remembering(seed))).unwrap().verdict(0.0))
+                .filter(|verdict| *verdict == Verdict::Grows)
                 .count()
         };
         // One half of a percent of 200 is one; of a straight line through all readings, it would be every fourth.
@@ -139,14 +157,16 @@ mod tests {
 
     #[test]
     fn what_shrinks_or_grows_too_little_to_matter_passes() {
-        assert!(!Trend::of(&readings(-30.0, remembering(7))).unwrap().grows(0.0));
-        assert!(!Trend::of(&readings(30.0, remembering(7))).unwrap().grows(40.0));
+        let verdict = |slope, limit| Trend::of(&readings(slope, remembering(7))).unwrap().verdict(limit);
+        assert_eq!(verdict(-30.0, 0.0), Verdict::Steady);
+        assert_eq!(verdict(30.0, 40.0), Verdict::Steady);
+        assert_eq!(verdict(0.0, 0.0), Verdict::Undecided, "an interval reaches above zero");
     }
 
     #[test]
     fn a_few_peaks_are_no_growth() {
         let peaks = |n: usize| if n > 600 && n % 40 < 5 { 1000.0 } else { 0.0 };
-        assert!(!Trend::of(&readings(0.0, peaks)).unwrap().grows(0.0));
+        assert_ne!(Trend::of(&readings(0.0, peaks)).unwrap().verdict(0.0), Verdict::Grows);
     }
 
     #[test]

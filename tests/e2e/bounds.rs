@@ -1,6 +1,14 @@
 //! What a guest or a client takes of the host costs itself, nobody else; and control answers when nothing else can.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use ebb_testbed::{
     free_address,
@@ -191,7 +199,7 @@ async fn host_calls_that_never_return_take_only_their_modules_threads() {
         None
     })
     .await;
-    runner.process.says("as many host calls of this module are under way as may be").await;
+    runner.process.says("all threads for host calls of this module are busy").await;
     let refused = runner.restart("test-blocked", 0).send().await.unwrap();
     assert_eq!(refused.status(), 503);
     let text = refused.text().await.unwrap();
@@ -227,18 +235,29 @@ async fn a_tcp_server_that_is_restarted_under_load_gets_its_port_back() {
     let port = address.rsplit_once(':').unwrap().1;
     let more = format!("    inherit_network: true\n    env: {{PORT: \"{port}\"}}\n");
     let runner = Runner::start(&command("test-tcp-server", &more)).await;
+    let answered = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = (0..2)
         .map(|_| {
-            let address = address.clone();
+            let (address, answered) = (address.clone(), Arc::clone(&answered));
             // A connection that waits to be accepted breaks with the server; a later one is refused, or served.
             tokio::spawn(async move {
-                while asked(&address).await.is_none_or(|answer| answer.ends_with("ok\n")) {}
+                loop {
+                    match asked(&address).await {
+                        Some(answer) if answer.ends_with("ok\n") => answered.fetch_add(1, Ordering::Relaxed),
+                        Some(_) => return,
+                        None => 0,
+                    };
+                }
             })
         })
         .collect();
     let serves = async || asked(&address).await.is_some_and(|answer| answer.ends_with("ok\n")).then_some(());
     for restart in 0..20 {
-        wait::until("it serves", DEADLINE, serves).await;
+        let before = answered.load(Ordering::Relaxed);
+        wait::until("it serves under load", DEADLINE, async || {
+            (answered.load(Ordering::Relaxed) > before).then_some(())
+        })
+        .await;
         assert_eq!(restart_status(&runner, "test-tcp-server").await, 200, "{restart}");
     }
     wait::until("it serves", DEADLINE, serves).await;
@@ -283,7 +302,9 @@ fn cpu_ticks(runner: &Runner, name: &str) -> u64 {
         let ticks = || fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>();
         head.ends_with(&format!("({name}")).then(ticks)
     });
-    threads.sum()
+    let threads: Vec<_> = threads.collect();
+    assert!(!threads.is_empty(), "there are threads called {name}");
+    threads.into_iter().sum()
 }
 
 #[tokio::test]

@@ -156,6 +156,8 @@ async fn guests_that_do_not_answer_get_a_fresh_instance_after_them() {
             ("/spin", 504),
             ("/never", 504),
             ("/status?code=503", 503),
+            ("/status?code=101", 500),
+            ("/status?code=199", 500),
         ] {
             assert_eq!(status(&runner, path).await, expected, "{path}");
             assert_eq!(status(&runner, "/hello").await, 200, "after {path}");

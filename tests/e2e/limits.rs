@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{self, PipeReader, Read as _, Write as _},
     process::{Child, Command, Stdio},
 };
 
@@ -54,10 +54,16 @@ async fn half_heads_keep_nobody_from_either_program() {
 }
 
 /// A program whose standard error is a pipe that nobody reads, until the test does.
-struct Unread(Child);
+struct Unread {
+    child: Child,
+    pipe: PipeReader,
+}
 
 impl Unread {
-    fn start(program: &str, config: &str) -> (Self, TempDir) {
+    /// `before`: what is in the pipe already.
+    fn start(program: &str, config: &str, before: &[u8]) -> (Self, TempDir) {
+        let (pipe, mut stderr) = io::pipe().unwrap();
+        stderr.write_all(before).unwrap();
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("config.yml");
         fs::write(&path, config).unwrap();
@@ -68,26 +74,26 @@ impl Unread {
             .arg(&path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        (Self(child), dir)
+        (Self { child, pipe }, dir)
     }
 
     /// Asks it to end, and reads all that it said.
     fn end(mut self) -> (Option<i32>, String) {
-        let pid = Pid::from_raw(self.0.id().try_into().unwrap());
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
         signal::kill(pid, Signal::SIGTERM).unwrap();
         let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap().code(), said)
+        self.pipe.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -106,6 +112,7 @@ async fn a_log_that_nobody_reads_stops_no_request_and_loses_no_line() {
             paths::root().join("target/testbed-cache").display(),
             support::http("hello", 2, "max_restarting: 1", "")
         ),
+        b"",
     );
     wait::until("the runner is ready", DEADLINE, async || {
         http::text(&format!("http://{control}/-/ready")).await
@@ -132,13 +139,14 @@ async fn a_log_that_nobody_reads_does_not_keep_a_program_from_ending() {
         "listen: \"{}\"\nstore: {{scrape: {{targets: [\"127.0.0.1:1\"]}}}}\nrunners: {{allow: [\"127.0.0.1:1\"]}}\n",
         taken.local_addr().unwrap()
     );
-    let (mut evaluator, _dir) = Unread::start("ebb-evaluator", &config);
-    let pipe = evaluator.0.stderr.take().unwrap();
-    // What is in the pipe is read after the program has gone.
-    let code = tokio::task::spawn_blocking(move || evaluator.0.wait().unwrap().code()).await.unwrap();
-    assert_eq!(code, Some(1));
-    let said = std::io::read_to_string(pipe).unwrap();
-    assert!(said.contains("ebb-evaluator: listening on 127.0.0.1:"), "{said}");
+    // The pipe is full before the program writes its first line.
+    let (mut evaluator, _dir) = Unread::start("ebb-evaluator", &config, &[b'x'; PIPE_BYTES]);
+    let ended = async || evaluator.child.try_wait().unwrap();
+    let status = wait::until("it has ended", DEADLINE, ended).await;
+    assert_eq!(status.code(), Some(1));
+    let mut said = String::new();
+    evaluator.pipe.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with(&"x".repeat(PIPE_BYTES)), "{}", said.len());
 }
 
 /// A store that knows the module `steady`, and answers everything else with `answer`.

@@ -91,13 +91,18 @@ fn each_once(restarted: &[(u64, u64)]) {
     }
 }
 
-/// Stops a process, and lets it go on after [`STOPPED`].
-async fn stopped(process: &Process, meanwhile: impl AsyncFnOnce()) {
+/// Stops a process, and lets it go on after [`STOPPED`]. What `meanwhile` gives is checked before that.
+async fn stopped<T>(
+    process: &Process,
+    meanwhile: impl AsyncFnOnce() -> T,
+    before_going_on: impl AsyncFnOnce(T),
+) {
     process.signal(Signal::SIGSTOP);
     let since = Instant::now();
-    meanwhile().await;
+    let seen = meanwhile().await;
     wait::until("it was stopped for long", 2 * STOPPED, async || (since.elapsed() >= STOPPED).then_some(()))
         .await;
+    before_going_on(seen).await;
     process.signal(Signal::SIGCONT);
 }
 
@@ -105,12 +110,12 @@ async fn stopped(process: &Process, meanwhile: impl AsyncFnOnce()) {
 async fn a_program_that_stops_for_thirty_seconds_costs_nothing_but_time() {
     let (one, two, three) = tokio::join!(Rig::restarting(), Rig::restarting(), Rig::restarting());
     let runner_stops = async {
-        stopped(&one.runner.process, async || {
+        let holds = async || {
             let before = one.holds().await;
             assert_eq!(one.evaluator.api("instances").await, json!([]), "what is not seen is not judged");
-            assert_eq!(one.restarted().await, before);
-        })
-        .await;
+            before
+        };
+        stopped(&one.runner.process, holds, async |before| assert_eq!(one.restarted().await, before)).await;
         let before = one.restarted().await;
         one.restarts_beyond(before).await;
         one.restarted_each_once().await;
@@ -118,13 +123,21 @@ async fn a_program_that_stops_for_thirty_seconds_costs_nothing_but_time() {
     };
     let evaluator_stops = async {
         let before = two.restarted().await;
-        stopped(&two.evaluator.process, async || {}).await;
+        stopped(&two.evaluator.process, async || {}, async |()| {}).await;
         two.restarts_beyond(before).await;
         two.restarted_each_once().await;
     };
     let store_stops = async {
         let mut before = 0.0;
-        stopped(&three.prometheus.process, async || before = three.holds().await).await;
+        stopped(
+            &three.prometheus.process,
+            async || three.holds().await,
+            async |restarted| {
+                before = restarted;
+                assert_eq!(three.restarted().await, restarted);
+            },
+        )
+        .await;
         let held = three.evaluator.scrape().await.sum("ebb_evaluator_held_total", &["reason=\"timeout\""]);
         assert!(held >= 1.0, "a store that does not answer is waited for no longer than its timeout");
         three.restarts_beyond(before).await;
@@ -188,13 +201,14 @@ async fn an_evaluator_that_is_killed_fifty_times_restarts_none_twice_and_learns_
         let of = |one: &Value| json!([one["sample_size"], one["mean_bytes"], one["threshold"]]);
         modules.as_array().unwrap().iter().map(of).collect()
     };
-    let (often_killed, anew) = wait::until("both have learned", DEADLINE, async || {
+    let (often_killed, _) = wait::until("both have learned", DEADLINE, async || {
         let both = (learned(&rig.evaluator).await, learned(&anew).await);
         (!both.0.is_empty() && both.0 == both.1).then_some(both)
     })
     .await;
-    assert!(often_killed[0][2].is_object() || often_killed[0][2].is_number(), "{often_killed:?}");
-    assert_eq!(often_killed, anew);
+    let learned = &often_killed[0];
+    assert!(learned[0].as_u64() > Some(0) && learned[1].is_number(), "{often_killed:?}");
+    assert!(learned[2].is_object() || learned[2].is_number(), "{often_killed:?}");
 }
 
 /// A program on a file system that is full: its log, and whatever else its config puts there.
@@ -214,7 +228,7 @@ impl Cramped {
         let path = dir.path().join("config.yml");
         fs::write(&path, config(&full.display().to_string())).unwrap();
         // A mount of this process' own, which goes with it.
-        let script = "mount -t tmpfs -o size=1m tmpfs \"$1\"; head -c 2m /dev/zero >\"$1/filler\"; \
+        let script = "set -e; mount -t tmpfs -o size=1m tmpfs \"$1\"; head -c 2m /dev/zero >\"$1/filler\" || true; \
                       exec \"$2\" --config \"$3\" >>\"$1/log\" 2>&1";
         let program = paths::program(program);
         let args = ["--mount", "sh", "-c", script, "sh"].map(PathBuf::from).into_iter();
@@ -250,7 +264,8 @@ async fn a_full_disk_costs_the_cache_and_the_log_and_nothing_else() {
             http::text(&url).await
         })
         .await;
-        assert!(cramped.full.join("filler").exists(), "the disk is full: {:?}", cramped.dir);
+        let filler = fs::metadata(cramped.full.join("filler")).unwrap().len();
+        assert!((1..=1 << 20).contains(&filler), "the disk is full of {filler} bytes: {:?}", cramped.dir);
     }
     let restart = async || {
         let order = http::client().post(format!("http://{address}/api/v1/instances/steady/0/restart"));

@@ -1,9 +1,10 @@
 //! The programs on the command line: what they refuse, what they print, how they end.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use ebb_testbed::{evaluator::Evaluator, paths, prometheus::promtool, runner::Runner};
@@ -101,6 +102,48 @@ fn the_evaluators_check_reads_the_files_that_its_config_names() {
     refused(bad(&format!("{store}runners: {{bearer_token_file: nope}}\n")), &["nope"]);
     let prometheus = "runners: {allow: [\"r:1\"]}\nstore: {prometheus: {url: \"http://p:1\", tls_config: {ca_file: nope}}}\n";
     refused(bad(prometheus), &["nope"]);
+    for auth in ["basic_auth: {username: u, password_file: nope}", "authorization: {credentials_file: nope}"]
+    {
+        let store = format!(
+            "runners: {{allow: [\"r:1\"]}}\nstore: {{prometheus: {{url: \"http://p:1\", {auth}}}}}\n"
+        );
+        refused(bad(&store), &["nope"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_printed_is_no_panic() {
+    for (program, config) in [("ebb-evaluator", "evaluator.yml"), ("ebb-runner", "runner.yml")] {
+        let config = paths::root().join("config").join(config);
+        let output = |stdout: Stdio| {
+            Command::new(paths::program(program))
+                .arg("--config")
+                .arg(&config)
+                .arg("check")
+                .stdout(stdout)
+                .output()
+        };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let said = output(full.into()).unwrap();
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(1), "{program}: {text}");
+        assert!(text.contains("writing to standard output: No space left on device"), "{text}");
+        let (reader, closed) = io::pipe().unwrap();
+        drop(reader);
+        let said = output(closed.into()).unwrap();
+        assert_eq!(said.status.code(), Some(0), "{program}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+#[test]
+fn text_of_a_file_reaches_no_terminal_raw() {
+    let text = "log: {level: \"\\e[2J\\u202e\\nERROR fake\"}\n";
+    for (program, file) in [("ebb-evaluator", "evaluator.yml"), ("ebb-runner", "runner.yml")] {
+        let (code, said) = check(program, file, text);
+        assert_eq!(code, Some(2), "{said}");
+        let is_plain = |line: &str| !line.contains(['\u{1b}', '\u{202e}']) && !line.starts_with("ERROR");
+        assert!(said.lines().all(is_plain), "{said:?}");
+    }
 }
 
 #[test]

@@ -130,7 +130,11 @@ pub fn reachable(listens: SocketAddr) -> Result<String, CommandError> {
     Ok(probe::reachable(listens).to_string())
 }
 
-fn print(bytes: &[u8]) -> Result<(), CommandError> {
+/// Writes `bytes` to standard output.
+///
+/// # Errors
+/// [`CommandError::Print`], unless it was closed by whoever has seen enough.
+pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     let mut output = io::stdout().lock();
     match output.write_all(bytes).and_then(|()| output.flush()) {
         // Who reads has seen enough, as in `… | head`.

@@ -134,6 +134,14 @@ impl<'de> Visitor<'de> for Locate<'_> {
 /// # Errors
 /// [`ConfigError::Invalid`] when `text` is not YAML of `T`'s shape.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    if let Some(line) = too_deep(text) {
+        let message = format!("more than {DEPTH_MAX} brackets are open here; is one not closed?");
+        return Err(ConfigError::Invalid {
+            path: path.to_owned(),
+            position: Position(Some((line, 1))),
+            message,
+        });
+    }
     serde_yaml::from_str(text).map_err(|error| {
         let position = Position(error.location().map(|at| (at.line(), at.column())));
         let mut message = error.to_string();
@@ -143,6 +151,27 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
         }
         ConfigError::Invalid { path: path.to_owned(), position, message }
     })
+}
+
+/// How deep brackets may be nested. Reading them takes the parser time with the square of that.
+const DEPTH_MAX: usize = 1000;
+
+/// The line at which more brackets are open than that, quoted ones included.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (line, number) in text.lines().zip(1..) {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > DEPTH_MAX {
+                return Some(number);
+            }
+        }
+    }
+    None
 }
 
 /// `relative`, taken from the folder that `config_file` lies in. Absolute paths stay as they are.
@@ -199,6 +228,14 @@ mod tests {
         check("modules.leaky.ages", "e.yml:5:11: modules.leaky.ages: bad");
         check("modules.leaky.missing", "e.yml:4:5: modules.leaky.missing: bad");
         check("missing", "e.yml:1:1: missing: bad");
+    }
+
+    /// It would take the parser hours.
+    #[test]
+    fn brackets_without_end_are_refused_at_once() {
+        let error = refusal(&format!("items:\n{}", "[".repeat(3_000_000)));
+        assert!(error.starts_with("runner.yml:2:1: more than 1000 brackets are open"), "{error}");
+        assert_eq!(too_deep(&"[]{}".repeat(100_000)), None);
     }
 
     #[test]

@@ -54,15 +54,17 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`]; [`io::ErrorKind::InvalidData`] when the file is not UTF-8.
 pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    String::from_utf8(read(path, bytes_max)?)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    String::from_utf8(read(path, bytes_max)?).map_err(|error| {
+        // Without the text, which may be a secret.
+        let error = error.utf8_error();
+        io::Error::new(io::ErrorKind::InvalidData, format!("expected UTF-8 text, found other bytes: {error}"))
+    })
 }
 
 fn kind(found: FileType) -> &'static str {
     match found {
         found if found.is_dir() => "a folder",
         found if found.is_fifo() => "a named pipe",
-        found if found.is_socket() => "a socket",
         _ => "a device",
     }
 }
@@ -94,6 +96,18 @@ mod tests {
         check(&pipe, "a named pipe");
         check(folder.path(), "a folder");
         check(Path::new("/dev/zero"), "a device");
+    }
+
+    #[test]
+    fn text_that_is_none_is_refused_without_a_word_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, b"secret\xff").unwrap();
+        let error = read_text(&path, 1 << 20).unwrap_err();
+        assert!(error.to_string().starts_with("expected UTF-8 text, found other bytes: "), "{error}");
+        // As numbers, too: s, e, c, r.
+        let debug = format!("{error:?}");
+        assert!(!debug.contains("secret") && !debug.contains("115, 101, 99, 114"), "{debug}");
     }
 
     #[test]

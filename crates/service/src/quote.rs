@@ -28,6 +28,20 @@ pub fn clipped_bytes(bytes: &[u8]) -> String {
     if is_all && first.len() == bytes.len() { shown } else { shown + &of_all(bytes.len()) }
 }
 
+/// How long an error may be that is shown to people, in characters.
+const MESSAGE_CHARS_MAX: usize = 4000;
+
+/// An error's text, as it is shown on a terminal or in an answer: clipped, and without control characters. Its line feeds
+/// stay, as errors of the text format draw what they point at; what follows one is indented, so that nothing from outside
+/// begins a line.
+#[must_use]
+pub fn message(text: &str) -> String {
+    let end = text.char_indices().nth(MESSAGE_CHARS_MAX).map(|(at, _)| at);
+    let shown = text[..end.unwrap_or(text.len())].split('\n').map(|line| beginning(usize::MAX, line).0);
+    let shown = shown.collect::<Vec<_>>().join("\n  ");
+    if end.is_none() { shown } else { shown + &of_all(text.len()) }
+}
+
 fn of_all(bytes: usize) -> String {
     format!("… ({bytes} bytes in all)")
 }
@@ -55,7 +69,15 @@ fn beginning(chars_max: usize, text: &str) -> (String, bool) {
 pub(crate) fn is_harmless(char: char) -> bool {
     let is_format = matches!(
         char,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
     );
     !char.is_control() && !is_format
 }
@@ -84,8 +106,22 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_its_lines_and_nothing_else() {
+        assert_eq!(
+            message("a\n ^--\x1b[2J\r\u{202e}\nERROR b"),
+            "a\n   ^--\\u{1b}[2J\\r\\u{202e}\n  ERROR b"
+        );
+        let long = message(&"x".repeat(5_000_000));
+        assert_eq!(long, format!("{}… (5000000 bytes in all)", "x".repeat(MESSAGE_CHARS_MAX)));
+        assert_eq!(message(&"ä".repeat(MESSAGE_CHARS_MAX)), "ä".repeat(MESSAGE_CHARS_MAX));
+    }
+
+    #[test]
     fn control_characters_are_escaped() {
         assert_eq!(clipped("a\n\u{1b}[31mb\0"), "a\\n\\u{1b}[31mb\\u{0}");
+        for hidden in ['\u{ad}', '\u{180e}', '\u{206a}', '\u{fffb}', '\u{e0041}'] {
+            assert_eq!(clipped(&format!("a{hidden}b")), format!("a{}b", hidden.escape_unicode()));
+        }
         assert_eq!(clipped("\u{202e}txt.exe\u{2028}"), "\\u{202e}txt.exe\\u{2028}");
         assert_eq!(clipped_bytes(b"\xff\x07a\n"), "\u{fffd}\\u{7}a");
         // 37 times eight characters.

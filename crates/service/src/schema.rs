@@ -2,7 +2,10 @@
 //! read into, so that they cannot tell of other keys than those.
 
 use ebb_units::{Span, exact_bytes};
-use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema,
+    transform::transform_subschemas,
+};
 use serde_json::{Value, json};
 
 /// The schema of config files of the shape of `T`, as text.

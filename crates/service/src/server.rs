@@ -1,9 +1,9 @@
 //! HTTP/1.1 on the port on which a program is operated. What clients do there is limited in time and number, so that
 //! none of them can keep it from the others: forgotten connections, half heads, answers that nobody takes.
 //!
-//! When all connections are in use, the one that has waited longest for a request's head makes room for a new one. To
+//! When all connections are in use, the one that has waited longest for a request makes room for a new one. To
 //! refuse the new one instead would let a few hundred idle connections keep scrapes and orders out for
-//! [`HEAD_TIMEOUT`]. A client that sends its request at once is never the one that has waited longest. Connections
+//! [`HEAD_TIMEOUT`]. A body is part of the request: it is short, and nothing is begun before all of it has come. A client that sends its request at once is never the one that has waited longest. Connections
 //! with a request under way are never closed for another; if there are only such, a new one waits until one is over.
 
 use std::{
@@ -20,8 +20,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, http::StatusCode, response::IntoResponse as _};
 use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -33,12 +34,11 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use procfs::process::{LimitValue, Process};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Notify,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -57,6 +57,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// More connections than this are of no use to those who operate a program: scrapers, evaluators, browsers.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -74,26 +77,17 @@ pub struct Limits {
     pub connections_max: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The usual, for a process that may have so many `descriptors` open: a quarter of them for connections, as the rest is
+    /// for what it does itself.
+    #[must_use]
+    pub fn for_descriptors(descriptors: u64) -> Self {
+        let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
         Self {
             head_timeout: HEAD_TIMEOUT,
             answer_timeout: ANSWER_TIMEOUT,
-            connections_max: connections_max(descriptors()),
+            connections_max: quarter.clamp(4, CONNECTIONS_MAX),
         }
-    }
-}
-
-/// A quarter of the descriptors that the process may open: the rest is for what it does itself.
-fn connections_max(descriptors: Option<u64>) -> usize {
-    let quarter = descriptors.and_then(|limit| usize::try_from(limit / 4).ok());
-    quarter.unwrap_or(CONNECTIONS_MAX).clamp(4, CONNECTIONS_MAX)
-}
-
-fn descriptors() -> Option<u64> {
-    match Process::myself().ok()?.limits().ok()?.max_open_files.soft_limit {
-        LimitValue::Value(limit) => Some(limit),
-        LimitValue::Unlimited => None,
     }
 }
 
@@ -119,12 +113,18 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         let service = TowerToHyperService::new(router.clone());
         let asked = Arc::clone(&place);
         let service = service_fn(move |request: Request<Incoming>| {
-            let place = Arc::clone(&asked);
-            // Nothing is begun for a connection that is being closed.
-            let answer = place.begins_request().then(|| service.call(request));
+            let (place, service) = (Arc::clone(&asked), service.clone());
             async move {
-                let Some(answer) = answer else { return pending().await };
-                let response = answer.await?;
+                // Until then the connection is one that waits, and may be closed for another.
+                let whole = whole(request, limits.head_timeout).await;
+                // Nothing is begun for a connection that is being closed.
+                if !place.begins_request() {
+                    return pending().await;
+                }
+                let response = match whole {
+                    Ok(request) => service.call(request).await?,
+                    Err(refusal) => refusal.into_response(),
+                };
                 Ok::<Response<Answer>, Infallible>(response.map(|body| Answer { body, place }))
             }
         });
@@ -152,6 +152,24 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     graceful.shutdown().await;
 }
 
+/// The request with all of its body, or why there is none. Orders are short.
+async fn whole(
+    request: Request<Incoming>,
+    within: Duration,
+) -> Result<Request<Full<Bytes>>, (StatusCode, String)> {
+    let (head, body) = request.into_parts();
+    let read = timeout(within, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    match read {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, Full::new(body.to_bytes()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is too long: expected at most {BODY_BYTES_MAX} bytes\n");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("reading the body: {error}\n"))),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n".to_owned())),
+    }
+}
+
 async fn accept(listener: &TcpListener, connections: &Connections) -> Option<TcpStream> {
     match listener.accept().await {
         Ok((stream, _)) => {
@@ -168,11 +186,14 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> Option<Tcp
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::ConnectionReset
             );
-            // Otherwise the process is out of descriptors, most likely; a connection that waits has one to give.
-            if of_the_client || connections.close_longest_waiting() {
-                tokio::task::yield_now().await;
+            if of_the_client {
+                return None;
+            }
+            // The process is out of descriptors, most likely. A connection that waits has one to give, once it is closed.
+            if connections.close_longest_waiting() {
+                let _ = timeout(ACCEPT_PAUSE, connections.changed.notified()).await;
             } else {
-                warn!(%error, "accepting a connection");
+                warn!(%error, "accepting a connection failed; if descriptors are short, raise their hard limit (LimitNOFILE=)");
                 sleep(ACCEPT_PAUSE).await;
             }
             None

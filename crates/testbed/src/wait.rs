@@ -13,14 +13,15 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// # Panics
 /// With `what` when the deadline has passed.
 pub async fn until<T>(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(value) = condition().await {
-            return value;
+    let looked = tokio::time::timeout(deadline, async {
+        loop {
+            if let Some(value) = condition().await {
+                return value;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        assert!(started.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
-        tokio::time::sleep(PAUSE).await;
-    }
+    });
+    looked.await.unwrap_or_else(|_| panic!("waited {deadline:?} in vain until {what}"))
 }
 
 /// As [`until`], without async and without failing.

@@ -82,7 +82,7 @@ impl Serialize for ByteCount {
 }
 
 /// What a byte count looks like as text, for JSON schemas: a regular expression without anchors.
-pub const BYTE_COUNT_FORM: &str =
+pub(crate) const BYTE_COUNT_FORM: &str =
     r"\s*([0-9]+|([0-9]+\.?[0-9]*|\.[0-9]+)\s*([bB]|[kKmMgGtTpPeE][iI]?[bB]?))\s*";
 
 impl JsonSchema for ByteCount {

@@ -15,4 +15,4 @@ pub use names::{
     SeriesId, SlotId,
 };
 pub use price::{RestartPrice, RestartPriceError};
-pub use span::{ParseSpanError, Span};
+pub use span::{LONGER_THAN_ZERO, ParseSpanError, SPAN_FORM, Span};

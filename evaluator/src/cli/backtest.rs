@@ -13,6 +13,7 @@ use ebb_evaluator::{
     config::{Config, RuleConfig, Rules, StoreConfig},
     store::{ClockCheck, Store, prometheus::Prometheus},
 };
+use ebb_service::commands::print;
 use ebb_units::{Millis, SeriesId, Span};
 
 use super::{CliError, Format};
@@ -102,7 +103,6 @@ impl FromStr for PolicySpec {
     }
 }
 
-#[allow(clippy::print_stdout)]
 pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
     let StoreConfig::Prometheus(store) = &config.store else { return Err(CliError::NoPast) };
     let now = Millis::from(SystemTime::now());
@@ -161,13 +161,14 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         .map(|(name, rules)| (name.clone(), recording.replay(&plan, |module| rules.of(module))))
         .collect();
     let report = Report::new(&recording, &plan, &outcomes);
-    match args.format {
-        Format::Table => println!("{}", report.table()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report).expect("a report is JSON")),
-    }
+    let mut printed = match args.format {
+        Format::Table => report.table().to_string(),
+        Format::Json => serde_json::to_string_pretty(&report).expect("a report is JSON"),
+    };
     if args.list && matches!(args.format, Format::Table) {
-        println!("\n{}", report.list());
+        printed += &format!("\n\n{}", report.list());
     }
+    print((printed + "\n").as_bytes())?;
     if let Some(path) = args.plot {
         plot::memory(&path, &outcomes).map_err(|problem| CliError::Plot { path, problem })?;
     }

@@ -188,6 +188,10 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
+    pub(super) fn check_credentials(&self) -> Result<(), StoreError> {
+        self.client.authorize("reading credentials", self.client.get("")).map(|_| ())
+    }
+
     /// Prepares requests; sends none.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_service::{logging::Chain, quote};
 use ebb_units::{Millis, Span};
@@ -57,6 +57,8 @@ pub struct Scrape {
     numbers: Numbers,
     /// What is wrong with the targets that were not scraped the last time, as it was logged.
     failing: BTreeMap<String, String>,
+    /// Targets of which it was logged that their clock is wrong.
+    wrong_clocks: BTreeSet<String>,
 }
 
 impl Scrape {
@@ -68,7 +70,13 @@ impl Scrape {
             .timeout(config.timeout.into())
             .build()
             .expect("a client without certificates of its own can be built");
-        Self { http, targets: config.targets.clone(), numbers: Numbers::default(), failing: BTreeMap::new() }
+        Self {
+            http,
+            targets: config.targets.clone(),
+            numbers: Numbers::default(),
+            failing: BTreeMap::new(),
+            wrong_clocks: BTreeSet::new(),
+        }
     }
 
     /// Scrapes every target once and stamps what it said with this clock's time. If most of the targets' clocks say that
@@ -107,7 +115,7 @@ impl Scrape {
             );
             return Err(StoreError::NoTarget { targets: self.targets.len(), first });
         }
-        clocks.verdict()?;
+        clocks.verdict(&mut self.wrong_clocks)?;
         readings.0.join(&self.numbers, &mut fetched, sink);
         fetched.hosts = readings.1.hosts();
         // Slots that come and go must not fill the memory.
@@ -133,14 +141,21 @@ impl Clocks {
         }
     }
 
-    fn verdict(self) -> Result<(), StoreError> {
+    /// An error if most of them say that this clock is wrong. Each of few that do is warned of once, and noted in `known`
+    /// while it lasts.
+    fn verdict(self, known: &mut BTreeSet<String>) -> Result<(), StoreError> {
         let few = self.differ.len() <= self.agree;
+        let mut wrong = BTreeSet::new();
         for (target, differs) in self.differ {
             if !few {
                 return Err(differs);
             }
-            warn!(target, "the clock of a runner is wrong: {differs}");
+            if !known.contains(&target) {
+                warn!(target, "the clock of a runner is wrong: {differs}");
+            }
+            wrong.insert(target);
         }
+        *known = wrong;
         Ok(())
     }
 }

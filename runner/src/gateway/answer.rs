@@ -181,6 +181,10 @@ pub(super) fn guest(
     mut record: Record,
     has_body: bool,
 ) -> http::Response<AnswerBody> {
+    // None of these can be a final answer, and hyper would take 101 for an upgrade.
+    if head.status().is_informational() {
+        *head.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
     let has_body = has_body && !matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let is_empty = call.response().as_ref().is_some_and(Body::is_end_stream);
     record.head(head.status(), head.headers(), has_body && !is_empty);

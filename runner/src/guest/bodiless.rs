@@ -23,7 +23,7 @@ const TYPES: &str = "wasi:http/types@0.2.12";
 /// Takes the place of `outgoing-response.body`, which must be in `linker` already.
 ///
 /// # Errors
-/// When it is not.
+/// What Wasmtime says.
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(TYPES)?.func_wrap("[method]outgoing-response.body", body)?;

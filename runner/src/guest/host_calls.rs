@@ -55,8 +55,8 @@ impl HostCalls {
             .on_thread_start(move || {
                 if started.fetch_add(1, Ordering::Relaxed) + 1 == DRIVERS + HOST_CALLS_MAX {
                     warn!(%module, host_calls = HOST_CALLS_MAX,
-                        "as many host calls of this module are under way as may be, further ones wait: files on a \
-                         dead mount, or a pipe that nobody writes to?");
+                        "all threads for host calls of this module are busy, further calls wait; is a folder on a \
+                         dead mount, or does a guest read a pipe that nobody writes to?");
                 }
             })
             .on_thread_stop(move || {

@@ -51,7 +51,12 @@ pub struct Limiter {
     grow_failures: Arc<AtomicU64>,
     /// The last grow that was allowed, until the next one.
     last: Option<Grow>,
+    /// What all tables take, in bytes.
+    table_bytes: u64,
 }
+
+/// What an element of a table takes: a reference to a function, and nothing takes more.
+const ELEMENT_BYTES: u64 = 8;
 
 /// A memory that grows from one size to another, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +70,7 @@ impl Limiter {
     /// A limiter of a new instance. `limit`: for the sum of its linear memories and its heap.
     #[must_use]
     pub fn new(gc: Gc, limit: ByteCount, grow_failures: Arc<AtomicU64>) -> Self {
-        Self { meter: Arc::default(), gc, limit, grow_failures, last: None }
+        Self { meter: Arc::default(), gc, limit, grow_failures, last: None, table_bytes: 0 }
     }
 
     /// The meter that this limiter keeps.
@@ -139,13 +144,20 @@ impl ResourceLimiter for Limiter {
         Ok(())
     }
 
-    /// Tables are bounded by the pool (`table_elements`), not by the memory limit.
+    /// Called as [`ResourceLimiter::memory_growing`] is. Each table is bounded by the pool, too (`table_elements`); all together
+    /// may take as much as the memories may, besides them.
     fn table_growing(
         &mut self,
-        _current: usize,
-        _desired: usize,
-        _maximum: Option<usize>,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        let grown = (desired - current) as u64;
+        let total = self.table_bytes.saturating_add(grown.saturating_mul(ELEMENT_BYTES));
+        if maximum.is_some_and(|maximum| desired > maximum) || total > self.limit.0 {
+            return Ok(false);
+        }
+        self.table_bytes = total;
         Ok(true)
     }
 }
@@ -172,6 +184,17 @@ mod tests {
 
     fn pages(meter: &Meter) -> u64 {
         meter.bytes().0 / PAGE as u64
+    }
+
+    #[test]
+    fn all_tables_together_take_no_more_than_the_memories_may() {
+        // Two pages: 16,384 elements.
+        let (mut limiter, meter, failures) = limiter(2);
+        let mut grow = |current, desired, maximum| limiter.table_growing(current, desired, maximum).unwrap();
+        assert!(grow(0, 10_000, None) && grow(0, 6_000, Some(7_000)));
+        assert!(!grow(6_000, 7_001, Some(7_000)), "beyond its maximum");
+        assert!(grow(6_000, 6_384, Some(7_000)) && !grow(10_000, 10_001, None));
+        assert_eq!((meter.bytes().0, failures.load(Ordering::Relaxed)), (0, 0), "they are no linear memory");
     }
 
     #[test]

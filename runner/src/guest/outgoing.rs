@@ -54,7 +54,7 @@ impl WasiHttpHooks for Outgoing {
         }
         // A peer that does not answer keeps its connection for as long as the guest waits.
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            debug!(uri = %request.uri(), "outgoing request denied: as many are under way as may be, a quarter of max_handles");
+            debug!(uri = %request.uri(), "outgoing request denied: a quarter of max_handles requests are under way already");
             return Box::new(async { Err(Error::ConnectionLimitReached) });
         };
         Box::new(async move {

@@ -142,8 +142,8 @@ fn among_busy(
 }
 
 fn take_turn(life: &Mutex<Life>, turn: &Turn, context: &mut Context<'_>) -> Poll<Option<Remains>> {
-    // Another thread's panic while polling ends the lifetime here as well.
-    let mut life = life.lock().expect("a lifetime is not polled again after a panic");
+    let mut life =
+        life.lock().expect("a panic of another thread that polled this lifetime ends it here, too");
     turn.begin();
     poll_life(&mut life, context)
 }
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_ran_for_half_a_tick_gives_way() {
+    fn only_a_guest_that_ran_for_half_a_tick_gives_way() {
         let turn = Turn::new(Duration::from_secs(3600));
         turn.begin();
         assert!(matches!(turn.at_tick(), UpdateDeadline::Continue(1)));

@@ -2,6 +2,7 @@
 
 use std::{fmt, num::NonZeroU32};
 
+use ebb_service::quote;
 use wasmtime::{
     Engine, Linker, Module, Store,
     component::{self, Component},
@@ -11,7 +12,7 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02
 
 use super::{
     Binary, ProgramErrorCause,
-    world::{Export, World},
+    world::{Export, Import, World},
 };
 use crate::{
     config::Kind,
@@ -38,14 +39,28 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, entry, missing, offered } = self;
         if let Some((expected, found)) = entry {
-            write!(f, "kind `{kind}` expects {expected}; the file exports {found}")?;
+            write!(f, "kind `{kind}` expects {expected}; the file {found}")?;
         }
         if !missing.is_empty() {
             let and = if entry.is_some() { ". Besides, it" } else { "the file" };
-            write!(f, "{and} imports {}; kind `{kind}` offers {offered}", missing.join(", "))?;
+            write!(f, "{and} imports {}; kind `{kind}` offers {offered}", listed(missing.iter().cloned()))?;
         }
         Ok(())
     }
+}
+
+/// The first of `names`, and how many more there are.
+fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
+    const SHOWN: usize = 20;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+/// A name that a file gives.
+fn quoted(name: &str) -> String {
+    const CHARS_MAX: usize = 100;
+    format!("`{}`", quote::clipped_to(CHARS_MAX, name))
 }
 
 /// Judges imports and exports of `binary`, all of them, by an `engine` of its own. A binary that cannot be read fits:
@@ -60,7 +75,7 @@ pub(super) fn judge(engine: &Engine, kind: Kind, binary: &Binary) -> Result<(), 
         Kind::Http if !binary.is_component() => Vec::new(),
         Kind::Http => missing(&http_linker(engine)?, engine, &world, binary),
         Kind::Command if binary.is_component() => missing(&command_linker(engine)?, engine, &world, binary),
-        Kind::Command => missing_of_core(engine, &world).map_err(link(kind))?,
+        Kind::Command => missing_of_core(engine, &world).map_err(link_error(kind))?,
     };
     let entry = missing_entry(kind, binary, &world.exports);
     if entry.is_none() && missing.is_empty() {
@@ -85,7 +100,7 @@ fn missing_entry(kind: Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<
             (has(RUN_02), "a component that exports `wasi:cli/run@0.2`")
         }
         Kind::Command => (
-            exports.iter().any(|export| export.name == "_start" && export.is_action),
+            exports.iter().any(|export| export.name == "_start" && export.is_entry_point),
             "a core module with a function `_start` without parameters and results",
         ),
         Kind::Http => (
@@ -94,9 +109,11 @@ fn missing_entry(kind: Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<
         ),
     };
     let exported = || match kind {
-        Kind::Http if !binary.is_component() => "no component: it is a core module".to_owned(),
-        _ if exports.is_empty() => "nothing".to_owned(),
-        _ => exports.iter().map(|export| format!("`{}`", export.name)).collect::<Vec<_>>().join(", "),
+        Kind::Http if !binary.is_component() => {
+            "is a core module: make it a component, by `wasm-tools component new` for example".to_owned()
+        }
+        _ if exports.is_empty() => "exports nothing".to_owned(),
+        _ => format!("exports {}", listed(exports.iter().map(|export| quoted(export.name)))),
     };
     (!found).then(|| (expected, exported()))
 }
@@ -107,10 +124,27 @@ fn missing_of_core(engine: &Engine, world: &World<'_>) -> wasmtime::Result<Vec<S
     let mut store = Store::new(engine, WasiCtx::builder().build_p1());
     let mut is_offered = |module, name| linker.get(&mut store, module, name).is_ok();
     let missing = world.core_imports.iter().filter(|(module, name)| !is_offered(module, name));
-    Ok(missing.map(|(module, name)| format!("`{module}` `{name}`")).collect())
+    Ok(missing.map(|(module, name)| format!("{} {}", quoted(module), quoted(name))).collect())
 }
 
-/// Links the component as far as each import, one after another: Wasmtime names the first that is missing only.
+/// Packages of which some interfaces are offered.
+const PACKAGES: [&str; 7] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+/// How many missing imports are named at most.
+const MISSING_MAX: usize = 20;
+
+/// Links the component as far as each import: Wasmtime names only the first that is missing.
+///
+/// Of an interface that is offered and does not fit, a part of another version say, others may depend. So that one is the
+/// last that is named.
 fn missing(
     linker: &component::Linker<GuestState>,
     engine: &Engine,
@@ -119,26 +153,47 @@ fn missing(
 ) -> Vec<String> {
     let mut linker = linker.clone();
     let mut missing = Vec::new();
-    for import in &world.imports {
-        // One that does not compile is left to compiling the whole.
-        let Ok(component) = Component::from_binary(engine, &import.component(&binary.bytes)) else { break };
-        if let Err(error) = linker.instantiate_pre(&component) {
-            missing.push(format!("`{}` ({})", import.name, error.root_cause()));
-            if linker.define_unknown_imports_as_traps(&component).is_err() {
-                break;
-            }
+    while missing.len() < MISSING_MAX {
+        let misfit = |import: &Import<'_>| {
+            // What does not compile is left to compiling the whole.
+            let component = Component::from_binary(engine, &import.prefix_component(&binary.bytes)).ok()?;
+            Some((linker.instantiate_pre(&component).err()?, component))
+        };
+        let Some((import, error, component)) = first_misfit(&world.imports, misfit) else { break };
+        missing.push(format!("{} ({})", quoted(import.name), error.root_cause()));
+        let may_be_offered = PACKAGES.iter().any(|package| import.name.starts_with(package));
+        let stands_in = !may_be_offered && linker.define_unknown_imports_as_traps(&component).is_ok();
+        if !stands_in || linker.instantiate_pre(&component).is_err() {
+            break;
         }
     }
     missing
 }
 
-fn link(kind: Kind) -> impl Fn(wasmtime::Error) -> ProgramErrorCause {
+/// The first import as far as which the component does not link, found by halving: it does not link further either.
+fn first_misfit<'a, 'b>(
+    imports: &'a [Import<'b>],
+    misfit: impl Fn(&Import<'b>) -> Option<(wasmtime::Error, Component)>,
+) -> Option<(&'a Import<'b>, wasmtime::Error, Component)> {
+    let mut found = misfit(imports.last()?)?;
+    let (mut low, mut high) = (0, imports.len() - 1);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        match misfit(&imports[middle]) {
+            Some(earlier) => (found, high) = (earlier, middle),
+            None => low = middle + 1,
+        }
+    }
+    Some((&imports[high], found.0, found.1))
+}
+
+fn link_error(kind: Kind) -> impl Fn(wasmtime::Error) -> ProgramErrorCause {
     move |source| ProgramErrorCause::Link { kind, source }
 }
 
 fn command_linker(engine: &Engine) -> Result<component::Linker<GuestState>, ProgramErrorCause> {
     let mut linker = component::Linker::new(engine);
-    p2::add_to_linker_async(&mut linker).map_err(link(Kind::Command))?;
+    p2::add_to_linker_async(&mut linker).map_err(link_error(Kind::Command))?;
     Ok(linker)
 }
 
@@ -149,7 +204,7 @@ fn http_linker(engine: &Engine) -> Result<component::Linker<GuestState>, Program
         .and_then(|()| bodiless::add_to_linker(&mut linker))
         .and_then(|()| p3::add_to_linker(&mut linker))
         .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
-    linked.map_err(link(Kind::Http))?;
+    linked.map_err(link_error(Kind::Http))?;
     Ok(linker)
 }
 
@@ -170,7 +225,7 @@ pub(super) fn linked(
     match kind {
         Kind::Command => {
             let pre = command_linker(engine)?.instantiate_pre(&component).and_then(CommandPre::new);
-            pre.map(Linked::Component).map_err(link(kind))
+            pre.map(Linked::Component).map_err(link_error(kind))
         }
         Kind::Http => link_http(engine, &component, concurrency),
     }
@@ -179,8 +234,8 @@ pub(super) fn linked(
 fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
     let module = Module::from_binary(engine, bytes).map_err(ProgramErrorCause::Compile)?;
     let mut linker = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link(Kind::Command))?;
-    linker.instantiate_pre(&module).map(Linked::Core).map_err(link(Kind::Command))
+    p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link_error(Kind::Command))?;
+    linker.instantiate_pre(&module).map(Linked::Core).map_err(link_error(Kind::Command))
 }
 
 /// Requests that an instance of a WASI 0.3 component works on at once, unless configured.
@@ -191,15 +246,15 @@ fn link_http(
     component: &Component,
     concurrency: Option<NonZeroU32>,
 ) -> Result<Linked, ProgramErrorCause> {
-    let pre = http_linker(engine)?.instantiate_pre(component).map_err(link(Kind::Http))?;
+    let pre = http_linker(engine)?.instantiate_pre(component).map_err(link_error(Kind::Http))?;
     if component.component_type().exports(engine).any(|(name, _)| name.starts_with(HANDLER_03)) {
-        let pre = ServicePre::new(pre).map_err(link(Kind::Http))?;
+        let pre = ServicePre::new(pre).map_err(link_error(Kind::Http))?;
         let concurrency = concurrency.unwrap_or(CONCURRENCY_03);
         return Ok(Linked::Http { pre: ProxyPre::P3(pre), concurrency });
     }
     if let Some(several) = concurrency.filter(|count| count.get() > 1) {
         return Err(ProgramErrorCause::Concurrency(several));
     }
-    let pre = ProxyPre02::new(pre).map_err(link(Kind::Http))?;
+    let pre = ProxyPre02::new(pre).map_err(link_error(Kind::Http))?;
     Ok(Linked::Http { pre: ProxyPre::P2(pre), concurrency: NonZeroU32::MIN })
 }

@@ -15,7 +15,7 @@ const COMPONENT_IMPORTS: u8 = 10;
 pub(super) struct World<'a> {
     /// What it imports, if it is a core module: module and name.
     pub(super) core_imports: Vec<(&'a str, &'a str)>,
-    /// What it imports, if it is a component.
+    /// What it imports before it brings any code, if it is a component. Tools write all imports there.
     pub(super) imports: Vec<Import<'a>>,
     /// What it exports.
     pub(super) exports: Vec<Export<'a>>,
@@ -37,7 +37,7 @@ pub(super) struct Import<'a> {
 pub(super) struct Export<'a> {
     pub(super) name: &'a str,
     /// Whether it is a core function without parameters and results.
-    pub(super) is_action: bool,
+    pub(super) is_entry_point: bool,
 }
 
 impl<'a> World<'a> {
@@ -48,17 +48,20 @@ impl<'a> World<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, BinaryReaderError> {
         let mut world = Self::default();
         let mut functions = Functions::default();
-        let (mut depth, mut before) = (0_usize, 0);
+        let (mut depth, mut before, mut has_code) = (0_usize, 0, false);
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload?;
             // What is inside a component is its own affair.
-            if depth == 0 {
+            let is_late_import = has_code && matches!(payload, Payload::ComponentImportSection(_));
+            if depth == 0 && !is_late_import {
                 world.take(&payload, before, &mut functions)?;
             }
             let end = payload.as_section().map(|(_, range)| range.end);
             match payload {
                 Payload::Version { range, .. } if depth == 0 => before = range.end,
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                    (depth, has_code) = (depth + 1, true);
+                }
                 Payload::End(end) => {
                     depth = depth.saturating_sub(1);
                     before = end;
@@ -87,25 +90,28 @@ impl<'a> World<'a> {
                     let import = import?;
                     self.core_imports.push((import.module, import.name));
                     if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import.ty {
-                        functions.of_type.push(ty);
+                        functions.function_types.push(ty);
                     }
                 }
             }
             Payload::FunctionSection(types) => {
-                types.clone().into_iter().try_for_each(|ty| ty.map(|ty| functions.of_type.push(ty)))?;
+                types
+                    .clone()
+                    .into_iter()
+                    .try_for_each(|ty| ty.map(|ty| functions.function_types.push(ty)))?;
             }
             Payload::ExportSection(exports) => {
                 for export in exports.clone() {
                     let export = export?;
-                    let is_action =
-                        export.kind == ExternalKind::Func && functions.is_action(export.index as usize);
-                    self.exports.push(Export { name: export.name, is_action });
+                    let is_entry_point =
+                        export.kind == ExternalKind::Func && functions.is_entry_point(export.index as usize);
+                    self.exports.push(Export { name: export.name, is_entry_point });
                 }
             }
             Payload::ComponentImportSection(imports) => self.take_imports(imports, before)?,
             Payload::ComponentExportSection(exports) => {
                 for export in exports.clone() {
-                    self.exports.push(Export { name: export?.name.name, is_action: false });
+                    self.exports.push(Export { name: export?.name.name, is_entry_point: false });
                 }
             }
             _ => {}
@@ -131,7 +137,7 @@ impl<'a> World<'a> {
 
 impl Import<'_> {
     /// `bytes`, which the import was read from, up to it: a component that imports this and what comes before.
-    pub(super) fn component(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(super) fn prefix_component(&self, bytes: &[u8]) -> Vec<u8> {
         let mut section = Vec::new();
         push_leb128(&mut section, self.count);
         section.extend_from_slice(&bytes[self.items.clone()]);
@@ -156,21 +162,21 @@ fn push_leb128(bytes: &mut Vec<u8>, mut value: u32) {
 #[derive(Debug, Default)]
 struct Functions {
     /// Of each type, whether it is a function's without parameters and results.
-    are_actions: Vec<bool>,
+    type_is_entry_point: Vec<bool>,
     /// Of each function, its type.
-    of_type: Vec<u32>,
+    function_types: Vec<u32>,
 }
 
 impl Functions {
     fn types(&mut self, group: &RecGroup) {
-        self.are_actions.extend(group.types().map(|ty| match &ty.composite_type.inner {
+        self.type_is_entry_point.extend(group.types().map(|ty| match &ty.composite_type.inner {
             CompositeInnerType::Func(ty) => ty.params().is_empty() && ty.results().is_empty(),
             _ => false,
         }));
     }
 
-    fn is_action(&self, function: usize) -> bool {
-        let ty = self.of_type.get(function).and_then(|ty| self.are_actions.get(*ty as usize));
+    fn is_entry_point(&self, function: usize) -> bool {
+        let ty = self.function_types.get(function).and_then(|ty| self.type_is_entry_point.get(*ty as usize));
         ty.copied().unwrap_or(false)
     }
 }
@@ -194,7 +200,8 @@ mod tests {
         .unwrap();
         let world = World::read(&bytes).unwrap();
         assert_eq!(world.core_imports, [("env", "memory"), ("env", "magic")]);
-        let exports: Vec<_> = world.exports.iter().map(|export| (export.name, export.is_action)).collect();
+        let exports: Vec<_> =
+            world.exports.iter().map(|export| (export.name, export.is_entry_point)).collect();
         assert_eq!(exports, [("magic", false), ("_start", true), ("memory", false)]);
     }
 
@@ -202,12 +209,12 @@ mod tests {
     fn each_import_of_a_component_can_be_judged_with_those_before_alone() {
         let bytes = wat::parse_str(
             r#"(component
-              (core module (func (export "inner")))
               (import "a:b/one" (instance (export "f" (func))))
               (type $f (func))
               (import "two" (func (type $f)))
               (import "three" (func (type $f)))
               (core module (import "env" "inner" (func)))
+              (import "behind-code" (func (type $f)))
               (export "out" (func 0)))"#,
         )
         .unwrap();
@@ -216,7 +223,7 @@ mod tests {
         let names: Vec<_> = world.imports.iter().map(|import| import.name).collect();
         assert_eq!(names, ["a:b/one", "two", "three"]);
         for (import, count) in world.imports.iter().zip(1..) {
-            let component = import.component(&bytes);
+            let component = import.prefix_component(&bytes);
             let until: Vec<_> =
                 World::read(&component).unwrap().imports.into_iter().map(|at| at.name).collect();
             assert_eq!(until, names[..count]);

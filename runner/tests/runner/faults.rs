@@ -180,15 +180,28 @@ async fn all_that_a_module_lacks_is_named_at_once_before_it_is_compiled() {
     let component = br#"(component
         (import "wasi:keyvalue/store@0.2.0" (instance (export "store" (type (sub resource))) (export "open" (func))))
         (import "wasi:cli/exit@0.2.0" (instance (export "exit" (func (param "status" (result))))))
-        (import "wasi:random/random@0.2.9" (instance (export "roll-dice" (func (result u32)))))
         (import "a:b/only-types" (instance (type $t u32) (export "t" (type (eq $t)))))
         (import "log" (func))
+        (import "wasi:random/random@0.2.9" (instance (export "roll-dice" (func (result u32)))))
         (core module (func i32.add)))"#;
     let expected = [
         "exports nothing. Besides",
-        "`wasi:keyvalue/store@0.2.0` (resource implementation is missing), \
-         `wasi:random/random@0.2.9` (function implementation is missing), `log` (function implementation is missing);",
+        "imports `wasi:keyvalue/store@0.2.0` (resource implementation is missing), \
+         `log` (function implementation is missing), \
+         `wasi:random/random@0.2.9` (function implementation is missing);",
         "offers wasi:cli/imports@0.2",
     ];
     check_refused("component.wat", component, &expected).await;
+
+    let others = br#"(component
+        (import "wasi:cli/exit@0.2.12" (instance (export "exit" (func (param "status" u32)))))
+        (import "wasi:random/random@0.2.0" (instance (export "get-random-u64" (func (result u64)))))
+        (core module (func i32.add)))"#;
+    let expected = ["imports `wasi:cli/exit@0.2.12` (expected `result` found `u32`);"];
+    check_refused("others.wat", others, &expected).await;
+
+    let names: String = (0..1000).map(|n| format!("(import \"e\" \"\\1b[2J{n}\" (func))")).collect();
+    let many = format!("(module {names} (func (export \"_start\")))");
+    check_refused("many.wat", many.as_bytes(), &["imports `e` `\\u{1b}[2J0`, ", "[2J19` and 980 more; kind"])
+        .await;
 }

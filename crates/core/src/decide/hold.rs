@@ -84,6 +84,16 @@ impl Hold {
             Self::AmbiguousSeries { .. } => "ambiguous_series",
         }
     }
+
+    /// What stays the same while the hold lasts: the reason, and the store's words. Ages and counts move.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::StoreFault { fault, message } => format!("{fault}: {message}"),
+            Self::AmbiguousSeries { slot, labels } => format!("{slot}: {}", labels.join(", ")),
+            _ => self.name().to_owned(),
+        }
+    }
 }
 
 /// Its name and its sentence: `reason` and `message`.
@@ -160,14 +170,14 @@ impl std::fmt::Display for Hold {
 }
 
 /// Milliseconds for readers.
-pub(crate) fn span(millis: i64) -> Span {
+pub fn span(millis: i64) -> Span {
     let millis = millis.unsigned_abs();
     // Below a minute, tenths of seconds tell something.
     Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
 }
 
 /// Milliseconds for readers who are to set as much: whole seconds, rounded up.
-pub(crate) fn at_least(millis: i64) -> Span {
+pub fn at_least(millis: i64) -> Span {
     Span::secs(millis.unsigned_abs().div_ceil(1000))
 }
 
@@ -317,5 +327,25 @@ mod tests {
         assert_eq!(doubt(&mut watch, 159, 4, 159), Some("series_dropped"));
         // The 10 that lived at 100 are 60 s ago: 4 of the 5 since then are left.
         assert_eq!(doubt(&mut watch, 160, 4, 160), None);
+    }
+
+    #[test]
+    fn a_hold_that_lasts_keeps_its_key_while_its_figures_move() {
+        let stale = |age| Hold::ClockAhead {
+            newest_sample_age_millis: age,
+            stale_after_millis: 30_000,
+            spacing_millis: Some(10_000),
+            late_millis: 0,
+        };
+        assert_ne!(stale(31_000).to_string(), stale(41_000).to_string());
+        assert_eq!(stale(31_000).key(), stale(41_000).key());
+        let dropped = |living| Hold::SeriesDropped { living, before: 10 };
+        assert_eq!(dropped(1).key(), dropped(2).key());
+        assert_eq!(
+            Hold::FutureSample { ahead_millis: 1 }.key(),
+            Hold::FutureSample { ahead_millis: 2 }.key()
+        );
+        let failed = |message: &str| Hold::StoreFault { fault: "query_failed", message: message.to_owned() };
+        assert_ne!(failed("refused").key(), failed("reset").key());
     }
 }

@@ -1,5 +1,6 @@
 //! Log lines → standard error, by a thread of its own. Nobody who logs waits for whoever reads: lines that come faster
-//! than they are read are kept up to [`QUEUE_BYTES_MAX`], and dropped and counted beyond that.
+//! than they are read are kept up to [`QUEUE_BYTES_MAX`], and dropped beyond that. So are lines that cannot be written, to a
+//! disk that is full for example. Both are counted.
 
 use std::{
     borrow::Cow,
@@ -48,8 +49,8 @@ struct Counts {
 }
 
 impl Lines {
-    /// Starts the thread that writes to `sink`. `tell` is called there with the number of lines that were dropped,
-    /// once there is room again.
+    /// Starts the thread that writes to `sink`. `tell` is called there with the number of lines that were dropped or could not
+    /// be written, once there is room again.
     pub(super) fn start(
         sink: impl Write + Send + 'static,
         tell: impl Fn(u64) + Send + 'static,
@@ -61,7 +62,7 @@ impl Lines {
         Ok(Self { sender, counts })
     }
 
-    /// How many lines were dropped.
+    /// How many lines were dropped, or could not be written.
     pub(super) fn dropped(&self) -> u64 {
         self.counts.dropped.load(Ordering::Relaxed)
     }
@@ -144,8 +145,10 @@ impl<W: Write, T: Fn(u64)> Writer<W, T> {
                 }
                 next = if batch.len() < BATCH_BYTES { self.receiver.try_recv().ok() } else { None };
             }
-            // Nobody is left to tell of a standard error that is closed.
-            let _ = self.sink.write_all(&batch).and_then(|()| self.sink.flush());
+            if self.sink.write_all(&batch).and_then(|()| self.sink.flush()).is_err() {
+                // Some of them may have been written, the last in part.
+                self.counts.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+            }
             self.counts.queued_bytes.fetch_sub(batch.len() + lines * LINE_COST, Ordering::Relaxed);
             batch.clear();
             self.tell_of_dropped();
@@ -221,6 +224,18 @@ mod tests {
         drop(lines);
         assert_eq!(read.join().unwrap().len() as u64, (LINES - dropped) * 200);
         assert_eq!(*told.lock().unwrap(), dropped);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let lines = Lines::start(full, |_| {}).unwrap();
+        for _ in 0..7 {
+            lines.push(b"no space left on device\n");
+        }
+        lines.flush(LONG);
+        // What is told of them in the log cannot be written either.
+        assert!(lines.dropped() >= 7, "{}", lines.dropped());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
     debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let mut escaped = Escaped(writer);
         match field.name() {
+            // Where an event of the crate `log` comes from: its target says it.
+            name if name.starts_with("log.") => Ok(()),
             "message" => write!(escaped, "{value:?}"),
             name => write!(escaped, "{}={value:?}", name.trim_start_matches("r#")),
         }

@@ -112,6 +112,27 @@ async fn a_stop_closes_what_waits_at_once_and_finishes_what_is_being_answered() 
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_come_makes_room_too_and_is_waited_for_no_longer_than_a_head() {
+    const HALF: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n{";
+    let server = start(limits()).await;
+    let mut half = Vec::new();
+    for _ in 0..40 {
+        half.push(server.say(HALF).await);
+    }
+    answer(&mut server.say(ASK).await, "hello").await;
+    for connection in &mut half[..36] {
+        assert_eq!(until_closed(connection).await, "");
+    }
+
+    let hasty = start(Limits { head_timeout: Duration::from_millis(50), ..limits() }).await;
+    let said = until_closed(&mut hasty.say(HALF).await).await;
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    let long = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 70000\r\n\r\n{}", "x".repeat(70_000));
+    let said = answer(&mut server.say(&long).await, "expected at most 65536 bytes\n").await;
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+}
+
+#[tokio::test]
 async fn a_full_server_closes_what_has_waited_longest_and_answers_the_newest() {
     let server = start(limits()).await;
     let mut half = Vec::new();
@@ -196,9 +217,9 @@ async fn a_head_without_end_is_refused() {
 
 #[test]
 fn connections_leave_most_descriptors_to_the_program() {
-    assert_eq!(connections_max(Some(1024)), 256);
-    assert_eq!(connections_max(Some(64)), 16);
-    assert_eq!(connections_max(Some(4)), 4);
-    assert_eq!(connections_max(Some(1 << 30)), 256);
-    assert_eq!(connections_max(None), 256);
+    let connections_max = |descriptors| Limits::for_descriptors(descriptors).connections_max;
+    assert_eq!(connections_max(1024), 256);
+    assert_eq!(connections_max(64), 16);
+    assert_eq!(connections_max(4), 4);
+    assert_eq!(connections_max(1 << 30), 256);
 }

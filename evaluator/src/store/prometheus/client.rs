@@ -163,7 +163,12 @@ impl Client {
         })
     }
 
-    fn authorize(&self, attempt: &str, mut request: RequestBuilder) -> Result<RequestBuilder, StoreError> {
+    /// The request with credentials.
+    pub(super) fn authorize(
+        &self,
+        attempt: &str,
+        mut request: RequestBuilder,
+    ) -> Result<RequestBuilder, StoreError> {
         let refused = |problem| StoreError::Credentials { attempt: attempt.to_owned(), problem };
         for (name, value) in &self.headers {
             request = request.header(name, value);

@@ -3,19 +3,19 @@
 use std::{borrow::Cow, fmt};
 
 use ebb_service::quote;
-use ebb_units::{Millis, Population};
+use ebb_units::{Millis, ModuleName};
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::super::super::StoreError;
+use crate::store::StoreError;
 
 /// What every answer is wrapped in.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
-pub(in super::super) struct Envelope<'a, T> {
+pub(in crate::store::prometheus) struct Envelope<'a, T> {
     #[serde(borrow)]
     status: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -30,7 +30,7 @@ pub(in super::super) struct Envelope<'a, T> {
 
 impl<'a, T: Deserialize<'a>> Envelope<'a, T> {
     /// What `body` holds, if it is the answer to a request that succeeded and is all there is.
-    pub(in super::super) fn open(attempt: &str, body: &'a [u8]) -> Result<T, StoreError> {
+    pub(in crate::store::prometheus) fn open(attempt: &str, body: &'a [u8]) -> Result<T, StoreError> {
         let malformed = |problem| StoreError::Malformed { attempt: attempt.to_owned(), problem };
         let answer: Self = serde_json::from_slice(body).map_err(|error| {
             let error = quote::clipped(&error.to_string());
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Warnings {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Warnings, A::Error> {
                 let mut warnings = Warnings::default();
-                while let Some(warning) = list.next_element::<Cow<'de, str>>()? {
+                while let Some(warning) = list.next_element::<String>()? {
                     if warnings.count == 0 {
                         warnings.first = quote::clipped(&warning);
                     }
@@ -132,9 +132,9 @@ impl<'de> Deserialize<'de> for ModuleNames {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ModuleNames, A::Error> {
                 let mut names = Vec::new();
-                while let Some(name) = list.next_element::<Cow<'de, str>>()? {
+                while let Some(name) = list.next_element::<String>()? {
                     if name.parse::<ModuleName>().is_ok() {
-                        names.push(name.into_owned());
+                        names.push(name);
                     }
                 }
                 Ok(ModuleNames(names))
