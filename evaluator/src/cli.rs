@@ -330,9 +330,10 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
             plain(&decision.explanation)
         );
     }
+    print(told.as_bytes())?;
     if instances.is_empty() && decisions.is_empty() {
         let (module, replica) = (name.module.clone(), name.replica);
         return Err(CliError::UnknownInstance { address, module, replica });
     }
-    Ok(print(told.as_bytes())?)
+    Ok(())
 }
