@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ebb_core::decide::{budget::BudgetConfig, hold::Limits};
 use ebb_service::{
     config_file::{self, ConfigError, Refusal, relative_to},
     logging::LogConfig,
@@ -27,8 +28,6 @@ pub use self::{
     allow::{AllowList, AllowedRunner},
     rules::{RuleConfig, Rules},
 };
-use ebb_core::decide::budget::BudgetConfig;
-
 use crate::store::{ScrapeConfig, labels::AddressTemplate, prometheus::PrometheusConfig};
 
 /// The evaluator's config file.
@@ -200,6 +199,19 @@ pub struct HoldConfig {
     pub series_drop: Share,
     /// How long a drop is remembered: by then the instances that are gone are taken for gone.
     pub series_drop_window: Span,
+}
+
+impl HoldConfig {
+    /// When restarts are held. `stale_after_millis`: from when on a sample tells nothing about the present.
+    #[must_use]
+    pub const fn limits(&self, stale_after_millis: i64) -> Limits {
+        Limits {
+            stale_after_millis,
+            clock_skew_millis: self.clock_skew.as_millis(),
+            series_drop: self.series_drop.0,
+            series_drop_window_millis: self.series_drop_window.as_millis(),
+        }
+    }
 }
 
 impl Default for HoldConfig {

@@ -6,71 +6,12 @@ use std::{
 };
 
 use ebb_core::decide::{
-    budget::Limit,
     ledger::Effect,
+    order::{Action, Outcome},
     verdict::{Judgement, Verdict},
 };
 use ebb_units::{Generation, Millis, SlotId};
 use serde::Serialize;
-
-use crate::restart::Outcome;
-
-/// What was done about an instance that asked for a restart.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
-pub enum Action {
-    /// Its restart was ordered.
-    Ordered(Outcome),
-    /// Its restart would have been ordered, were it not for `dry_run`.
-    DryRun,
-    /// The data cannot be relied on.
-    Held {
-        /// Why not.
-        hold: &'static str,
-    },
-    /// The budget put it off.
-    Postponed {
-        /// By which limit.
-        limit: Limit,
-    },
-    /// A restart of it was ordered; its effect is not seen yet.
-    AwaitingEffect,
-}
-
-impl Action {
-    /// Every kind of [`Action::kind`].
-    pub const KINDS: [&'static str; 5] = ["ordered", "dry_run", "held", "postponed", "awaiting_effect"];
-
-    /// Every name that [`Action::name`] may return, for metrics that exist from the start.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        let limits = Limit::ALL.into_iter().map(Limit::name);
-        Outcome::NAMES.into_iter().chain(limits).chain(["dry_run", "held", "awaiting_effect"])
-    }
-
-    /// What it is, without what became of it: the API's `action`.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Ordered(_) => "ordered",
-            Self::DryRun => "dry_run",
-            Self::Held { .. } => "held",
-            Self::Postponed { .. } => "postponed",
-            Self::AwaitingEffect => "awaiting_effect",
-        }
-    }
-
-    /// The action's name, as logs and metrics tell it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Ordered(outcome) => outcome.name(),
-            Self::DryRun => "dry_run",
-            Self::Held { .. } => "held",
-            Self::Postponed { limit } => limit.name(),
-            Self::AwaitingEffect => "awaiting_effect",
-        }
-    }
-}
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -94,15 +35,6 @@ pub struct Decision {
     /// What was seen of it afterwards.
     #[serde(flatten)]
     pub effect: Option<Effect>,
-}
-
-/// A decision's number, and whether it was made for the first time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// It was.
-    New(u64),
-    /// It repeats the one before.
-    Again(u64),
 }
 
 /// The newest decisions.
@@ -136,9 +68,15 @@ const DECISIONS_MAX: usize = 1000;
 const FORGOTTEN_AFTER_MILLIS: i64 = 600_000;
 
 impl Journal {
-    /// Records a decision. One that repeats the slot's newest is counted there
-    /// instead, so that a dry run or a hold of hours does not push everything else out.
-    pub fn record(&self, judgement: Judgement, explanation: String, action: Action, now: Millis) -> Recorded {
+    /// Records a decision, and returns its number. One that repeats the slot's newest is counted there
+    /// instead, so that a dry run or a hold of hours does not push everything else out; then there is none.
+    pub fn record(
+        &self,
+        judgement: Judgement,
+        explanation: String,
+        action: Action,
+        now: Millis,
+    ) -> Option<u64> {
         let mut inner = self.lock();
         if let Some(newest) = inner.newest_of.get_mut(&judgement.slot)
             && (newest.generation, newest.verdict) == (judgement.generation, judgement.verdict)
@@ -150,7 +88,7 @@ impl Journal {
                 decision.last_at = now;
                 decision.repeated += 1;
             }
-            return Recorded::Again(id);
+            return None;
         }
         inner.next_id += 1;
         let id = inner.next_id;
@@ -178,12 +116,19 @@ impl Journal {
         if inner.newest_of.len() > 2 * DECISIONS_MAX {
             inner.newest_of.retain(|_, newest| now.since(newest.last_at) < FORGOTTEN_AFTER_MILLIS);
         }
-        Recorded::New(id)
+        Some(id)
     }
 
-    /// Adds to decision `id` what was seen of its effect.
-    pub fn observe_effect(&self, id: u64, effect: Effect) {
-        if let Some(decision) = self.lock().get_mut(id) {
+    /// Adds to the decision by which `generation` of `slot` was restarted what was seen of its effect.
+    pub fn observe_effect(&self, slot: &SlotId, generation: Generation, effect: Effect) {
+        let mut inner = self.lock();
+        let led_to_it = |decision: &&mut Decision| {
+            let Judgement { slot: of, generation: restarted, .. } = &decision.judgement;
+            of == slot
+                && *restarted == generation
+                && matches!(decision.action, Action::Ordered(Outcome::Restarted(_)))
+        };
+        if let Some(decision) = inner.decisions.iter_mut().rev().find(led_to_it) {
             decision.effect = Some(effect);
         }
     }
@@ -208,7 +153,10 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use ebb_core::policy::Bound;
+    use ebb_core::{
+        decide::{budget::Limit, order::Restarted},
+        policy::Bound,
+    };
     use ebb_units::Population;
 
     use super::*;
@@ -266,7 +214,7 @@ mod tests {
                 .map(|replica| {
                     journal.record(judgement(replica, 1), String::new(), Action::DryRun, Millis(tick))
                 })
-                .filter(|recorded| matches!(recorded, Recorded::New(_)));
+                .filter(Option::is_some);
             assert_eq!(new.count(), if tick == 0 { 1500 } else { 0 });
         }
     }
@@ -279,8 +227,22 @@ mod tests {
         }
         let kept = journal.newest(usize::MAX, |_| true);
         assert_eq!((kept.len(), kept[0].id, kept[999].id), (1000, 1500, 501));
-        journal.observe_effect(1500, Effect::NotSeen);
-        journal.observe_effect(1, Effect::NotSeen);
-        assert_eq!(journal.newest(9, |d| d.effect.is_some()).len(), 1);
+    }
+
+    #[test]
+    fn an_effect_is_noted_at_the_order_that_had_it() {
+        let journal = Journal::default();
+        let restarted =
+            Restarted { new_generation: Generation(2), reclaimed_bytes: 1, duration_seconds: 0.1 };
+        let restarted = Action::Ordered(Outcome::Restarted(restarted));
+        let actions = [Action::DryRun, restarted.clone(), Action::AwaitingEffect];
+        for (at, action) in (0..).zip(actions) {
+            journal.record(judgement(0, 1), String::new(), action, Millis(at));
+        }
+        journal.record(judgement(1, 1), String::new(), restarted, Millis(3));
+        journal.observe_effect(&judgement(0, 1).slot, Generation(1), Effect::NotSeen);
+        journal.observe_effect(&judgement(0, 9).slot, Generation(9), Effect::NotSeen);
+        let with_effect: Vec<_> = journal.newest(9, |decision| decision.effect.is_some());
+        assert_eq!(with_effect.iter().map(|decision| decision.id).collect::<Vec<_>>(), [2]);
     }
 }

@@ -16,7 +16,8 @@ use ebb_core::{
     decide::{
         assessment::{Assessed, Assessment},
         clock::Now,
-        hold::{Hold, Limits, Seen, Watch},
+        hold::Hold,
+        tick::{Fleet, Plan, Settings, Tick},
         verdict::Judgement,
     },
     history::{Contradiction, Extract, Sample, Slot},
@@ -28,12 +29,13 @@ use tracing::{debug, info, warn};
 
 use self::{
     logged_once::LoggedOnce,
-    orders::{Holds, Orders},
+    orders::{give, record, record_effect},
 };
 use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
     metrics::Metrics,
+    restart::Restarter,
     store::{
         ClockCheck, EarlierSize, Fetched, Scrape, Store, StoreError, labels::differences,
         prometheus::Prometheus,
@@ -48,8 +50,8 @@ pub struct Evaluator {
     store: Store,
     intake: Intake,
     hosts: Hosts,
-    watch: Watch,
-    orders: Orders,
+    restarter: Restarter,
+    tick: Tick,
     /// Running lifetimes that began before the window, and of which the store knew nothing earlier.
     asked_for_earlier: HashMap<SeriesId, Generation>,
     /// When the store gave no answer about these, by the steady clock.
@@ -79,11 +81,11 @@ impl Evaluator {
     pub fn new(config: Arc<Config>, outputs: Outputs) -> Result<Self, StoreError> {
         Ok(Self {
             store: store(&config)?,
-            orders: Orders::new(&config.runners),
+            restarter: Restarter::new(&config.runners),
+            tick: Tick::default(),
             config,
             intake: Intake::default(),
             hosts: Hosts::default(),
-            watch: Watch::default(),
             asked_for_earlier: HashMap::new(),
             earlier_failed_at: None,
             nameless_logged: LoggedOnce::default(),
@@ -106,12 +108,12 @@ impl Evaluator {
             self.store = store(&config)?;
             self.intake = Intake::default();
             self.hosts = Hosts::default();
-            self.watch = Watch::default();
+            self.tick.forget_fleet();
             self.asked_for_earlier.clear();
             self.earlier_failed_at = None;
             self.nameless_logged = LoggedOnce::default();
         }
-        self.orders.reconfigure(&config.runners);
+        self.restarter = Restarter::new(&config.runners);
         self.config = config;
         Ok(())
     }
@@ -131,24 +133,47 @@ impl Evaluator {
         let late_millis = self.config.hold.stale_after.is_none().then(|| self.intake.late_millis());
         let stale_after = self.config.stale_after_millis(0);
         self.intake.history_mut().choose(now.wall, stale_after, late_millis);
-        let history = self.intake.history();
-        let called_for = self.samples_take_millis();
-        self.orders.verify(&self.config, called_for, history, &self.outputs, now);
-        let rule_of = |module: &str| self.config.rules.of(module);
-        let standing =
-            |slot: &SlotId, generation| self.orders.standing(&self.config, slot, generation, now.steady);
-        let assessment = Assessment::new(history, rule_of, &self.hosts, standing, now.wall, stale_after);
-        timer.step("judge");
-        let wishes: Vec<Judgement> = assessment.wishes().into_iter().cloned().collect();
-        let Assessment { populations, instances } = assessment;
-        let hold = self.hold(fault, instances.len(), now);
         let module_holds = self.module_holds(now.wall);
+        let Plan { effects, assessment, hold, declined, orders } = self.decide(fault, &module_holds, now);
+        for (restart, effect) in &effects {
+            record_effect(restart, *effect, &self.outputs);
+        }
+        self.tell_hold(hold.as_ref());
+        timer.step("judge");
+        let Assessment { populations, instances } = assessment;
         let view = |assessed| self.population_view(assessed, &instances, &module_holds, now);
         let populations: Vec<_> = populations.into_iter().map(view).collect();
-        let holds = Holds { all: hold.as_ref(), modules: &module_holds };
-        self.orders.decide(&self.config, &populations, wishes, &holds, &self.outputs, now).await;
+        let given = give(&self.restarter, self.config.budget.max_unavailable, orders).await;
+        for (order, action) in &given {
+            self.tick.conclude(order, action, now);
+        }
+        for (wish, action) in declined.into_iter().chain(given) {
+            record(&populations, wish, action, &self.outputs, now.wall);
+        }
         timer.step("restart");
         self.publish(populations, instances, hold, now.wall);
+    }
+
+    fn decide(&mut self, fault: Option<Hold>, holds: &BTreeMap<Arc<str>, Hold>, now: Now) -> Plan {
+        let samples_take_millis = self.samples_take_millis();
+        let settings = Settings {
+            budget: self.config.budget,
+            limits: self.config.hold.limits(self.config.stale_after_millis(samples_take_millis)),
+            stale_after_millis: self.config.stale_after_millis(0),
+            verify_within_millis: self.config.runners.verify_within.as_millis().max(samples_take_millis),
+            dry_run: self.config.dry_run,
+        };
+        let fleet = Fleet {
+            history: self.intake.history(),
+            hosts: &self.hosts,
+            rule_of: |module: &str| self.config.rules.of(module),
+            may_order: |slot: &SlotId| self.restarter.may_order(slot),
+            spacing_millis: self.intake.spacing_millis(),
+            late_millis: self.intake.late_millis(),
+            fault,
+            holds,
+        };
+        self.tick.decide(&settings, fleet, now)
     }
 
     /// Takes in what the store has got since the last tick; since the lookback at first, and after a step of the clock.
@@ -350,29 +375,14 @@ impl Evaluator {
             instances: instances.len(),
             memory_bytes: instances.iter().map(|instance| instance.memory_bytes).sum(),
             reclaimable_bytes: above.map(|instance| instance.reclaimable_bytes).sum(),
-            suspended_until: self.orders.suspended_until(module, now),
+            suspended_until: self.tick.suspended_until(module, now),
             hold: holds.get(module).cloned(),
             population: assessed.population,
         }
     }
 
-    fn hold(&mut self, fault: Option<Hold>, living: usize, now: Now) -> Option<Hold> {
-        let limits = Limits {
-            stale_after_millis: self.stale_after_millis(),
-            clock_skew_millis: self.config.hold.clock_skew.as_millis(),
-            series_drop: self.config.hold.series_drop.0,
-            series_drop_window_millis: self.config.hold.series_drop_window.as_millis(),
-        };
-        let history = self.intake.history();
-        let seen = Seen {
-            newest_sample: history.newest_sample(),
-            spacing_millis: self.intake.spacing_millis(),
-            late_millis: self.intake.late_millis(),
-            living,
-        };
-        let doubt = self.watch.doubt(&limits, seen, now);
-        let hold = fault.or(doubt);
-        if let Some(hold) = &hold {
+    fn tell_hold(&mut self, hold: Option<&Hold>) {
+        if let Some(hold) = hold {
             if self.hold_logged.first_time(hold.key()) {
                 warn!(reason = hold.name(), "holding all restarts: {hold}");
             }
@@ -381,7 +391,6 @@ impl Evaluator {
         if self.hold_logged.end_tick() {
             info!("restarts are not held any more");
         }
-        hold
     }
 
     fn publish(
@@ -401,7 +410,7 @@ impl Evaluator {
             hold,
             dry_run: self.config.dry_run,
             instance_series: self.config.instance_series,
-            restarts_available: self.orders.available(),
+            restarts_available: self.tick.budget().available(),
             lifetimes: lifetimes.map(|slot| slot.lifetimes().count()).sum(),
             populations,
             instances,

@@ -6,10 +6,9 @@ use std::path::Path;
 use reqwest::StatusCode;
 
 pub use crate::store::prometheus::fuzzing::{matcher, query_answer, remote_read, xor_chunk};
-use crate::{
-    config::Config,
-    restart::{Outcome, outcome},
-};
+use ebb_core::decide::order::Outcome;
+
+use crate::{config::Config, restart::outcome};
 
 /// An exposition of a runner.
 pub fn exposition(data: &[u8]) {

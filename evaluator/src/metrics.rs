@@ -11,6 +11,7 @@ use std::{
 use ebb_core::decide::{
     hold::Hold,
     ledger::Effect,
+    order::{Action, Outcome},
     verdict::{Judgement, Verdict},
 };
 use ebb_service::process::ProcessCollector;
@@ -22,7 +23,7 @@ use prometheus_client::{
 };
 
 use self::view_collector::ViewCollector;
-use crate::{decisions::Action, restart::Outcome, store::Fetched, view::Board};
+use crate::{store::Fetched, view::Board};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {

@@ -8,151 +8,15 @@ use std::{
     time::Duration,
 };
 
+use ebb_core::decide::order::{Outcome, Reason};
 use ebb_service::{logging::Chain, quote, secret::BearerToken};
 use ebb_units::{Generation, SlotId};
 use reqwest::{StatusCode, header};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{AllowList, RunnersConfig},
     http::{self, BodyError, client_builder},
 };
-
-/// What became of an order.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
-    /// The runner restarted the instance.
-    Restarted(Restarted),
-    /// Another generation lives there by now (412): nothing was done.
-    GenerationGone,
-    /// The runner knows no such replica (404).
-    UnknownReplica,
-    /// A restart of it is under way already (409).
-    AlreadyRestarting,
-    /// The runner's own limit of restarts is reached (429).
-    RunnerBusy,
-    /// The runner could not start a new instance and kept the old one (503).
-    CouldNotStart {
-        /// The runner's words.
-        message: String,
-    },
-    /// The runner wants another token (401, 403).
-    Unauthorized,
-    /// The token file cannot be used; the runner was not asked.
-    NoCredentials {
-        /// Which file, and why.
-        message: String,
-    },
-    /// The runner's address is not on the allow list; it was not asked.
-    NotAllowed,
-    /// There was no answer; the restart may or may not have happened.
-    NoAnswer {
-        /// What went wrong.
-        message: String,
-    },
-    /// An answer that the contract does not know.
-    Unexpected {
-        /// Status and text.
-        message: String,
-    },
-}
-
-/// The runner's report of a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Restarted {
-    /// The generation that lives there now.
-    #[serde(deserialize_with = "generation")]
-    pub new_generation: Generation,
-    /// Linear memory given back, as the runner saw it, in bytes.
-    pub reclaimed_bytes: u64,
-    /// From the order to the new instance's running, in seconds.
-    pub duration_seconds: f64,
-}
-
-fn generation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Generation, D::Error> {
-    u64::deserialize(deserializer).map(Generation)
-}
-
-impl Outcome {
-    /// Every outcome's name, for metrics that exist from the start.
-    pub const NAMES: [&'static str; 11] = [
-        "restarted",
-        "generation_gone",
-        "unknown_replica",
-        "already_restarting",
-        "runner_busy",
-        "could_not_start",
-        "unauthorized",
-        "no_credentials",
-        "not_allowed",
-        "no_answer",
-        "unexpected",
-    ];
-
-    /// The outcome's name, as metrics tell it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Restarted(_) => "restarted",
-            Self::GenerationGone => "generation_gone",
-            Self::UnknownReplica => "unknown_replica",
-            Self::AlreadyRestarting => "already_restarting",
-            Self::RunnerBusy => "runner_busy",
-            Self::CouldNotStart { .. } => "could_not_start",
-            Self::Unauthorized => "unauthorized",
-            Self::NoCredentials { .. } => "no_credentials",
-            Self::NotAllowed => "not_allowed",
-            Self::NoAnswer { .. } => "no_answer",
-            Self::Unexpected { .. } => "unexpected",
-        }
-    }
-
-    /// What went wrong, where the name does not tell all of it.
-    #[must_use]
-    pub fn message(&self) -> Option<&str> {
-        match self {
-            Self::CouldNotStart { message }
-            | Self::NoCredentials { message }
-            | Self::NoAnswer { message }
-            | Self::Unexpected { message } => Some(message),
-            _ => None,
-        }
-    }
-
-    /// Whether somebody must mend something: neither was it done, nor has it become needless or possible by itself.
-    #[must_use]
-    pub const fn has_failed(&self) -> bool {
-        !matches!(
-            self,
-            Self::Restarted(_) | Self::GenerationGone | Self::AlreadyRestarting | Self::RunnerBusy
-        )
-    }
-
-    /// Whether the runner put the order off, so that it may be given again soon.
-    #[must_use]
-    pub const fn is_postponed(&self) -> bool {
-        matches!(self, Self::AlreadyRestarting | Self::RunnerBusy)
-    }
-}
-
-/// Why a restart is ordered, as the runner counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The instance holds too much, or has run for too long.
-    Threshold,
-    /// Its host is short of memory.
-    Pressure,
-}
-
-impl Reason {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Threshold => "threshold",
-            Self::Pressure => "pressure",
-        }
-    }
-}
 
 /// The request that orders the restart of one lifetime.
 #[derive(Clone, Copy, Debug)]

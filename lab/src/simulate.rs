@@ -9,15 +9,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use ebb_core::{
     decide::{
         assessment::Assessment,
-        budget::{Admission, BudgetConfig},
+        budget::BudgetConfig,
         clock::Now,
-        hold::{Limits, Seen, Watch},
-        ledger::{Ledger, Restart, Standing},
+        ledger::Standing,
+        order::{Action, Outcome as OrderOutcome, Restarted},
+        tick::{Fleet, Settings},
         verdict::Judgement,
     },
     history::{History, Sample, Window},
     policy::{HostMemory, Hosts, Policy, Rule},
 };
+use ebb_evaluator::config::{HoldConfig, RunnersConfig};
 use ebb_units::{Generation, Millis, Population, SeriesId, SlotId, Span};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -118,6 +120,7 @@ fn run<'a>(setup: &'a Setup, replicas: impl Iterator<Item = (&'static str, &'a T
 
 struct Simulation<'a> {
     setup: &'a Setup,
+    settings: Settings,
     replicas: Vec<Replica<'a>>,
     random: ChaCha8Rng,
     evaluator: Evaluator,
@@ -147,8 +150,7 @@ struct Replica<'a> {
 #[derive(Default)]
 struct Evaluator {
     history: History,
-    watch: Watch,
-    ledger: Ledger,
+    tick: ebb_core::decide::tick::Tick,
     started: Tick,
 }
 
@@ -176,8 +178,18 @@ impl<'a> Simulation<'a> {
                 last_sample: None,
             })
             .collect();
+        let stale_after_millis = 3 * setup.interval.as_millis();
+        let verify_within = RunnersConfig::default().verify_within.as_millis();
+        let settings = Settings {
+            budget: setup.budget,
+            limits: HoldConfig::default().limits(stale_after_millis),
+            stale_after_millis,
+            verify_within_millis: verify_within.max(3 * setup.interval.as_millis()),
+            dry_run: false,
+        };
         Self {
             setup,
+            settings,
             replicas,
             random: ChaCha8Rng::seed_from_u64(setup.faults.seed),
             evaluator: Evaluator::default(),
@@ -265,7 +277,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn assess(&self, standing: impl Fn(&SlotId, Generation) -> Standing, now: Millis) -> Assessment {
-        let stale_after = self.stale_after_millis();
+        let stale_after = self.settings.stale_after_millis;
         let rule_of = |_: &str| &self.setup.rule;
         Assessment::new(&self.evaluator.history, rule_of, &self.hosts(now), standing, now, stale_after)
     }
@@ -284,95 +296,73 @@ impl<'a> Simulation<'a> {
         runners.map(|replica| (replica.slot.runner.clone(), memory)).collect()
     }
 
-    const fn stale_after_millis(&self) -> i64 {
-        3 * self.setup.interval.as_millis()
-    }
-
     fn evaluate(&mut self, tick: Tick, now: Millis) {
-        let budget = &self.setup.budget;
-        let verify_within = 60_000.max(self.setup.interval.as_millis() * 3);
-        let Evaluator { history, ledger, .. } = &mut self.evaluator;
-        ledger.verify(budget, verify_within, history, now);
-        let standing =
-            |slot: &SlotId, generation| self.evaluator.ledger.standing(budget, slot, generation, now);
-        let assessment = self.assess(standing, now);
-        let seen = Seen {
-            newest_sample: self.evaluator.history.newest_sample(),
-            living: assessment.instances.len(),
-            ..Seen::default()
+        let now = Now::both(now);
+        let plan = {
+            let hosts = self.hosts(now.wall);
+            let Evaluator { history, tick, .. } = &mut self.evaluator;
+            let fleet = Fleet {
+                history,
+                hosts: &hosts,
+                rule_of: |_: &str| &self.setup.rule,
+                may_order: |_: &SlotId| true,
+                spacing_millis: None,
+                late_millis: 0,
+                fault: None,
+                holds: &BTreeMap::new(),
+            };
+            tick.decide(&self.settings, fleet, now)
         };
-        let limits = Limits {
-            stale_after_millis: self.stale_after_millis(),
-            clock_skew_millis: 5000,
-            series_drop: 0.5,
-            series_drop_window_millis: 60_000,
-        };
-        let hold = self.evaluator.watch.doubt(&limits, seen, Now::both(now));
-        let ledger = &mut self.evaluator.ledger;
-        ledger.budget.refill(budget, now);
-        if hold.is_some() {
-            self.run.held += 1;
-            return;
-        }
-        let wishes: Vec<&Judgement> = assessment
-            .wishes()
-            .into_iter()
-            .filter(|wish| !ledger.awaits(&wish.slot, wish.generation))
-            .collect();
-        let wishes = ledger.queue(wishes, now);
-        let admissions = ledger.budget.admit(budget, wishes.iter().map(|wish| &wish.slot), now);
+        self.run.held += u32::from(plan.hold.is_some());
         let mut admitted = 0;
-        for (wish, admission) in wishes.into_iter().zip(admissions) {
-            if admission == Admission::Admitted {
-                admitted += i64::from(self.order(wish, tick, now));
-            }
+        for order in plan.orders {
+            let outcome = self.order(&order, tick, now.wall);
+            admitted += i64::from(matches!(outcome, OrderOutcome::Restarted(_)));
+            self.evaluator.tick.conclude(&order, &Action::Ordered(outcome), now);
         }
         self.admitted += admitted;
-        let minutes = now.since(self.now(self.evaluator.started)) / 60_000;
+        let budget = &self.setup.budget;
+        let minutes = now.wall.since(self.now(self.evaluator.started)) / 60_000;
         let allowed = i64::from(budget.burst) + i64::from(budget.restarts_per_minute) * (minutes + 1);
         assert!(admitted <= i64::from(budget.burst), "tick {tick}: {admitted} restarts at once");
         assert!(self.admitted <= allowed, "tick {tick}: {} restarts, {allowed} allowed", self.admitted);
     }
 
-    /// Gives an order to the simulated runner; whether it was done.
-    fn order(&mut self, wish: &Judgement, tick: Tick, now: Millis) -> bool {
-        let replica = &mut self.replicas[wish.slot.replica as usize];
+    /// Gives an order to the simulated runner.
+    fn order(&mut self, order: &Judgement, tick: Tick, now: Millis) -> OrderOutcome {
+        let replica = &mut self.replicas[order.slot.replica as usize];
         let sampled = replica.last_sample.expect("a sample of a judged instance has arrived");
         assert!(
             i64::from(tick - sampled) * self.setup.interval.as_millis()
                 <= 3 * self.setup.interval.as_millis(),
             "tick {tick}: {} has no young sample and is restarted",
-            wish.slot
+            order.slot
         );
         // What was restarted is not ordered again; only an evaluator that knows nothing of it may, and is refused.
         assert!(
-            wish.generation == replica.generation || self.evaluator.started > replica.started,
+            order.generation == replica.generation || self.evaluator.started > replica.started,
             "tick {tick}: generation {} of {} is restarted twice",
-            wish.generation,
-            wish.slot
+            order.generation,
+            order.slot
         );
-        // The order names the generation it means: the runner refuses it for any other (412).
         let fails = self.setup.faults.failed_restarts > 0.0
             && self.random.random::<f64>() < self.setup.faults.failed_restarts;
-        self.evaluator.ledger.attempted(&wish.slot, now);
-        if fails || wish.generation != replica.generation {
-            self.evaluator.ledger.budget.refund();
+        if fails || order.generation != replica.generation {
             self.run.failed_orders += 1;
-            return false;
+            return if fails {
+                OrderOutcome::CouldNotStart { message: "simulated".to_owned() }
+            } else {
+                OrderOutcome::GenerationGone
+            };
         }
         self.run.ages.push(tick - replica.started);
         self.run.outcome.restarts += 1;
         replica.restart(tick, now);
-        self.evaluator.ledger.enter(Restart {
-            decision: 0,
-            slot: wish.slot.clone(),
-            old_generation: wish.generation,
+        OrderOutcome::Restarted(Restarted {
             new_generation: replica.generation,
-            verdict: wish.verdict,
-            bytes_before: wish.memory_bytes,
-            ordered_at: now,
-        });
-        true
+            reclaimed_bytes: order.reclaimable_bytes,
+            duration_seconds: 0.0,
+        })
     }
 }
 

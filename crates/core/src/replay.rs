@@ -20,9 +20,9 @@ use serde::Serialize;
 
 use crate::{
     decide::{
-        assessment::Assessment,
-        budget::{Admission, BudgetConfig},
-        ledger::{Ledger, Restart},
+        clock::Now,
+        order::{Action, Outcome as OrderOutcome, Restarted},
+        tick::{Fleet, Settings, Tick},
         verdict::Judgement,
     },
     explain::explain,
@@ -40,13 +40,13 @@ pub struct Recording {
 #[derive(Debug)]
 struct RecordedSeries {
     labels: Arc<str>,
-    spans: Vec<Still>,
+    spans: Vec<Run>,
 }
 
 /// A span in which one instance was seen with one size. Its samples are kept as their number: scrapes come at regular
 /// times, and how many there were decides a median.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Still {
+struct Run {
     first: Millis,
     last: Millis,
     samples: u32,
@@ -54,7 +54,7 @@ struct Still {
     bytes: u64,
 }
 
-/// When and how rules are tried.
+/// When and how rules are simulated.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The first tick.
@@ -65,17 +65,13 @@ pub struct Plan {
     pub interval: Span,
     /// How far back lifetimes count.
     pub lookback: Span,
-    /// Age from which a sample tells nothing about the present.
-    pub stale_after_millis: i64,
-    /// How many restarts are done.
-    pub budget: BudgetConfig,
-    /// How long after a restart its effect must be seen.
-    pub verify_within: Span,
+    /// What each tick goes by.
+    pub settings: Settings,
 }
 
 /// A restart that would have been done.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Tried {
+pub struct SimulatedRestart {
     /// When.
     pub at: Millis,
     /// Of what, and why.
@@ -100,7 +96,7 @@ pub struct Moment {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     /// The restarts that would have been done.
-    pub restarts: Vec<Tried>,
+    pub restarts: Vec<SimulatedRestart>,
     /// Restarts that were asked for and that the budget put off, counted once in each tick.
     pub postponed: u64,
     /// Memory at each tick.
@@ -147,7 +143,7 @@ impl Recording {
                     last.last = sample.at;
                     last.samples += 1;
                 }
-                _ => spans.push(Still {
+                _ => spans.push(Run {
                     first: sample.at,
                     last: sample.at,
                     samples: 1,
@@ -178,15 +174,15 @@ impl Recording {
     /// Restarts between two moments that were really done, whoever ordered them.
     #[must_use]
     pub fn real_restarts(&self, from: Millis, to: Millis) -> usize {
-        let began = |pair: &[Still]| pair[0].generation != pair[1].generation;
-        let inside = |pair: &[Still]| from <= pair[1].first && pair[1].first <= to;
+        let began = |pair: &[Run]| pair[0].generation != pair[1].generation;
+        let inside = |pair: &[Run]| from <= pair[1].first && pair[1].first <= to;
         self.chosen()
             .map(|(_, spans)| spans.windows(2).filter(|pair| began(pair) && inside(pair)).count())
             .sum()
     }
 
     /// Of each slot, the spans of the series that is believed, as the evaluator would choose it.
-    fn chosen(&self) -> impl Iterator<Item = (&SlotId, &[Still])> {
+    fn chosen(&self) -> impl Iterator<Item = (&SlotId, &[Run])> {
         self.slots.iter().map(|(slot, series)| {
             let samples: Vec<u64> = series.iter().map(RecordedSeries::samples).collect();
             (slot, &series[most_complete(&samples)].spans[..])
@@ -217,7 +213,7 @@ impl Recording {
             slots: self.chosen().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
             places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
             history: History::default(),
-            ledger: Ledger::default(),
+            tick: Tick::default(),
             outcome: Outcome::default(),
         }
     }
@@ -229,7 +225,7 @@ impl RecordedSeries {
     }
 }
 
-impl Still {
+impl Run {
     /// Time of its `n`-th sample.
     fn at(&self, n: u32) -> Millis {
         let between = i64::from(self.samples - 1).max(1);
@@ -242,7 +238,7 @@ struct Replay<'a> {
     slots: Vec<Replayed<'a>>,
     places: HashMap<SlotId, usize>,
     history: History,
-    ledger: Ledger,
+    tick: Tick,
     outcome: Outcome,
 }
 
@@ -250,18 +246,18 @@ struct Replay<'a> {
 struct Replayed<'a> {
     id: SeriesId,
     /// Spans of which not every sample was told yet.
-    ahead: &'a [Still],
+    ahead: &'a [Run],
     /// Samples of the first of them that were.
-    told: u32,
+    emitted: u32,
     /// The restart that was tried in the lifetime that really lives.
-    tried: Option<TriedIn>,
+    simulated: Option<SimulatedInstance>,
     /// The newest sample as it really was, and as it would have been.
     newest: Option<(Sample, Sample)>,
 }
 
 /// A lifetime that would have been cut.
 #[derive(Clone, Copy)]
-struct TriedIn {
+struct SimulatedInstance {
     real_generation: Generation,
     generation: Generation,
     /// What the real instance held then.
@@ -271,24 +267,24 @@ struct TriedIn {
 }
 
 impl<'a> Replayed<'a> {
-    fn new(slot: &SlotId, spans: &'a [Still]) -> Self {
-        Self { id: slot.clone().into(), ahead: spans, told: 0, tried: None, newest: None }
+    fn new(slot: &SlotId, spans: &'a [Run]) -> Self {
+        Self { id: slot.clone().into(), ahead: spans, emitted: 0, simulated: None, newest: None }
     }
 
     /// The next sample up to `now` that was not told yet.
     fn next(&mut self, now: Millis) -> Option<Sample> {
         let span = self.ahead.first()?;
-        let at = Some(span.at(self.told)).filter(|at| *at <= now)?;
-        self.told += 1;
-        if self.told == span.samples {
-            (self.ahead, self.told) = (&self.ahead[1..], 0);
+        let at = Some(span.at(self.emitted)).filter(|at| *at <= now)?;
+        self.emitted += 1;
+        if self.emitted == span.samples {
+            (self.ahead, self.emitted) = (&self.ahead[1..], 0);
         }
         let real = Sample { at, generation: span.generation, bytes: span.bytes };
-        self.tried = self.tried.filter(|tried| tried.real_generation == span.generation);
-        let sample = self.tried.map_or(real, |tried| Sample {
+        self.simulated = self.simulated.filter(|simulated| simulated.real_generation == span.generation);
+        let sample = self.simulated.map_or(real, |simulated| Sample {
             at,
-            generation: tried.generation,
-            bytes: tried.fresh_bytes + span.bytes.saturating_sub(tried.real_bytes),
+            generation: simulated.generation,
+            bytes: simulated.fresh_bytes + span.bytes.saturating_sub(simulated.real_bytes),
         });
         self.newest = Some((real, sample));
         Some(sample)
@@ -306,60 +302,58 @@ impl Replay<'_> {
     }
 
     fn decide<'r>(&mut self, rule_of: &impl Fn(&str) -> &'r Rule, now: Millis) {
-        let plan = self.plan;
-        let hosts = Hosts::default();
-        self.ledger.verify(&plan.budget, plan.verify_within.as_millis(), &self.history, now);
-        let standing = |slot: &SlotId, generation| self.ledger.standing(&plan.budget, slot, generation, now);
-        let assessment =
-            Assessment::new(&self.history, rule_of, &hosts, standing, now, plan.stale_after_millis);
-        let wishes: Vec<&Judgement> = assessment
-            .wishes()
-            .into_iter()
-            .filter(|wish| !self.ledger.awaits(&wish.slot, wish.generation))
-            .collect();
-        let wishes = self.ledger.queue(wishes, now);
-        let admissions = self.ledger.budget.admit(&plan.budget, wishes.iter().map(|wish| &wish.slot), now);
-        for (wish, admission) in wishes.into_iter().zip(admissions) {
-            if admission != Admission::Admitted {
-                self.outcome.postponed += 1;
-                continue;
-            }
-            self.restart(wish, now);
-            let found = assessment.populations.iter().find(|found| found.population == wish.slot.population);
+        let now = Now::both(now);
+        let fleet = Fleet {
+            history: &self.history,
+            // What hosts held is not recorded.
+            hosts: &Hosts::default(),
+            rule_of,
+            may_order: |_: &SlotId| true,
+            spacing_millis: None,
+            late_millis: 0,
+            fault: None,
+            holds: &BTreeMap::new(),
+        };
+        let plan = self.tick.decide(&self.plan.settings, fleet, now);
+        let is_postponed = |action: &Action| matches!(action, Action::Postponed { .. });
+        self.outcome.postponed +=
+            plan.declined.iter().filter(|(_, action)| is_postponed(action)).count() as u64;
+        for order in plan.orders {
+            let restarted = self.restart(&order, now.wall);
+            self.tick.conclude(&order, &Action::Ordered(restarted), now);
+            let populations = &plan.assessment.populations;
+            let found = populations.iter().find(|found| found.population == order.slot.population);
             let explanation =
-                found.map_or_else(String::new, |found| explain(&found.rule, &found.learned, wish));
-            self.outcome.restarts.push(Tried { at: now, judgement: wish.clone(), explanation });
+                found.map_or_else(String::new, |found| explain(&found.rule, &found.learned, &order));
+            self.outcome.restarts.push(SimulatedRestart { at: now.wall, judgement: order, explanation });
         }
-        self.outcome.memory.push(self.memory(now));
+        self.outcome.memory.push(self.memory(now.wall));
     }
 
-    fn restart(&mut self, wish: &Judgement, now: Millis) {
-        let slot = &mut self.slots[self.places[&wish.slot]];
-        let Some((real, _)) = slot.newest else { return };
+    /// What the slot's instance would have been from now on.
+    fn restart(&mut self, order: &Judgement, now: Millis) -> OrderOutcome {
+        let slot = &mut self.slots[self.places[&order.slot]];
+        let (real, _) = slot.newest.expect("what is judged was seen");
         let generation = Generation(now.0.unsigned_abs());
         self.history.imagine_start(&slot.id, generation);
-        slot.tried = Some(TriedIn {
+        slot.simulated = Some(SimulatedInstance {
             real_generation: real.generation,
             generation,
             real_bytes: real.bytes,
-            fresh_bytes: wish.memory_bytes - wish.reclaimable_bytes,
+            fresh_bytes: order.memory_bytes - order.reclaimable_bytes,
         });
-        self.ledger.enter(Restart {
-            decision: 0,
-            slot: wish.slot.clone(),
-            old_generation: wish.generation,
+        OrderOutcome::Restarted(Restarted {
             new_generation: generation,
-            verdict: wish.verdict,
-            bytes_before: wish.memory_bytes,
-            ordered_at: now,
-        });
+            reclaimed_bytes: order.reclaimable_bytes,
+            duration_seconds: 0.0,
+        })
     }
 
     fn memory(&self, now: Millis) -> Moment {
         let mut moment = Moment { at: now, real_bytes: 0, bytes: 0 };
         for slot in &self.slots {
             if let Some((real, sample)) = slot.newest
-                && now.since(real.at) <= self.plan.stale_after_millis
+                && now.since(real.at) <= self.plan.settings.stale_after_millis
             {
                 moment.real_bytes += real.bytes;
                 // What was restarted in this tick is counted as it was when the tick began.

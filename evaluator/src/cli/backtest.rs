@@ -6,6 +6,7 @@ use std::{path::PathBuf, str::FromStr, time::SystemTime};
 
 use clap::Args;
 use ebb_core::{
+    decide::tick::Settings,
     history::{Sample, median},
     replay::{Plan, Recording, report::Report, spacing_millis},
 };
@@ -106,14 +107,19 @@ impl FromStr for PolicySpec {
 pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
     let StoreConfig::Prometheus(store) = &config.store else { return Err(CliError::NoPast) };
     let now = Millis::from(SystemTime::now());
+    let settings = |stale_after_millis| Settings {
+        budget: config.budget,
+        limits: config.hold.limits(stale_after_millis),
+        stale_after_millis,
+        verify_within_millis: config.runners.verify_within.as_millis(),
+        dry_run: false,
+    };
     let asked = Plan {
         from: args.from.before(now),
         to: args.to.before(now).min(now),
         interval: config.interval,
         lookback: config.lookback,
-        stale_after_millis: config.stale_after_millis(0),
-        budget: config.budget,
-        verify_within: config.runners.verify_within,
+        settings: settings(config.stale_after_millis(0)),
     };
     if asked.from >= asked.to {
         return Err(CliError::NoTime { from: asked.from, to: asked.to });
@@ -142,7 +148,7 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         recording.observe(series, samples, stale_after(spacing));
     };
     store.bootstrap(since, clock, &mut sink).await?;
-    let asked = Plan { stale_after_millis: stale_after(median(spacings)), ..asked };
+    let asked = Plan { settings: settings(stale_after(median(spacings))), ..asked };
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: asked.to });
     }

@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use ebb_core::decide::verdict::{Judgement, Verdict};
+use ebb_core::decide::{
+    order::Action,
+    verdict::{Judgement, Verdict},
+};
 use ebb_service::{
     exposition::{self, Format},
     logging::Chain,
@@ -20,10 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Web;
-use crate::{
-    decisions::{Action, Decision},
-    view::View,
-};
+use crate::{decisions::Decision, view::View};
 
 /// Its routes.
 pub(super) fn routes() -> Router<Web> {

@@ -49,8 +49,6 @@ impl Effect {
 /// A restart that was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// The decision that led to it.
-    pub decision: u64,
     /// Where.
     pub slot: SlotId,
     /// What was dropped.
@@ -199,7 +197,6 @@ mod tests {
 
     fn restart() -> Restart {
         Restart {
-            decision: 1,
             slot: slot(),
             old_generation: Generation(1000),
             new_generation: Generation(5000),

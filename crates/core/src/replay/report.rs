@@ -124,8 +124,13 @@ impl<'a> Report<'a> {
         let mut lines = Vec::new();
         for row in &self.policies {
             lines.push(format!("{}:", row.policy));
-            lines.extend(row.outcome.restarts.iter().map(|tried| {
-                format!("  {} {}: {}", tried.at.rfc3339(), tried.judgement.slot, tried.explanation)
+            lines.extend(row.outcome.restarts.iter().map(|simulated| {
+                format!(
+                    "  {} {}: {}",
+                    simulated.at.rfc3339(),
+                    simulated.judgement.slot,
+                    simulated.explanation
+                )
             }));
         }
         lines.join("\n")

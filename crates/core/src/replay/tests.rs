@@ -3,7 +3,10 @@ use std::sync::Arc;
 use ebb_units::{ByteCount, Population};
 
 use super::*;
-use crate::policy::{GuardRails, Policy};
+use crate::{
+    decide::{budget::BudgetConfig, hold::Limits},
+    policy::{GuardRails, Policy},
+};
 
 const SECOND: i64 = 1000;
 const START: i64 = 1_000_000 * SECOND;
@@ -49,9 +52,23 @@ fn plan(ticks: i64) -> Plan {
         to: Millis(START + (ticks - 1) * 10 * SECOND),
         interval: Span::secs(10),
         lookback: Span::secs(3600),
+        settings: settings(BudgetConfig { cooldown: Span::secs(0), ..BudgetConfig::default() }),
+    }
+}
+
+fn settings(budget: BudgetConfig) -> Settings {
+    let limits = Limits {
         stale_after_millis: 30 * SECOND,
-        budget: BudgetConfig { cooldown: Span::secs(0), ..BudgetConfig::default() },
-        verify_within: Span::secs(60),
+        clock_skew_millis: 5 * SECOND,
+        series_drop: 0.5,
+        series_drop_window_millis: 60 * SECOND,
+    };
+    Settings {
+        budget,
+        limits,
+        stale_after_millis: 30 * SECOND,
+        verify_within_millis: 60 * SECOND,
+        dry_run: false,
     }
 }
 
@@ -78,7 +95,7 @@ fn after_a_restart_the_instance_grows_by_what_the_real_one_grew() {
     let restarts: Vec<_> = outcome
         .restarts
         .iter()
-        .map(|tried| (tried.at.since(Millis(START)), tried.judgement.memory_bytes))
+        .map(|simulated| (simulated.at.since(Millis(START)), simulated.judgement.memory_bytes))
         .collect();
     assert_eq!(restarts, [(20 * SECOND, 30), (40 * SECOND, 30)]);
     assert!(outcome.restarts[0].explanation.contains("max_bytes"), "{outcome:?}");
@@ -115,7 +132,10 @@ fn who_was_not_seen_is_neither_counted_nor_restarted() {
     let outcome = recording.replay(&Plan { from: Millis(START + 50 * SECOND), ..plan(11) }, |_| &ceiling);
     let seen: Vec<_> = outcome.memory.iter().map(|moment| moment.real_bytes).collect();
     assert_eq!(seen, [0, 0, 0, 0, 0, 30]);
-    assert_eq!(outcome.restarts.iter().map(|tried| tried.at.0).collect::<Vec<_>>(), [START + 100 * SECOND]);
+    assert_eq!(
+        outcome.restarts.iter().map(|simulated| simulated.at.0).collect::<Vec<_>>(),
+        [START + 100 * SECOND]
+    );
 }
 
 #[test]
@@ -191,8 +211,8 @@ fn of_several_series_of_a_slot_one_is_replayed() {
 fn the_budget_holds_as_it_would_have() {
     let ceiling = rule(Policy::Static, Some(25));
     let tight = BudgetConfig { restarts_per_minute: 1, burst: 1, ..BudgetConfig::default() };
-    let outcome =
-        recording(&[10, 30, 60, 90, 120, 150]).replay(&Plan { budget: tight, ..plan(6) }, |_| &ceiling);
+    let outcome = recording(&[10, 30, 60, 90, 120, 150])
+        .replay(&Plan { settings: settings(tight), ..plan(6) }, |_| &ceiling);
     assert_eq!((outcome.restarts.len(), outcome.postponed), (1, 4));
 }
 

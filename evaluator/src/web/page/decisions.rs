@@ -1,11 +1,12 @@
 //! PURE: what was decided, newest first, each with its inputs, its reason, what was done and what came of it.
 
+use ebb_core::decide::order::Action;
 use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Asked, Frame, Tab, asked::instance_path, paging::Page, words};
-use crate::decisions::{Action, Decision};
+use crate::decisions::Decision;
 
 /// Decisions of one page.
 const DECISIONS: usize = 50;
@@ -106,7 +107,7 @@ fn item(frame: &Frame<'_>, decision: &Decision) -> Markup {
 
 /// What the runner said, where it said something.
 fn message(action: &Action) -> Option<&str> {
-    use crate::restart::Outcome::{CouldNotStart, NoAnswer, NoCredentials, Unexpected};
+    use ebb_core::decide::order::Outcome::{CouldNotStart, NoAnswer, NoCredentials, Unexpected};
     match action {
         Action::Ordered(
             CouldNotStart { message }

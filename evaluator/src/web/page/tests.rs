@@ -4,6 +4,7 @@ use ebb_core::{
     decide::{
         hold::Hold,
         ledger::Effect,
+        order::{Action, Outcome, Restarted},
         verdict::{Judgement, Verdict},
     },
     history::{History, Sample, Window},
@@ -12,12 +13,7 @@ use ebb_core::{
 use ebb_units::{ByteCount, Generation, Population, SlotId, Span};
 
 use super::*;
-use crate::{
-    chart,
-    decisions::{Action, Journal},
-    restart::{Outcome, Restarted},
-    view::PopulationView,
-};
+use crate::{chart, decisions::Journal, view::PopulationView};
 
 const NOW: Millis = Millis(1_795_521_600_000);
 const HOSTILE: &str = "\"><script>alert(1)</script>";

@@ -1,13 +1,15 @@
 //! PURE: times, sizes, policies and outcomes in words.
 
 use ebb_core::{
-    decide::{ledger::Effect, verdict::Verdict},
+    decide::{
+        ledger::Effect,
+        order::{Action, Outcome},
+        verdict::Verdict,
+    },
     policy::{Adapt, IntervalKind, Learned, Policy, Pooling, Threshold},
 };
 use ebb_units::{ByteCount, Millis, Span};
 use maud::{Markup, html};
-
-use crate::{decisions::Action, restart::Outcome};
 
 /// A moment to the second; with its date, unless that is today's.
 pub(super) fn moment(at: Millis, now: Millis) -> Markup {
