@@ -147,7 +147,7 @@ impl Evaluator {
         for (order, action) in &given {
             self.tick.conclude(order, action, now);
         }
-        for (wish, action) in declined.into_iter().chain(given) {
+        for (wish, action) in declined.iter().chain(&given) {
             record(&populations, wish, action, &self.outputs, now.wall);
         }
         timer.step("restart");

@@ -67,14 +67,14 @@ pub(super) fn record_effect(restart: &Restart, effect: Effect, outputs: &Outputs
 /// Records what was done about an instance that asks for a restart.
 pub(super) fn record(
     populations: &[PopulationView],
-    wish: Judgement,
-    action: Action,
+    wish: &Judgement,
+    action: &Action,
     outputs: &Outputs,
     now: Millis,
 ) {
     let population = populations.iter().find(|view| view.population == wish.slot.population);
-    let explanation = population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, &wish));
-    outputs.metrics.acted(&wish.slot.population.module, &action);
+    let explanation = population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, wish));
+    outputs.metrics.acted(&wish.slot.population.module, action);
     let recorded = outputs.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
     let Some(id) = recorded else { return };
     info!(

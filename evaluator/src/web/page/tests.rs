@@ -248,8 +248,10 @@ fn a_decision_is_shown_with_its_reason_its_action_its_effect_and_all_inputs() {
     decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
     let restarted =
         Restarted { new_generation: Generation(5), reclaimed_bytes: 8_000_000, duration_seconds: 0.012 };
-    decided(&journal, judgement("leaky", "r:1", 3), Action::Ordered(Outcome::Restarted(restarted)));
-    journal.observe_effect(2, Effect::MemoryFell { memory_bytes_after: 1_000_000 });
+    let order = judgement("leaky", "r:1", 3);
+    decided(&journal, order.clone(), Action::Ordered(Outcome::Restarted(restarted)));
+    let effect = Effect::MemoryFell { memory_bytes_after: 1_000_000 };
+    journal.observe_effect(&order.slot, order.generation, effect);
     let view = view("leaky", 4);
     let config = config("");
     let frame = Frame { view: &view, config: &config, now: NOW };
