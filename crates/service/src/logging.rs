@@ -61,7 +61,7 @@ fn level_schema(_: &mut SchemaGenerator) -> Schema {
     let in_either_case = |level: &str| -> String {
         level.chars().map(|letter| format!("[{letter}{}]", letter.to_ascii_uppercase())).collect()
     };
-    let part = format!(r"\s*({}|[^,]*=[^,]*)\s*", LEVELS.map(in_either_case).join("|"));
+    let part = format!(r"\s*({}|[ -+\--~]*=[ -+\--~]*)\s*", LEVELS.map(in_either_case).join("|"));
     json_schema!({
         "type": "string",
         "pattern": format!("^{part}(,{part})*$"),
@@ -82,7 +82,12 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
             let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-            let understood = text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part));
+            // The parser of directives panics at other characters.
+            let is_plain = |part: &str| part.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            let understood = text
+                .split(',')
+                .map(str::trim)
+                .all(|part| is_level(part) || (part.contains('=') && is_plain(part)));
             if understood && filter(text).is_ok() {
                 return Ok(text.to_owned());
             }
@@ -217,7 +222,16 @@ mod tests {
         {
             check(level, true);
         }
-        for level in ["warning", "inof", "\"3\"", "\"\"", "\"info,loud\"", "\"ebb=loud\""] {
+        for level in [
+            "warning",
+            "inof",
+            "\"3\"",
+            "\"\"",
+            "\"info,loud\"",
+            "\"ebb=loud\"",
+            "\"info,[a­b=debug\"",
+            "\"ä=info\"",
+        ] {
             check(level, false);
         }
         // No regular expression.
