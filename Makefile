@@ -25,6 +25,10 @@ test: programs guests foreign chromium prometheus faketime dashboard-tools syste
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
+.PHONY: check
+check: tools ## run the tests that need no other program: unit, property and in-process; under a minute once built
+	$(CARGO) test --workspace --lib --bins --test runner --test reference
+
 .PHONY: lint
 lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors
 	$(CARGO) fmt --all --check

@@ -2,7 +2,7 @@
 //! `ebb_evaluator_step_duration_seconds` tells how long the first two (`fetch`), the next two (`judge`) and
 //! the rest (`restart`) take.
 //!
-//! Every decision is made by `rule`; this file fetches, orders and records.
+//! Every decision is made by [`ebb_core`]; this file fetches, orders and records.
 
 mod logged_once;
 mod orders;

@@ -1,5 +1,5 @@
-//! A fleet in virtual time, evaluated by the evaluator's own code: its history, its rules, its budget, its ledger of
-//! orders. Only what is outside of the evaluator is simulated: the instances, the scrapes and the runners' answers.
+//! A fleet in virtual time, evaluated by the evaluator's own code: its history, and its tick with rules, budget and
+//! what was ordered. Only what is outside of the evaluator is simulated: the instances, the scrapes and the runners' answers.
 //!
 //! Each tick asserts what must hold whatever happens: the budget is never exceeded, no generation is restarted twice,
 //! and nobody is restarted of whom there is no young sample.

@@ -1,6 +1,6 @@
 //! A module's file → a program that can be instantiated: read, compiled, linked, given a pool.
 //!
-//! [`world`] reads imports and exports, [`link`] judges them before the module is compiled, and links it then.
+//! `world` reads imports and exports, `link` judges them before the module is compiled, and links it then.
 //! Everything that can be wrong with a module is found here, before an instance is touched.
 
 mod link;
