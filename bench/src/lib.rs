@@ -33,7 +33,6 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
     assert!(!values.is_empty(), "a percentile needs at least one value");
     values.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let rank = ((values.len() - 1) as f64 * share).ceil() as usize;
     values[rank]
 }

@@ -121,7 +121,6 @@ impl Story {
 }
 
 impl Module {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn update(&mut self, population: &Population, scrape: &Scrape) {
         let label = format!("module=\"{}\"", population.module);
         let count = |name: &str, more: &str| scrape.sum(name, &[&label, more]) as u64;

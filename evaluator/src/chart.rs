@@ -201,7 +201,6 @@ impl Ranged for TimeAxis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = i64;
 
-    #[allow(clippy::cast_precision_loss)]
     fn map(&self, at: &i64, limit: (i32, i32)) -> i32 {
         pixel((at - self.from) as f64 / (self.to - self.from) as f64, limit)
     }
@@ -262,14 +261,12 @@ impl Ranged for BytesAxis {
 }
 
 impl ValueFormatter<f64> for BytesAxis {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn format_ext(&self, bytes: &f64) -> String {
         if *bytes == 0.0 { "0".to_owned() } else { ByteCount(*bytes as u64).to_string().replace(".0 ", " ") }
     }
 }
 
 /// The pixel at a share of the way.
-#[allow(clippy::cast_possible_truncation)]
 fn pixel(share: f64, limit: (i32, i32)) -> i32 {
     limit.0 + (f64::from(limit.1 - limit.0) * share).round() as i32
 }

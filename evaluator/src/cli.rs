@@ -97,7 +97,7 @@ pub(crate) enum CliError {
         "a backtest needs a history: expected store.prometheus in the config, the runners themselves (store.scrape) keep none"
     )]
     NoPast,
-    #[error("from {} to {} is no time: expected a begin before its end and before now", from.rfc3339(), to.rfc3339())]
+    #[error("--from {} must be before --to {}, and in the past", from.rfc3339(), to.rfc3339())]
     NoTime { from: Millis, to: Millis },
     #[error("from {} to {} are more than {most} ticks at the interval {interval}: expected less time, such as --from 24h", from.rfc3339(), to.rfc3339())]
     TooLong { from: Millis, to: Millis, interval: Span, most: i64 },
@@ -278,7 +278,6 @@ fn plain(text: &str) -> String {
     quote::clipped_to(CHARS_MAX, text)
 }
 
-#[allow(clippy::print_stdout)]
 async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/').to_owned();
     let ask = |path: &str| {

@@ -143,7 +143,6 @@ fn geometric(first: f64, factor: f64, count: usize) -> impl Iterator<Item = f64>
     std::iter::successors(Some(first), move |value| Some(value * factor)).take(count)
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 const fn whole(value: f64) -> u64 {
     value as u64
 }

@@ -135,7 +135,6 @@ fn no_growth() -> BTreeMap<String, i64> {
 }
 
 /// The paper's rule on 32 leaking instances for a day of 10 s ticks, without and with guard rails.
-#[allow(clippy::cast_precision_loss)]
 fn storm() -> Vec<Storm> {
     const REPLICAS: u32 = 32;
     const TICKS: Tick = 24 * 360;

@@ -64,7 +64,6 @@ pub const LEVELS: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24
 /// The restarts of `policy` over those of `optimum` at equal mean memory: geometric mean over the [`LEVELS`] that both
 /// sweeps reach, and how many these are.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn ratio(policy: &Frontier, optimum: &Frontier) -> Option<(f64, usize)> {
     let logarithms: Vec<f64> = LEVELS
         .iter()

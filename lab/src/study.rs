@@ -117,7 +117,6 @@ impl Size {
 
     /// An outcome of the whole fleet, per instance.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn point(&self, outcome: Outcome) -> Point {
         let replicas = f64::from(self.replicas);
         Point {

@@ -29,7 +29,6 @@ pub struct Trickle {
 impl Trickle {
     /// Runs the shipped rule.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn of(replicas: u32, days: u32) -> Self {
         // The shipped price: 1 GiB for 10 minutes.
         const PRICE_MIB_MINUTES: u64 = 10_240;

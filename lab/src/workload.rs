@@ -188,12 +188,10 @@ impl Replica {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn bytes(mib: f64) -> i64 {
     (mib * MIB).round() as i64
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn tick_after(minute: f64) -> Tick {
     minute as Tick + 1
 }

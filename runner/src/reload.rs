@@ -37,13 +37,13 @@ pub enum ReloadError {
     Token(#[from] TokenFileError),
     /// The runner already listens beyond loopback, where it must ask for a token.
     #[error(
-        "control.bearer_token_file: expected one, since this runner listens beyond loopback until it is started anew"
+        "control.bearer_token_file: expected one, since this runner listens beyond loopback until it is restarted"
     )]
     TokenNeeded,
     /// A module asks for requests, and there is no listener to take them.
     #[error(
         "module \"{0}\" is of kind `http`, but this runner was started without a module of that kind or a section \
-         `http`, so it takes no requests: start it anew"
+         `http`, so it takes no requests: restart the runner"
     )]
     NoHttpListener(ModuleName),
     /// A module cannot be run.
@@ -78,7 +78,6 @@ impl ReloadStatus {
 
     /// When an attempt last succeeded, in Unix seconds; 0 if none has.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn last_success_seconds(&self) -> f64 {
         self.last_success_unix_ms.load(Ordering::Relaxed) as f64 / 1000.0
     }
@@ -171,7 +170,7 @@ impl Reloader {
                     "config reloaded"
                 );
                 for field in needs_restart {
-                    warn!(field, "changed in the config file, takes effect when the runner is started anew");
+                    warn!(field, "changed in the config file, takes effect after a restart of the runner");
                 }
             }
             Err(cause) => error!(error = %Chain(cause), "config not reloaded, the old one stays in force"),

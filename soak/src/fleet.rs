@@ -121,7 +121,6 @@ impl Fleet {
     }
 
     /// What was done by now; the `last` known restarts if the evaluator does not answer.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) async fn progress(&self, last: Progress) -> Progress {
         let restarts =
             |scrape: Scrape| scrape.sum("ebb_evaluator_restarts_total", &["outcome=\"restarted\""]) as u64;

@@ -22,7 +22,6 @@ impl Held {
     ///
     /// # Errors
     /// When the process is gone.
-    #[allow(clippy::cast_precision_loss)]
     pub(crate) fn read(id: u32, linear_bytes: Option<f64>) -> ProcResult<Self> {
         let process = Process::new(i32::try_from(id).expect("process numbers fit into 31 bits"))?;
         let stat = process.stat()?;

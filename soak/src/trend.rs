@@ -45,7 +45,6 @@ impl Trend {
                 (column(|reading| reading.0), column(|reading| reading.1))
             })
             .collect();
-        #[allow(clippy::cast_precision_loss)]
         let count = BATCHES as f64;
         let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
         let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));

@@ -238,7 +238,6 @@ async fn a_store_that_says_it_is_1970_is_asked_once_a_tick() {
     until_held(&evaluator, "clock_ahead", 4.0).await;
     let ticks = evaluator.scrape().await.one("ebb_evaluator_ticks_total", &[]).unwrap();
     // Remote read, which it does not speak, and one query.
-    #[allow(clippy::cast_precision_loss)]
     let per_tick = asked.load(Ordering::Relaxed) as f64 / ticks;
     assert!(per_tick <= 4.0, "{per_tick} requests a tick");
 }

@@ -61,7 +61,6 @@ fn answer(path: &Path) -> Option<(i64, i64)> {
     Some((pages.parse().ok()?, result.parse().ok()?))
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn bytes(pages: i64) -> f64 {
     pages as f64 * PAGE_BYTES
 }

@@ -208,7 +208,7 @@ async fn more_than_may_wait_is_told_to_come_again() {
     let refused = |(status, retry, text): (u16, bool, String), why: &str| {
         assert!(status == 503 && retry && text.contains(why), "{status} {retry} {text}");
     };
-    refused(ask().await.unwrap(), "as many requests wait as may");
+    refused(ask().await.unwrap(), "queue full: all instances are busy");
     refused(second.await.unwrap(), "no instance became free within queue_timeout");
     refused(third.await.unwrap(), "no instance became free within queue_timeout");
     assert_eq!(first.await.unwrap(), (200, false, "slept".to_owned()));

@@ -196,7 +196,7 @@ async fn a_backtest_tells_what_a_policy_would_have_done() {
         assert!(table.contains(words), "{table}");
     }
     for (arguments, words) in [
-        (["--from", "1h", "--to", "2h"], "expected a begin before its end"),
+        (["--from", "1h", "--to", "2h"], "must be before --to"),
         (["--from", "24", "--to", "0s"], "expected less time, such as --from 24h"),
         (["--policy", "static", "--to", "0s"], "the policy needs the size above which to restart"),
         (["--from", "1999-01-01T00:00:00Z", "--to", "1999-01-02T00:00:00Z"], "no samples of any instance"),

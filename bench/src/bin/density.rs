@@ -46,7 +46,6 @@ struct Cost {
     maps: f64,
 }
 
-#[allow(clippy::cast_precision_loss)]
 async fn cost(modules: &str, replicas: u32) -> Cost {
     let runner = Runner::start(modules).await;
     wait::until("all instances are up", Duration::from_secs(60), async || {

@@ -68,7 +68,6 @@ async fn beside(kind: &str, spinners: usize) -> Vec<f64> {
         .collect();
     wait::until("all are busy", DEADLINE, async || {
         let in_flight = runner.scrape().await.sum("wasm_requests_in_flight", &["module=\"busy\""]);
-        #[allow(clippy::cast_precision_loss)]
         (in_flight >= clients.len() as f64 * 0.5).then_some(())
     })
     .await;

@@ -51,7 +51,6 @@ fn steady(required_bytes: u64, ramp_ms: u64) -> String {
 }
 
 /// A guest dirties 128 MiB and is restarted; the new one has hardly begun its ramp when memory is read.
-#[allow(clippy::cast_precision_loss)]
 async fn reclaimed_over_dirty() -> f64 {
     let runner = Runner::start(&steady(BIG_BYTES, 2000)).await;
     let full = BIG_BYTES as f64 - PAGE_BYTES;

@@ -49,9 +49,7 @@ async fn main() {
     }
     let (ours, theirs, copy) = (median(ours), median(theirs), median(copies));
     let mut report = Report::new("scrape");
-    #[allow(clippy::cast_precision_loss)]
     report.figure("series_10k", exposition.lines().filter(|line| !line.starts_with('#')).count() as f64);
-    #[allow(clippy::cast_precision_loss)]
     report.figure("exposition_bytes_10k", exposition.len() as f64);
     report.figure("scrape_seconds_10k", ours);
     report.figure("collector_seconds_10k", theirs);

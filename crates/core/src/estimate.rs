@@ -66,7 +66,6 @@ impl MedianSample {
     ///
     /// # Errors
     /// [`NoEstimate::TooFewLifetimes`] below `lifetimes_min` medians, and below two in any case.
-    #[allow(clippy::cast_precision_loss)]
     pub fn estimate(&self, lifetimes_min: u64) -> Result<Estimate, NoEstimate> {
         let need = lifetimes_min.max(2);
         if self.lifetimes < need {
@@ -99,7 +98,6 @@ impl Estimate {
     /// Upper end of the Student-t confidence interval of the **mean**: x̄ + t·sqrt(u²/m), in bytes
     /// (Nakagawa & Kushida 2021, formula 4).
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn confidence_upper_bytes(&self, level: ConfidenceLevel) -> f64 {
         let m = self.lifetimes as f64;
         self.mean_bytes + self.quantile(level) * (self.stddev_bytes * self.stddev_bytes / m).sqrt()
@@ -110,7 +108,6 @@ impl Estimate {
     ///
     /// Source: Geisser, *Predictive Inference* (1993), ch. 2.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn prediction_upper_bytes(&self, level: ConfidenceLevel) -> f64 {
         let m = self.lifetimes as f64;
         self.mean_bytes + self.quantile(level) * self.stddev_bytes * (1.0 + 1.0 / m).sqrt()
@@ -123,7 +120,6 @@ impl Estimate {
     ///
     /// Source: Howe, *Two-Sided Tolerance Limits for Normal Populations* (1969).
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn tolerance_upper_bytes(&self, level: ConfidenceLevel, coverage: Coverage) -> f64 {
         let m = self.lifetimes as f64;
         let chi_squared = quantile::chi_squared_lower(level, self.lifetimes - 1);

@@ -30,7 +30,7 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
             format!("{size}, {age} old: the host is short of memory, {}", rule.describe(None))
         }
         Verdict::HostMemoryUnknown => {
-            format!("{size}, {age} old: no young reading of its host's memory, {}", rule.describe(None))
+            format!("{size}, {age} old: no recent host memory reading, {}", rule.describe(None))
         }
         Verdict::TooYoung if judgement.starts_ahead_millis > 0 => {
             let ahead = Span::secs(judgement.starts_ahead_millis.unsigned_abs() / 1000);
@@ -115,12 +115,10 @@ fn hourly(bytes_per_second: f64) -> ByteCount {
     rounded(bytes_per_second * 3600.0)
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn rounded(bytes: f64) -> ByteCount {
     ByteCount(bytes.max(0.0).round() as u64)
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole_seconds(seconds: f64) -> Span {
     Span::secs(seconds.max(0.0) as u64)
 }

@@ -243,7 +243,6 @@ impl Rule {
 }
 
 /// Growth in bytes per second.
-#[allow(clippy::cast_precision_loss)]
 fn slope(bytes: u128, millis: i128) -> f64 {
     if millis > 0 { bytes as f64 * 1000.0 / millis as f64 } else { 0.0 }
 }

@@ -229,7 +229,7 @@ mod tests {
             "\"\"",
             "\"info,loud\"",
             "\"ebb=loud\"",
-            "\"info,[a­b=debug\"",
+            "\"info,[a\u{ad}b=debug\"",
             "\"ä=info\"",
         ] {
             check(level, false);

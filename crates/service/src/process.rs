@@ -24,7 +24,6 @@ struct Reading {
     open_files_max: Option<u64>,
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn read() -> procfs::ProcResult<Reading> {
     let process = Process::myself()?;
     let stat = process.stat()?;
@@ -83,7 +82,6 @@ impl Collector for ProcessCollector {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 const fn to_f64(value: u64) -> f64 {
     value as f64
 }

@@ -19,7 +19,6 @@ impl ByteCount {
 
     /// The count as a floating-point number, exact below 2^53 bytes.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub const fn as_f64(self) -> f64 {
         self.0 as f64
     }

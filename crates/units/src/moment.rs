@@ -15,14 +15,12 @@ impl Millis {
 
     /// A Prometheus timestamp or a `…_time_seconds` gauge, in seconds. `None` unless it is finite.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)]
     pub fn from_seconds(seconds: f64) -> Option<Self> {
         seconds.is_finite().then(|| Self((seconds * 1000.0).round() as i64))
     }
 
     /// The moment in seconds.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn as_seconds(self) -> f64 {
         self.0 as f64 / 1000.0
     }
@@ -85,7 +83,6 @@ impl Generation {
 
     /// The start in Unix seconds. Milliseconds survive: an `f64` separates them until the year 140,000.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn as_seconds(self) -> f64 {
         self.0 as f64 / 1000.0
     }
@@ -126,7 +123,6 @@ mod tests {
     #[test]
     fn every_millisecond_survives_its_way_through_a_gauge() {
         for millis in (1_700_000_000_000..1_700_000_010_000).step_by(7) {
-            #[allow(clippy::cast_precision_loss)]
             let text = format!("{}", millis as f64 / 1000.0);
             assert_eq!(Generation::from_start_time(text.parse().unwrap()), Some(Generation(millis)));
         }

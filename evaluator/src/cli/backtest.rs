@@ -55,7 +55,9 @@ impl FromStr for Moment {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(seconds) = text.parse::<f64>() {
-            return Millis::from_seconds(seconds).map(Self::At).ok_or_else(|| format!("{text} is no time"));
+            return Millis::from_seconds(seconds)
+                .map(Self::At)
+                .ok_or_else(|| format!("invalid time {text:?}"));
         }
         if let Ok(time) = text.parse::<jiff::Timestamp>() {
             return Ok(Self::At(Millis(time.as_millisecond())));

@@ -71,9 +71,7 @@ where
             let mut modules = BTreeMap::new();
             while let Some((module, rule)) = map.next_entry::<String, RuleConfig>()? {
                 if modules.contains_key(&module) {
-                    return Err(de::Error::custom(format_args!(
-                        "module {module} stands here twice: expected each once"
-                    )));
+                    return Err(de::Error::custom(format_args!("duplicate module {module}")));
                 }
                 modules.insert(module, rule);
             }

@@ -105,11 +105,7 @@ fn an_unknown_key_is_refused_where_it_stands() {
 #[test]
 fn a_module_that_stands_twice_is_refused() {
     let twice = "modules:\n  app: {policy: none}\n  app: {policy: renewal}";
-    refused(
-        &format!("{SMALLEST}{twice}\n"),
-        "evaluator.yml:",
-        "module app stands here twice: expected each once",
-    );
+    refused(&format!("{SMALLEST}{twice}\n"), "evaluator.yml:", "duplicate module app");
 }
 
 #[test]

@@ -25,7 +25,6 @@ impl ViewCollector {
 /// Name, help, unit and value of one gauge per population.
 type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationView) -> Option<f64>);
 
-#[allow(clippy::cast_precision_loss)]
 const POPULATION_GAUGES: [PopulationGauge; 10] = [
     (
         "ebb_evaluator_threshold",
@@ -99,7 +98,6 @@ fn encode_thresholds(view: &View, encoder: &mut DescriptorEncoder<'_>) -> Result
 }
 
 impl Collector for ViewCollector {
-    #[allow(clippy::cast_precision_loss)]
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let view = self.board.newest();
         for (name, help, unit, value) in &POPULATION_GAUGES {

@@ -14,7 +14,6 @@ use super::{
 };
 
 /// A memory gauge's value in bytes. `None` when it is none.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub(super) fn bytes(value: f64) -> Option<u64> {
     // 2^53: the last integer that the gauge tells exactly, and beyond every address space in use.
     (0.0..=9_007_199_254_740_992.0).contains(&value).then_some(value as u64)

@@ -138,7 +138,6 @@ pub fn now() -> f64 {
 ///
 /// # Panics
 /// When a runner does not answer.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub async fn available_without_instances(runners: &[Runner]) -> u64 {
     let (mut available, mut taken) = (f64::INFINITY, 0.0);
     for runner in runners {
@@ -218,7 +217,6 @@ pub async fn arm(
     measured
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn accuracy(protocol: &Protocol, modules: &Value) -> Option<Accuracy> {
     let needs: Vec<f64> = protocol.guests.iter().find_map(|guests| match guests.kind {
         Kind::Steady { required_bytes, more_bytes, .. } => {
@@ -289,7 +287,6 @@ impl Store<'_> {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn mean(series: &Series) -> f64 {
     series.iter().map(|(_, value)| value).sum::<f64>() / series.len().max(1) as f64
 }

@@ -23,7 +23,6 @@ const HOST_BYTES: i64 = 16 << 30;
 /// # Panics
 /// When a constant of a protocol is not what it must be.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn costs(protocol: &Protocol, seconds: u64) -> Vec<(String, f64)> {
     let ticks = Tick::try_from(seconds).expect("an experiment of less than a century");
     let fleet = fleet(protocol, ticks);

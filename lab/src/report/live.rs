@@ -127,7 +127,6 @@ fn plots(tried: &Tried, folder: &Path, text: &mut String) -> Result<(), ReportEr
 }
 
 /// The empirical distribution function.
-#[allow(clippy::cast_precision_loss)]
 fn distribution(values: &[f64]) -> Vec<(f64, f64)> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);

@@ -250,7 +250,7 @@ where
     located::sequence(deserializer, |modules: &[ModuleConfig]| {
         let mut names = HashSet::new();
         if let Some(twice) = modules.iter().find(|module| !names.insert(&module.name)) {
-            return Err(format!("module name \"{}\" is used twice: expected each once", twice.name));
+            return Err(format!("duplicate module \"{}\"", twice.name));
         }
         let mut owners = HashMap::new();
         for module in modules.iter().filter(|module| module.kind == Kind::Http) {

@@ -178,11 +178,11 @@ impl TryFrom<RawModule> for ModuleConfig {
 
     fn try_from(raw: RawModule) -> Result<Self, String> {
         if raw.kind != Kind::Http && raw.http.is_some() {
-            return Err(format!("http: of no meaning to kind `{}`: expected kind `http`", raw.kind));
+            return Err(format!("http: only allowed for kind `http`, this is kind `{}`", raw.kind));
         }
         let mut seen = HashSet::new();
         if let Some(twice) = raw.dirs.iter().find(|dir| !seen.insert(&dir.guest)) {
-            return Err(format!("dirs: guest path {:?} is given twice: expected each once", twice.guest));
+            return Err(format!("dirs: duplicate guest path {:?}", twice.guest));
         }
         let mut http = raw.http.unwrap_or_default();
         Ok(Self {
@@ -269,7 +269,7 @@ impl<'de> Deserialize<'de> for Replicas {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         located::scalar(deserializer, "a number of replicas", |text| match text.parse() {
             Ok(count) if count <= REPLICAS_MAX => Ok(Self(count)),
-            _ => Err(format!("{text:?} is no number of replicas: expected 0 to {REPLICAS_MAX}")),
+            _ => Err(format!("invalid replicas {text:?}: expected 0 to {REPLICAS_MAX}")),
         })
     }
 }

@@ -78,7 +78,7 @@ fn errors_name_file_line_column_and_field() {
     check_refused(&module("start_timeout: 5"), "5:20", &["modules[0].start_timeout", "10s"]);
     check_refused(&module("start_timeout: 0s"), "5:20", &["longer than zero"]);
     let twice = "dirs: [{host: a, guest: /x}, {host: b, guest: /x}]";
-    check_refused(&module(twice), "2:5", &["modules[0]", "dirs", "\"/x\"", "twice"]);
+    check_refused(&module(twice), "2:5", &["modules[0]", "dirs", "duplicate guest path \"/x\""]);
     check_refused("modules:\n", "1:9", &["modules", "a list"]);
     check_refused(&module("env: {A: [1]}"), "5:14", &["modules[0].env.A", "expected text"]);
     check_refused(&module("env: {EBB_MODULE: x}"), "5:11", &["modules[0].env", "set by the runner"]);
@@ -94,7 +94,7 @@ fn errors_name_file_line_column_and_field() {
     check_refused(
         "modules:\n  - {name: a, path: a, kind: command}\n  - {name: a, path: b, kind: command}\n",
         "2:3",
-        &["modules", "\"a\" is used twice"],
+        &["modules", "duplicate module \"a\""],
     );
     check_refused("engine: {epoch_tick: 2s}\nmodules: []\n", "1:22", &["engine.epoch_tick", "1ms to 1s"]);
     check_refused("engine: {guest_threads: 0}\nmodules: []\n", "1:25", &["engine.guest_threads"]);
@@ -139,7 +139,7 @@ fn errors_in_http_settings_name_their_place() {
         &["http.header_limit", "8KiB to 16MiB"],
     );
     check_refused("http: {max_connections: 0}\nmodules: []\n", "1:25", &["http.max_connections"]);
-    check_refused(&module("http: {}"), "2:5", &["kind `command`", "expected kind `http`"]);
+    check_refused(&module("http: {}"), "2:5", &["only allowed for kind `http`", "kind `command`"]);
     check_refused(
         "modules:\n  - {name: a, path: a, kind: http}\n  - {name: b, path: b, kind: http}\n",
         "2:3",

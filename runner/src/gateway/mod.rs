@@ -65,7 +65,7 @@ const TOO_LARGE: Notice = Notice {
 const TOO_SLOW: Notice = Notice { status: StatusCode::REQUEST_TIMEOUT, text: "the body came too slowly" };
 const QUEUE_FULL: Notice = Notice {
     status: StatusCode::SERVICE_UNAVAILABLE,
-    text: "all instances are busy and as many requests wait as may",
+    text: "queue full: all instances are busy and queue_limit requests are waiting",
 };
 const WAITED_TOO_LONG: Notice =
     Notice { status: StatusCode::SERVICE_UNAVAILABLE, text: "no instance became free within queue_timeout" };

@@ -225,7 +225,7 @@ async fn a_first_module_that_serves_is_refused_where_nobody_takes_requests() {
     let answer = runner.post("/-/reload", &[], "").await;
     assert_eq!(answer.status, 400, "{}", answer.text);
     assert!(
-        answer.text.contains("\\\"a\\\" is of kind `http`") && answer.text.contains("start it anew"),
+        answer.text.contains("\\\"a\\\" is of kind `http`") && answer.text.contains("restart the runner"),
         "{}",
         answer.text
     );

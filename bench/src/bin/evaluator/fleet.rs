@@ -146,7 +146,6 @@ impl Slot {
     }
 
     /// What a scrape at `at` tells; `at` never goes back.
-    #[allow(clippy::cast_precision_loss)]
     pub(crate) fn read(&mut self, at: i64) -> Reading {
         while self.ends_at <= at {
             self.start(self.ends_at);
@@ -170,7 +169,6 @@ impl Slot {
     }
 
     /// An exponentially distributed time: what happens at random does not remember when it last happened.
-    #[allow(clippy::cast_possible_truncation)]
     fn waiting_millis(&mut self, mean_seconds: f64) -> i64 {
         let uniform = 1.0 - self.random.random::<f64>();
         1 + (-uniform.ln() * mean_seconds * 1000.0) as i64

@@ -187,7 +187,6 @@ async fn tick_cpu(prometheus: &Prometheus, feed: &mut Feed, instances: usize) ->
         .await;
     drop(evaluator);
     let idle_per_second = f64::midpoint(idle_before, idle_cpu(prometheus, feed).await);
-    #[allow(clippy::cast_precision_loss)]
     Ticks {
         evaluator: ours / ticks,
         prometheus: (theirs - idle_per_second * elapsed) / ticks,
@@ -223,7 +222,6 @@ async fn check(evaluator: &Evaluator, instances: usize) {
     let held = scrape.sum("ebb_evaluator_held_total", &[]);
     assert_eq!(held, 0.0, "no tick is to be held; the evaluator's log:\n{}", evaluator.process.log());
     let judged = scrape.sum("ebb_evaluator_decisions_total", &[]) / tick_count(evaluator).await;
-    #[allow(clippy::cast_precision_loss)]
     let all = instances as f64;
     assert!(judged > all * 0.95, "expected {instances} instances judged a tick, got {judged}");
 }

@@ -91,7 +91,6 @@ impl Prometheus {
     async fn check_history(&self, instances: usize) {
         for name in [super::MEMORY_METRIC, super::START_TIME_METRIC] {
             let counted = self.query(&format!("sum(count_over_time({name}[24h] offset 10s))")).await;
-            #[allow(clippy::cast_precision_loss)]
             let expected = (instances as i64 * 24 * SCRAPES_PER_HOUR) as f64;
             assert_eq!(counted, [expected], "samples of {name}; Prometheus' log:\n{}", self.process.log());
         }

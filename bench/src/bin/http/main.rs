@@ -40,7 +40,6 @@ async fn main() {
     failed += mixed_load_with_restarts().await;
     let growth = memory::growth_over_body().await;
     report.ratio("runner_rss_over_body_500mb", growth, Some(Aim::AtMost(0.02)));
-    #[allow(clippy::cast_precision_loss)]
     report.aimed_figure("failed_requests", failed as f64, Aim::AtMost(0.0));
     report.publish();
 }

@@ -24,7 +24,6 @@ const BODY_BYTES: u64 = 500_000_000;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Growth of the runner's memory at most, linear memories not counted, over the body.
-#[allow(clippy::cast_precision_loss)]
 pub(crate) async fn growth_over_body() -> f64 {
     let path = paths::guest("test_http");
     let module = format!("  - name: test_http\n    path: {}\n    kind: http\n", path.display());

@@ -52,7 +52,6 @@ impl Restarting {
     }
 
     /// Restarts per second.
-    #[allow(clippy::cast_precision_loss)]
     pub(crate) fn end(self) -> f64 {
         self.stop.store(true, Ordering::Relaxed);
         let done = self.thread.join().expect("every order is answered");

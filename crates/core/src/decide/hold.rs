@@ -236,7 +236,6 @@ impl Watch {
         if -age > limits.clock_skew_millis {
             return Some(Hold::FutureSample { ahead_millis: -age });
         }
-        #[allow(clippy::cast_precision_loss)]
         let dropped = (before.saturating_sub(living)) as f64 > limits.series_drop * before as f64;
         dropped.then_some(Hold::SeriesDropped { living, before })
     }

@@ -112,7 +112,6 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
 const fn is_zero(millis: &i64) -> bool {
     *millis == 0
 }

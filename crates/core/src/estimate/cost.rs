@@ -286,12 +286,10 @@ fn sum(slots: &[SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
     slots.iter().map(of).sum()
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn byte_seconds(byte_millis: u128) -> f64 {
     byte_millis as f64 / 1000.0
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
 }

@@ -10,7 +10,6 @@ use statrs::distribution::{ChiSquared, Continuous as _, ContinuousCDF as _, Norm
 ///
 /// Source: Mood, Graybill & Boes, *Introduction to the Theory of Statistics* (1974), ch. VIII.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn student_t_upper(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
     let distribution = StudentsT::new(0.0, 1.0, degrees_of_freedom.max(1) as f64)
         .expect("location 0, scale 1 and positive degrees of freedom are valid");
@@ -23,7 +22,6 @@ pub fn student_t_upper(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
 
 /// The value of the chi-squared distribution with `degrees_of_freedom` that is exceeded with probability `level`.
 #[must_use]
-#[allow(clippy::cast_precision_loss)]
 pub fn chi_squared_lower(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
     ChiSquared::new(degrees_of_freedom.max(1) as f64)
         .expect("positive degrees of freedom are valid")

@@ -56,12 +56,10 @@ pub struct CostBasis {
     pub others_weight_seconds: f64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
 const fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
 const fn is_none(count: &u64) -> bool {
     *count == 0
 }

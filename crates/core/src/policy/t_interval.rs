@@ -85,7 +85,6 @@ impl TInterval {
         bounds[step(slope, mean_slope)]
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn level_at(&self, step: usize) -> ConfidenceLevel {
         let doublings = (step as f64 - STEPS_PER_SIDE as f64) / STEPS_PER_DOUBLING;
         match self.adapt {
@@ -110,7 +109,6 @@ impl TInterval {
 }
 
 /// Which step of growth an instance is at; the middle one grows as its population does.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn step(slope: f64, mean_slope: f64) -> usize {
     let doublings = if mean_slope > 0.0 { (slope / mean_slope).log2() } else { 0.0 };
     let side = STEPS_PER_SIDE as f64;

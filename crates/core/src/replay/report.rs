@@ -53,7 +53,6 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// The figures of `outcomes`, each with the name of its rules.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn new(recording: &Recording, plan: &Plan, outcomes: &'a [(String, Outcome)]) -> Self {
         let moments = outcomes.first().map_or(&[][..], |(_, outcome)| &outcome.memory);
         let real_mean_bytes = mean(moments, |moment| moment.real_bytes);
@@ -137,13 +136,11 @@ impl<'a> Report<'a> {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn mean(moments: &[Moment], of: impl Fn(&Moment) -> u64) -> f64 {
     let sum: u128 = moments.iter().map(|moment| u128::from(of(moment))).sum();
     sum as f64 / moments.len().max(1) as f64
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn rounded(bytes: f64) -> ByteCount {
     ByteCount(bytes.max(0.0).round() as u64)
 }

@@ -140,7 +140,6 @@ impl Summary {
     /// The latency that the share `quantile` of the requests stayed within, in microseconds; 0 without any.
     #[must_use]
     pub fn latency_us(&self, quantile: f64) -> u32 {
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let rank = (self.latencies_us.len() as f64 * quantile).ceil() as usize;
         let index = rank.saturating_sub(1).min(self.latencies_us.len().saturating_sub(1));
         self.latencies_us.get(index).copied().unwrap_or(0)

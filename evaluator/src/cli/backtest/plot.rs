@@ -18,7 +18,6 @@ pub(super) fn memory(path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), 
     fs::write(path, svg).map_err(|error| error.to_string())
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn chart(outcomes: &[(String, Outcome)]) -> Option<Chart> {
     let (_, first) = outcomes.first()?;
     let points = |memory: &[Moment], of: fn(&Moment) -> u64| -> Vec<(Millis, f64)> {

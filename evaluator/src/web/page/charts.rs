@@ -102,7 +102,6 @@ struct Scale {
 }
 
 impl Scale {
-    #[allow(clippy::cast_precision_loss)]
     fn of(extract: &Extract, instances: &[&Judgement]) -> Self {
         let points = || extract.traces.iter().flat_map(|trace| trace.runs.iter().flatten());
         let largest = points().map(|point| point.bytes).max().unwrap_or(0) as f64;
@@ -154,7 +153,6 @@ fn drawn(trace: &Trace, threshold: Option<f64>, scale: &Scale, size: Size, label
         Size::Small => (420, 170),
         Size::Large => (720, 260),
     };
-    #[allow(clippy::cast_precision_loss)]
     let lines = trace.runs.iter().map(|run| Line {
         name: String::new(),
         colour: MEMORY,

@@ -153,7 +153,6 @@ fn plain(value: &Value) -> String {
 
 fn as_read(name: &str, value: &Value) -> Option<String> {
     let number = value.as_f64()?;
-    #[allow(clippy::cast_possible_truncation)]
     let millis = |factor: f64| words::span((number * factor) as i64);
     match name {
         _ if name.contains("bytes") => Some(words::rounded(number)),

@@ -139,7 +139,6 @@ pub(super) fn threshold(judgement: &Judgement) -> String {
 /// Memory against threshold, for the eye; the figures stand beside it.
 fn bar(judgement: &Judgement, largest: u64) -> Markup {
     let threshold = judgement.bound.threshold_bytes.unwrap_or(0.0);
-    #[allow(clippy::cast_precision_loss)]
     let (memory, largest) = (judgement.memory_bytes as f64, largest.max(1) as f64);
     // A threshold far away must not make all bars stubs.
     let whole = if threshold < 2.0 * largest { largest.max(threshold) } else { largest };

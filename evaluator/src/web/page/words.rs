@@ -40,7 +40,6 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// A size that was computed.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub(super) fn rounded(size: f64) -> String {
     bytes(size.max(0.0).round() as u64)
 }

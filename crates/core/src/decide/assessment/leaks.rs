@@ -65,7 +65,6 @@ impl Leak {
         ages
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn bytes_at(self, replica: u32, age_millis: i64) -> u64 {
         let rate = self.bytes_per_second * (1.0 + self.steeper * f64::from(replica));
         1024 * KIB + (rate * age_millis as f64 / 1000.0) as u64
@@ -96,7 +95,6 @@ proptest! {
     ) {
         let bytes_per_second = log_rate.exp();
         let best = best_millis(bytes_per_second);
-        #[allow(clippy::cast_possible_truncation)]
         let millis = |of_best: f64| (best * of_best) as i64;
         let leak = Leak {
             bytes_per_second,
@@ -110,7 +108,6 @@ proptest! {
         // 5 best lifetimes have passed.
         prop_assert!(ages.len() >= 4 * replicas as usize, "{} restarts: {ages:?}", ages.len());
         for age in ages {
-            #[allow(clippy::cast_precision_loss)]
             let of_best = age as f64 / best;
             prop_assert!((0.9..1.1).contains(&of_best), "restarted after {of_best} of the best lifetime");
         }
