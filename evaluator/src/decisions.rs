@@ -6,8 +6,8 @@ use std::{
 };
 
 use ebb_core::decide::{
-    ledger::Effect,
     order::{Action, Outcome},
+    pending::Effect,
     verdict::{Judgement, Verdict},
 };
 use ebb_units::{Generation, Millis, SlotId};

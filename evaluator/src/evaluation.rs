@@ -40,7 +40,7 @@ use crate::{
         ClockCheck, EarlierSize, Fetched, Scrape, Store, StoreError, labels::differences,
         prometheus::Prometheus,
     },
-    view::{Board, PopulationView, View},
+    view::{PopulationView, SnapshotCell, View},
 };
 
 /// Evaluates a fleet, tick by tick.
@@ -59,14 +59,14 @@ pub struct Evaluator {
     nameless_logged: LoggedOnce,
     hold_logged: LoggedOnce,
     module_holds_logged: LoggedOnce,
-    outputs: Outputs,
+    sinks: Sinks,
 }
 
 /// Where a tick's results are read.
 #[derive(Clone, Debug)]
-pub struct Outputs {
+pub struct Sinks {
     /// The newest view.
-    pub board: Arc<Board>,
+    pub board: Arc<SnapshotCell>,
     /// The newest decisions.
     pub journal: Arc<Journal>,
     /// Counters and durations.
@@ -78,7 +78,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub fn new(config: Arc<Config>, outputs: Outputs) -> Result<Self, StoreError> {
+    pub fn new(config: Arc<Config>, sinks: Sinks) -> Result<Self, StoreError> {
         Ok(Self {
             store: store(&config)?,
             restarter: Restarter::new(&config.runners),
@@ -91,7 +91,7 @@ impl Evaluator {
             nameless_logged: LoggedOnce::default(),
             hold_logged: LoggedOnce::default(),
             module_holds_logged: LoggedOnce::default(),
-            outputs,
+            sinks,
         })
     }
 
@@ -126,7 +126,7 @@ impl Evaluator {
 
     /// Evaluates the fleet as it is at `now`.
     pub async fn tick(&mut self, now: Now) {
-        let timer = self.outputs.metrics.start_tick();
+        let timer = self.sinks.metrics.start_tick();
         let fault = self.fetch(now).await.err();
         timer.step("fetch");
         // Unless that is set, what is alive goes by the spacing of its own series.
@@ -136,7 +136,7 @@ impl Evaluator {
         let module_holds = self.module_holds(now.wall);
         let Plan { effects, assessment, hold, declined, orders } = self.decide(fault, &module_holds, now);
         for (restart, effect) in &effects {
-            record_effect(restart, *effect, &self.outputs);
+            record_effect(restart, *effect, &self.sinks);
         }
         self.tell_hold(hold.as_ref());
         timer.step("judge");
@@ -148,7 +148,7 @@ impl Evaluator {
             self.tick.conclude(order, action, now);
         }
         for (wish, action) in declined.iter().chain(&given) {
-            record(&populations, wish, action, &self.outputs, now.wall);
+            record(&populations, wish, action, &self.sinks, now.wall);
         }
         timer.step("restart");
         self.publish(populations, instances, hold, now.wall);
@@ -189,7 +189,7 @@ impl Evaluator {
         match self.fill(&mut filling, &next, now).await {
             Ok(fetched) => {
                 debug!(series = fetched.series, samples = filling.taken, "fetched");
-                self.outputs.metrics.fetched(filling.taken, filling.late, &fetched);
+                self.sinks.metrics.fetched(filling.taken, filling.late, &fetched);
                 self.tell_nameless(&fetched);
                 self.take_hosts(fetched.hosts, now.wall);
                 self.intake.accept(filling).map_or(Ok(()), Err)
@@ -353,7 +353,7 @@ impl Evaluator {
         }
         self.module_holds_logged.end_tick();
         if let Some(hold) = holds.values().next() {
-            self.outputs.metrics.held(hold.name());
+            self.sinks.metrics.held(hold.name());
         }
         holds
     }
@@ -367,7 +367,7 @@ impl Evaluator {
         now: Now,
     ) -> PopulationView {
         let instances = &instances[assessed.instances];
-        let above = instances.iter().filter(|instance| instance.verdict.asks_for_restart());
+        let above = instances.iter().filter(|instance| instance.verdict.wants_restart());
         let module = &assessed.population.module;
         PopulationView {
             rule: assessed.rule,
@@ -386,7 +386,7 @@ impl Evaluator {
             if self.hold_logged.first_time(hold.key()) {
                 warn!(reason = hold.name(), "holding all restarts: {hold}");
             }
-            self.outputs.metrics.held(hold.name());
+            self.sinks.metrics.held(hold.name());
         }
         if self.hold_logged.end_tick() {
             info!("restarts are not held any more");
@@ -400,12 +400,12 @@ impl Evaluator {
         hold: Option<Hold>,
         now: Millis,
     ) {
-        self.outputs.metrics.judged(&instances);
+        self.sinks.metrics.judged(&instances);
         if hold.is_none() {
-            self.outputs.metrics.succeeded(now);
+            self.sinks.metrics.succeeded(now);
         }
         let lifetimes = self.intake.history().populations().flat_map(|(_, slots)| slots.values());
-        self.outputs.board.publish(View {
+        self.sinks.board.publish(View {
             at: now,
             hold,
             dry_run: self.config.dry_run,

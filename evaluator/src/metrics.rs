@@ -10,8 +10,8 @@ use std::{
 
 use ebb_core::decide::{
     hold::Hold,
-    ledger::Effect,
     order::{Action, Outcome},
+    pending::Effect,
     verdict::{Judgement, Verdict},
 };
 use ebb_service::process::ProcessCollector;
@@ -23,7 +23,7 @@ use prometheus_client::{
 };
 
 use self::view_collector::ViewCollector;
-use crate::{store::Fetched, view::Board};
+use crate::{store::Fetched, view::SnapshotCell};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -92,7 +92,7 @@ const TICK_SECONDS: [f64; 16] =
 impl Metrics {
     /// Metrics at zero, and the registry that exposes them together with what `board` shows.
     #[must_use]
-    pub fn new(board: Arc<Board>) -> (Arc<Self>, Registry) {
+    pub fn new(board: Arc<SnapshotCell>) -> (Arc<Self>, Registry) {
         let metrics = Self {
             restarts: Family::default(),
             reclaimed_bytes: Family::default(),

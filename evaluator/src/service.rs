@@ -28,10 +28,10 @@ use tracing::{error, info, warn};
 use crate::{
     config::Config,
     decisions::Journal,
-    evaluation::{Evaluator, Outputs},
+    evaluation::{Evaluator, Sinks},
     metrics::Metrics,
     store::StoreError,
-    view::Board,
+    view::SnapshotCell,
     web::{self, Desk, ExtractRequest, ReloadRequest, Web},
 };
 
@@ -86,18 +86,18 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 /// [`RunError`] when it cannot start, or its API cannot be served any more.
 pub async fn run(service: Service) -> Result<(), RunError> {
     let Service { config, config_path, force_dry_run, listener, stop, reload } = service;
-    let board = Arc::new(Board::default());
+    let board = Arc::new(SnapshotCell::default());
     let (metrics, registry) = Metrics::new(Arc::clone(&board));
-    let outputs = Outputs { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
+    let sinks = Sinks { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
     config.bearer_token_file.as_deref().map(BearerToken::from_file).transpose()?;
     let (config, config_seen) = watch::channel(Arc::new(config));
-    let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), outputs.clone())?;
+    let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), sinks.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
     let (extract_sender, extract_requests) = mpsc::channel(1);
     let desk = Desk { reload: reload_sender, extract: extract_sender };
     let dry_run = config_seen.borrow().dry_run;
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
-    let web = web::router(Web::new(outputs, registry, config_seen, desk));
+    let web = web::router(Web::new(sinks, registry, config_seen, desk));
     let stopped = stop.clone();
     let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());

@@ -73,9 +73,9 @@ impl View {
 
 /// The newest view.
 #[derive(Debug, Default)]
-pub struct Board(RwLock<Arc<View>>);
+pub struct SnapshotCell(RwLock<Arc<View>>);
 
-impl Board {
+impl SnapshotCell {
     /// Replaces the view.
     pub fn publish(&self, view: View) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);

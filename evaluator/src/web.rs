@@ -24,7 +24,7 @@ use ebb_units::{Millis, SlotId};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{config::Config, evaluation::Outputs};
+use crate::{config::Config, evaluation::Sinks};
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
 pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
@@ -52,7 +52,7 @@ pub struct Desk {
 /// What the handlers read.
 #[derive(Clone, Debug)]
 pub struct Web {
-    outputs: Outputs,
+    sinks: Sinks,
     registry: Arc<Registry>,
     config: watch::Receiver<Arc<Config>>,
     desk: Desk,
@@ -60,15 +60,10 @@ pub struct Web {
 }
 
 impl Web {
-    /// Serves `outputs`, and asks at the `desk` for what they do not hold.
+    /// Serves `sinks`, and asks at the `desk` for what they do not hold.
     #[must_use]
-    pub fn new(
-        outputs: Outputs,
-        registry: Registry,
-        config: watch::Receiver<Arc<Config>>,
-        desk: Desk,
-    ) -> Self {
-        Self { outputs, registry: Arc::new(registry), config, desk, exposition_bytes: Arc::default() }
+    pub fn new(sinks: Sinks, registry: Registry, config: watch::Receiver<Arc<Config>>, desk: Desk) -> Self {
+        Self { sinks, registry: Arc::new(registry), config, desk, exposition_bytes: Arc::default() }
     }
 }
 

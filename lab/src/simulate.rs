@@ -11,8 +11,8 @@ use ebb_core::{
         assessment::Assessment,
         budget::BudgetConfig,
         clock::Now,
-        ledger::Standing,
         order::{Action, Outcome as OrderOutcome, Restarted},
+        pending::Eligibility,
         tick::{Fleet, Settings},
         verdict::Judgement,
     },
@@ -266,20 +266,20 @@ impl<'a> Simulation<'a> {
             history.go_back(&replica.series, replica.generation, &sizes);
         }
         // What was ordered is forgotten with the old evaluator; what is judged must be the same.
-        let before = self.assess(|_, _| Standing::Free, now);
+        let before = self.assess(|_, _| Eligibility::Eligible, now);
         self.evaluator = Evaluator { history, started: tick, ..Evaluator::default() };
         self.admitted = 0;
         assert_eq!(
             before,
-            self.assess(|_, _| Standing::Free, now),
+            self.assess(|_, _| Eligibility::Eligible, now),
             "tick {tick}: the new evaluator decides otherwise than the old one"
         );
     }
 
-    fn assess(&self, standing: impl Fn(&SlotId, Generation) -> Standing, now: Millis) -> Assessment {
+    fn assess(&self, eligibility: impl Fn(&SlotId, Generation) -> Eligibility, now: Millis) -> Assessment {
         let stale_after = self.settings.stale_after_millis;
         let rule_of = |_: &str| &self.setup.rule;
-        Assessment::new(&self.evaluator.history, rule_of, &self.hosts(now), standing, now, stale_after)
+        Assessment::new(&self.evaluator.history, rule_of, &self.hosts(now), eligibility, now, stale_after)
     }
 
     fn hosts(&self, now: Millis) -> Hosts {

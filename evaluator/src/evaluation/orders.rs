@@ -7,8 +7,8 @@ use std::{
 
 use ebb_core::{
     decide::{
-        ledger::{Effect, Restart},
         order::{Action, Outcome, Reason},
+        pending::{Effect, Restart},
         tick::RUNNER_SILENT,
         verdict::Judgement,
     },
@@ -18,7 +18,7 @@ use ebb_units::{Millis, RunnerId};
 use futures::{StreamExt as _, future::join_all, stream};
 use tracing::{info, warn};
 
-use super::Outputs;
+use super::Sinks;
 use crate::{restart::Restarter, view::PopulationView};
 
 /// Gives orders: the modules side by side, `max_unavailable` at a time in each.
@@ -54,9 +54,9 @@ pub(super) async fn give(
 }
 
 /// Records whether memory fell where a restart was done.
-pub(super) fn record_effect(restart: &Restart, effect: Effect, outputs: &Outputs) {
-    outputs.journal.observe_effect(&restart.slot, restart.old_generation, effect);
-    outputs.metrics.verified(&restart.slot.population.module, effect, restart.bytes_before);
+pub(super) fn record_effect(restart: &Restart, effect: Effect, sinks: &Sinks) {
+    sinks.journal.observe_effect(&restart.slot, restart.old_generation, effect);
+    sinks.metrics.verified(&restart.slot.population.module, effect, restart.bytes_before);
     if effect == Effect::NotSeen {
         warn!(instance = %restart.slot, generation = %restart.new_generation, "no sample of the restarted instance came");
     } else {
@@ -69,13 +69,13 @@ pub(super) fn record(
     populations: &[PopulationView],
     wish: &Judgement,
     action: &Action,
-    outputs: &Outputs,
+    sinks: &Sinks,
     now: Millis,
 ) {
     let population = populations.iter().find(|view| view.population == wish.slot.population);
     let explanation = population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, wish));
-    outputs.metrics.acted(&wish.slot.population.module, action);
-    let recorded = outputs.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
+    sinks.metrics.acted(&wish.slot.population.module, action);
+    let recorded = sinks.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
     let Some(id) = recorded else { return };
     info!(
         decision = id,

@@ -9,15 +9,15 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use crate::view::{Board, PopulationView, View};
+use crate::view::{PopulationView, SnapshotCell, View};
 
 #[derive(Debug)]
 pub(super) struct ViewCollector {
-    board: Arc<Board>,
+    board: Arc<SnapshotCell>,
 }
 
 impl ViewCollector {
-    pub(super) const fn new(board: Arc<Board>) -> Self {
+    pub(super) const fn new(board: Arc<SnapshotCell>) -> Self {
         Self { board }
     }
 }

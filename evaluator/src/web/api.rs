@@ -56,7 +56,7 @@ async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
 }
 
 async fn ready(State(web): State<Web>) -> Response {
-    let view = web.outputs.board.newest();
+    let view = web.sinks.board.newest();
     match &view.hold {
         _ if view.at.0 == 0 => {
             problem(StatusCode::SERVICE_UNAVAILABLE, "the first evaluation is not done yet")
@@ -129,7 +129,7 @@ async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejec
     if let Err(message) = parameters(asked) {
         return problem(StatusCode::BAD_REQUEST, &message);
     }
-    let view = web.outputs.board.newest();
+    let view = web.sinks.board.newest();
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         at: view.at,
@@ -146,7 +146,7 @@ async fn modules(State(web): State<Web>, asked: Result<Query<Nothing>, QueryReje
     if let Err(message) = parameters(asked) {
         return problem(StatusCode::BAD_REQUEST, &message);
     }
-    Json(&web.outputs.board.newest().populations).into_response()
+    Json(&web.sinks.board.newest().populations).into_response()
 }
 
 /// What to show.
@@ -217,7 +217,7 @@ async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
         Ok(filter) => filter,
         Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
     };
-    let view = web.outputs.board.newest();
+    let view = web.sinks.board.newest();
     let wanted = view.instances.iter().filter(|instance| filter.wants(instance));
     let shown: Vec<_> =
         wanted.take(filter.limit.unwrap_or(usize::MAX)).map(|instance| explained(&view, instance)).collect();
@@ -230,5 +230,5 @@ async fn decisions(State(web): State<Web>, asked: FilterQuery) -> Response {
         Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
     };
     let limit = filter.limit.unwrap_or(100);
-    Json(web.outputs.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()
+    Json(web.sinks.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()
 }

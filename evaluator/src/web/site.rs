@@ -70,7 +70,7 @@ struct Known {
 impl Known {
     fn of(web: &Web) -> Self {
         Self {
-            view: web.outputs.board.newest(),
+            view: web.sinks.board.newest(),
             config: Arc::clone(&web.config.borrow()),
             now: Millis::from(SystemTime::now()),
         }
@@ -105,7 +105,7 @@ async fn overview(State(web): State<Web>, asked: AskedQuery) -> Response {
         Ok(Query(asked)) => asked,
         Err(rejection) => return known.refused(&rejection),
     };
-    let decisions = web.outputs.journal.newest(DECISIONS, |_| true);
+    let decisions = web.sinks.journal.newest(DECISIONS, |_| true);
     let shown = Shown { decisions: &decisions, extract: None };
     send(StatusCode::OK, page::overview(&known.frame(), &asked, shown))
 }
@@ -118,7 +118,7 @@ async fn module(State(web): State<Web>, Path(module): Path<String>, asked: Asked
     };
     let listing = Listing::new(&known.view, &module, &asked);
     let of_module = |decision: &Decision| *decision.judgement.slot.population.module == *module;
-    let decisions = web.outputs.journal.newest(DECISIONS, of_module);
+    let decisions = web.sinks.journal.newest(DECISIONS, of_module);
     let extract = extract(&web, &known, &asked, &listing.instances).await;
     let shown = Shown { decisions: &decisions, extract: extract.as_ref() };
     match page::module(&known.frame(), &module, &asked, &listing, shown) {
@@ -153,7 +153,7 @@ async fn instance(
     };
     // The same replica lives on as many runners as there are.
     let instances: Vec<_> = known.view.instances.iter().filter(is_wanted).take(TRACES_MAX).collect();
-    let decisions = web.outputs.journal.newest(DECISIONS, |decision| page::wants(&wanted, decision));
+    let decisions = web.sinks.journal.newest(DECISIONS, |decision| page::wants(&wanted, decision));
     let extract = extract(&web, &known, &asked, &instances).await;
     let shown = Shown { decisions: &decisions, extract: extract.as_ref() };
     match page::instance(&known.frame(), (&module, replica), &asked, &instances, shown) {
@@ -169,7 +169,7 @@ async fn decisions(State(web): State<Web>, asked: AskedQuery) -> Response {
         Err(rejection) => return known.refused(&rejection),
     };
     // The journal itself is bounded.
-    let found = web.outputs.journal.newest(usize::MAX, |decision| page::wants(&asked, decision));
+    let found = web.sinks.journal.newest(usize::MAX, |decision| page::wants(&asked, decision));
     send(StatusCode::OK, page::decisions(&known.frame(), &asked, &found))
 }
 

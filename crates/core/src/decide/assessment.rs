@@ -9,7 +9,7 @@ use ebb_units::{Generation, Millis, Population, SlotId};
 use self::victims::{Candidate, choose_victims};
 use crate::{
     decide::{
-        ledger::Standing,
+        pending::Eligibility,
         verdict::{Judgement, judge},
     },
     history::History,
@@ -41,12 +41,12 @@ pub struct Assessed {
 impl Assessment {
     /// Learns from each population of `history` and judges its living instances by the rule of their module. An
     /// instance lives if its newest sample is at most `stale_after_millis` old; what `hosts` tell counts as long.
-    /// `standing` tells which instances can be ordered; it is asked only where a host is short of memory.
+    /// `eligibility` tells which instances can be ordered; it is asked only where a host is short of memory.
     pub fn new<'a>(
         history: &History,
         rule_of: impl Fn(&str) -> &'a Rule,
         hosts: &Hosts,
-        standing: impl Fn(&SlotId, Generation) -> Standing,
+        eligibility: impl Fn(&SlotId, Generation) -> Eligibility,
         now: Millis,
         stale_after_millis: i64,
     ) -> Self {
@@ -72,15 +72,15 @@ impl Assessment {
             let population = population.clone();
             assessment.populations.push(Assessed { population, rule: *rule, learned, instances });
         }
-        choose_victims(&mut assessment.instances, candidates, hosts, standing, now, stale_after_millis);
+        choose_victims(&mut assessment.instances, candidates, hosts, eligibility, now, stale_after_millis);
         assessment
     }
 
     /// The instances that ask for a restart, those that would give back most first.
     #[must_use]
-    pub fn wishes(&self) -> Vec<&Judgement> {
+    pub fn candidates(&self) -> Vec<&Judgement> {
         let mut wishes: Vec<_> =
-            self.instances.iter().filter(|instance| instance.verdict.asks_for_restart()).collect();
+            self.instances.iter().filter(|instance| instance.verdict.wants_restart()).collect();
         wishes.sort_by_key(|wish| Reverse(wish.reclaimable_bytes));
         wishes
     }

@@ -209,13 +209,13 @@ pub struct Seen {
 
 /// Remembers how many instances lived.
 #[derive(Clone, Debug, Default)]
-pub struct Watch {
+pub struct HealthGate {
     living: VecDeque<(Millis, usize)>,
 }
 
-impl Watch {
+impl HealthGate {
     /// Looks for what is wrong; `None` when nothing is.
-    pub fn doubt(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
+    pub fn check(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
         self.living.retain(|(at, _)| {
             let age = now.steady.since(*at);
             (0..limits.series_drop_window_millis).contains(&age)
@@ -253,7 +253,7 @@ mod tests {
     };
 
     fn doubt(
-        watch: &mut Watch,
+        gate: &mut HealthGate,
         newest_seconds: i64,
         living: usize,
         now_seconds: i64,
@@ -261,37 +261,37 @@ mod tests {
         let newest_sample = Some(Millis(newest_seconds * 1000));
         let seen = Seen { newest_sample, living, ..Seen::default() };
         let now = Now::both(Millis(now_seconds * 1000));
-        watch.doubt(&LIMITS, seen, now).map(|hold| hold.name())
+        gate.check(&LIMITS, seen, now).map(|hold| hold.name())
     }
 
     #[test]
     fn fresh_data_of_a_steady_fleet_is_relied_on() {
-        let mut watch = Watch::default();
-        assert_eq!(doubt(&mut watch, 95, 10, 100), None);
-        assert_eq!(doubt(&mut watch, 105, 10, 110), None);
+        let mut gate = HealthGate::default();
+        assert_eq!(doubt(&mut gate, 95, 10, 100), None);
+        assert_eq!(doubt(&mut gate, 105, 10, 110), None);
     }
 
     #[test]
     fn no_data_at_all_is_a_hold() {
         assert_eq!(
-            Watch::default().doubt(&LIMITS, Seen::default(), Now::both(Millis(0))),
+            HealthGate::default().check(&LIMITS, Seen::default(), Now::both(Millis(0))),
             Some(Hold::EmptyAnswer)
         );
     }
 
     #[test]
     fn a_clock_ahead_of_or_behind_the_data_is_a_hold() {
-        assert_eq!(doubt(&mut Watch::default(), 100, 10, 130), None);
-        assert_eq!(doubt(&mut Watch::default(), 100, 10, 131), Some("clock_ahead"));
-        assert_eq!(doubt(&mut Watch::default(), 105, 10, 100), None);
-        assert_eq!(doubt(&mut Watch::default(), 106, 10, 100), Some("clock_behind"));
+        assert_eq!(doubt(&mut HealthGate::default(), 100, 10, 130), None);
+        assert_eq!(doubt(&mut HealthGate::default(), 100, 10, 131), Some("clock_ahead"));
+        assert_eq!(doubt(&mut HealthGate::default(), 105, 10, 100), None);
+        assert_eq!(doubt(&mut HealthGate::default(), 106, 10, 100), Some("clock_behind"));
     }
 
     #[test]
     fn samples_that_come_seldom_or_late_explain_themselves() {
         let hold = |spacing_millis, late_millis| {
             let seen = Seen { newest_sample: Some(Millis(0)), spacing_millis, late_millis, living: 1 };
-            Watch::default().doubt(&LIMITS, seen, Now::both(Millis(31_400))).unwrap().to_string()
+            HealthGate::default().check(&LIMITS, seen, Now::both(Millis(31_400))).unwrap().to_string()
         };
         assert_eq!(
             hold(None, 0),
@@ -305,11 +305,11 @@ mod tests {
 
     #[test]
     fn a_step_of_the_wall_clock_does_not_age_a_drop() {
-        let mut watch = Watch::default();
+        let mut gate = HealthGate::default();
         let mut doubt = |wall, steady, living| {
             let seen = Seen { newest_sample: Some(Millis(wall)), living, ..Seen::default() };
             let now = Now { wall: Millis(wall), steady: Millis(steady) };
-            watch.doubt(&LIMITS, seen, now).map(|hold| hold.name())
+            gate.check(&LIMITS, seen, now).map(|hold| hold.name())
         };
         assert_eq!(doubt(0, 0, 10), None);
         assert_eq!(doubt(7_200_000, 10_000, 4), Some("series_dropped"));
@@ -319,13 +319,13 @@ mod tests {
 
     #[test]
     fn a_sudden_drop_is_a_hold_until_it_is_old_news() {
-        let mut watch = Watch::default();
-        assert_eq!(doubt(&mut watch, 100, 10, 100), None);
-        assert_eq!(doubt(&mut watch, 110, 5, 110), None);
-        assert_eq!(doubt(&mut watch, 120, 4, 120), Some("series_dropped"));
-        assert_eq!(doubt(&mut watch, 159, 4, 159), Some("series_dropped"));
+        let mut gate = HealthGate::default();
+        assert_eq!(doubt(&mut gate, 100, 10, 100), None);
+        assert_eq!(doubt(&mut gate, 110, 5, 110), None);
+        assert_eq!(doubt(&mut gate, 120, 4, 120), Some("series_dropped"));
+        assert_eq!(doubt(&mut gate, 159, 4, 159), Some("series_dropped"));
         // The 10 that lived at 100 are 60 s ago: 4 of the 5 since then are left.
-        assert_eq!(doubt(&mut watch, 160, 4, 160), None);
+        assert_eq!(doubt(&mut gate, 160, 4, 160), None);
     }
 
     #[test]

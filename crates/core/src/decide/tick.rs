@@ -11,9 +11,9 @@ use super::{
     assessment::Assessment,
     budget::{Admission, Budget, BudgetConfig, Limit},
     clock::Now,
-    hold::{Hold, Limits, Seen, Watch},
-    ledger::{Effect, Ledger, Restart, Standing},
+    hold::{HealthGate, Hold, Limits, Seen},
     order::{Action, Outcome},
+    pending::{Effect, Eligibility, PendingRestarts, Restart},
     verdict::Judgement,
 };
 use crate::{
@@ -24,8 +24,9 @@ use crate::{
 /// What is known besides the history: how many instances lived, what was ordered, what may still be.
 #[derive(Clone, Debug, Default)]
 pub struct Tick {
-    watch: Watch,
-    ledger: Ledger,
+    gate: HealthGate,
+    pending: PendingRestarts,
+    budget: Budget,
 }
 
 /// What a tick goes by, as the config says.
@@ -88,29 +89,31 @@ impl Tick {
         now: Now,
     ) -> Plan {
         let Fleet { history, hosts, rule_of, may_order, spacing_millis, late_millis, fault, holds } = fleet;
-        let Settings { budget, limits, stale_after_millis, verify_within_millis, dry_run } = settings;
+        let Settings { budget: budget_config, limits, stale_after_millis, verify_within_millis, dry_run } =
+            settings;
         // In a dry run, no order goes anywhere.
         let may_order = |slot: &SlotId| *dry_run || may_order(slot);
         // First, since restarts without effect suspend their module.
-        let effects = self.ledger.verify(budget, *verify_within_millis, history, now.steady);
-        let standing = |slot: &SlotId, generation: Generation| {
+        let effects =
+            self.pending.verify(&mut self.budget, budget_config, *verify_within_millis, history, now.steady);
+        let eligibility = |slot: &SlotId, generation: Generation| {
             if may_order(slot) {
-                self.ledger.standing(budget, slot, generation, now.steady)
+                self.pending.eligibility(&self.budget, budget_config, slot, generation, now.steady)
             } else {
-                Standing::Barred
+                Eligibility::Blocked
             }
         };
-        let assessment = Assessment::new(history, rule_of, hosts, standing, now.wall, *stale_after_millis);
+        let assessment = Assessment::new(history, rule_of, hosts, eligibility, now.wall, *stale_after_millis);
         let living = assessment.instances.len();
         let seen = Seen { newest_sample: history.newest_sample(), spacing_millis, late_millis, living };
-        let doubt = self.watch.doubt(limits, seen, now);
+        let doubt = self.gate.check(limits, seen, now);
         let hold = fault.or(doubt);
 
         let mut declined = Vec::new();
         let mut wishes: Vec<Judgement> = Vec::new();
-        for wish in assessment.wishes().into_iter().cloned() {
+        for wish in assessment.candidates().into_iter().cloned() {
             // Series of others must not use up the budget of those that orders may go to.
-            if self.ledger.awaits(&wish.slot, wish.generation) {
+            if self.pending.contains(&wish.slot, wish.generation) {
                 declined.push((wish, Action::AwaitingEffect));
             } else if may_order(&wish.slot) {
                 wishes.push(wish);
@@ -118,7 +121,7 @@ impl Tick {
                 declined.push((wish, Action::Ordered(Outcome::NotAllowed)));
             }
         }
-        let wishes = self.ledger.queue(wishes, now.steady);
+        let wishes = self.pending.queue(wishes, now.steady);
         let held = |slot: &SlotId| hold.as_ref().or_else(|| holds.get(&slot.population.module));
         let (wishes, unreliable): (Vec<_>, Vec<_>) =
             wishes.into_iter().partition(|wish| held(&wish.slot).is_none());
@@ -126,12 +129,12 @@ impl Tick {
             let hold = held(&wish.slot)?.name();
             Some((wish, Action::Held { hold }))
         }));
-        let admissions = self.ledger.budget.admit(budget, wishes.iter().map(|wish| &wish.slot), now.steady);
+        let admissions = self.budget.admit(budget_config, wishes.iter().map(|wish| &wish.slot), now.steady);
         let mut orders = Vec::new();
         for (wish, admission) in wishes.into_iter().zip(admissions) {
             match admission {
                 Admission::Admitted if *dry_run => {
-                    self.ledger.budget.forget(&wish.slot);
+                    self.budget.forget(&wish.slot);
                     declined.push((wish, Action::DryRun));
                 }
                 Admission::Admitted => orders.push(wish),
@@ -144,9 +147,9 @@ impl Tick {
     /// Notes what became of an order. Only a restart costs budget, and an order without an answer, which may have restarted
     /// something.
     pub fn conclude(&mut self, order: &Judgement, action: &Action, now: Now) {
-        self.ledger.attempted(&order.slot, now.steady);
+        self.pending.attempted(&order.slot, now.steady);
         match action {
-            Action::Ordered(Outcome::Restarted(restarted)) => self.ledger.enter(Restart {
+            Action::Ordered(Outcome::Restarted(restarted)) => self.pending.insert(Restart {
                 slot: order.slot.clone(),
                 old_generation: order.generation,
                 new_generation: restarted.new_generation,
@@ -155,30 +158,30 @@ impl Tick {
                 ordered_at: now.steady,
             }),
             Action::Ordered(Outcome::NoAnswer { .. }) => {}
-            Action::Ordered(outcome) if outcome.is_postponed() => self.ledger.budget.forget(&order.slot),
-            Action::Ordered(_) => self.ledger.budget.refund(),
+            Action::Ordered(outcome) if outcome.is_postponed() => self.budget.forget(&order.slot),
+            Action::Ordered(_) => self.budget.refund(),
             // It was not given at all.
             Action::Postponed { .. } | Action::Held { .. } | Action::DryRun | Action::AwaitingEffect => {
-                self.ledger.budget.forget(&order.slot);
+                self.budget.forget(&order.slot);
             }
         }
     }
 
     /// Forgets how many instances lived: another fleet is looked at. What was ordered stays known.
     pub fn forget_fleet(&mut self) {
-        self.watch = Watch::default();
+        self.gate = HealthGate::default();
     }
 
     /// What may still be ordered.
     #[must_use]
     pub const fn budget(&self) -> &Budget {
-        &self.ledger.budget
+        &self.budget
     }
 
     /// Until when restarts of `module` are suspended, by the wall clock.
     #[must_use]
     pub fn suspended_until(&self, module: &str, now: Now) -> Option<Millis> {
-        self.ledger.budget.suspended_until(module, now.steady).map(|until| now.wall_of(until))
+        self.budget.suspended_until(module, now.steady).map(|until| now.wall_of(until))
     }
 }
 

@@ -54,7 +54,7 @@ impl Verdict {
 
     /// Whether the instance should be restarted.
     #[must_use]
-    pub const fn asks_for_restart(self) -> bool {
+    pub const fn wants_restart(self) -> bool {
         matches!(
             self,
             Self::AboveThreshold | Self::AboveMaxBytes | Self::AboveMaxAge | Self::HostShortOfMemory

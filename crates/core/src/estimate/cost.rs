@@ -147,7 +147,7 @@ impl SlotCost {
 
     /// The time, in seconds, whose cost tells of the average, if that is `average`: not that of lifetimes that were not
     /// seen whole and agree with it.
-    fn telling_seconds(&self, average: f64) -> f64 {
+    fn informative_seconds(&self, average: f64) -> f64 {
         let partial = self.partial.iter().filter(|seen| {
             let cost = average * seen.seconds;
             cost < seen.byte_seconds || cost > seen.byte_seconds + self.price
@@ -200,7 +200,7 @@ impl PopulationCost {
         }
         let average_bytes = highest_average(slots, seconds);
         let population = Self { slots: slots.len(), seconds, average_bytes, weight_seconds: None };
-        Some(Self { weight_seconds: population.sought_weight(slots), ..population })
+        Some(Self { weight_seconds: population.shrinkage_weight(slots), ..population })
     }
 
     /// Average cost of the whole population, in bytes.
@@ -228,14 +228,14 @@ impl PopulationCost {
         self.weight_seconds
     }
 
-    fn sought_weight(&self, slots: &[SlotCost]) -> Option<f64> {
+    fn shrinkage_weight(&self, slots: &[SlotCost]) -> Option<f64> {
         let repeated = |slot: &SlotCost| slot.lifetimes > 1;
         let within_seconds = sum(slots, |slot| if repeated(slot) { slot.whole.seconds } else { 0.0 });
         if within_seconds <= 0.0 {
             return None;
         }
         let within = sum(slots, |slot| slot.scatter) / within_seconds;
-        let telling = |slot: &SlotCost| slot.telling_seconds(self.average_bytes);
+        let telling = |slot: &SlotCost| slot.informative_seconds(self.average_bytes);
         let seconds = sum(slots, telling);
         let squares = sum(slots, |slot| telling(slot).powi(2));
         let groups = sum(slots, |slot| if telling(slot) > 0.0 { 1.0 } else { 0.0 });
@@ -277,7 +277,7 @@ fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
         }
         // Aims beyond the end of what agrees, from either side, so that the bracket closes on both.
         let aim = if agrees { 1.5 * rounding } else { 0.5 * rounding };
-        guess += (excess + aim) / sum(slots, |slot| slot.telling_seconds(guess));
+        guess += (excess + aim) / sum(slots, |slot| slot.informative_seconds(guess));
     }
     low
 }

@@ -143,7 +143,7 @@ fn bar(judgement: &Judgement, largest: u64) -> Markup {
     // A threshold far away must not make all bars stubs.
     let whole = if threshold < 2.0 * largest { largest.max(threshold) } else { largest };
     let x = |bytes: f64| (bytes / whole * 100.0).clamp(0.0, 100.0);
-    let class = if judgement.verdict.asks_for_restart() { "bar above" } else { "bar" };
+    let class = if judgement.verdict.wants_restart() { "bar above" } else { "bar" };
     html! {
         svg class=(class) viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
             rect.track width="100" height="6" {}

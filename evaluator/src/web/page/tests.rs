@@ -3,8 +3,8 @@ use std::{collections::BTreeSet, path::Path};
 use ebb_core::{
     decide::{
         hold::Hold,
-        ledger::Effect,
         order::{Action, Outcome, Restarted},
+        pending::Effect,
         verdict::{Judgement, Verdict},
     },
     history::{History, Sample, Window},

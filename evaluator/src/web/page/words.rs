@@ -2,8 +2,8 @@
 
 use ebb_core::{
     decide::{
-        ledger::Effect,
         order::{Action, Outcome},
+        pending::Effect,
         verdict::Verdict,
     },
     policy::{Adapt, IntervalKind, Learned, Policy, Pooling, Threshold},
@@ -94,7 +94,7 @@ pub(super) fn threshold(learned: &Learned) -> String {
 /// A verdict with a sign, so that colour alone tells nothing.
 pub(super) fn verdict(verdict: Verdict) -> Markup {
     let (class, sign) = match verdict {
-        _ if verdict.asks_for_restart() => ("tag above", "▲"),
+        _ if verdict.wants_restart() => ("tag above", "▲"),
         Verdict::Within => ("tag within", "✓"),
         _ => ("tag", "–"),
     };

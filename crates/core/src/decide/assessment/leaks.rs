@@ -52,10 +52,10 @@ impl Leak {
                 history.observe(&slot(replica).into(), window, [sample]);
             }
             history.forget_before(window);
-            let standing = |_: &SlotId, _| Standing::Free;
+            let eligibility = |_: &SlotId, _| Eligibility::Eligible;
             let assessment =
-                Assessment::new(&history, |_| &rule, &Hosts::default(), standing, now, self.tick_millis);
-            for wish in assessment.wishes() {
+                Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, now, self.tick_millis);
+            for wish in assessment.candidates() {
                 let started = &mut started[wish.slot.replica as usize];
                 ages.push(now.0 - *started);
                 // The new one starts just behind the sample of the old one.

@@ -64,7 +64,7 @@ fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
         history,
         |_| Box::leak(Box::new(rule(policy))),
         hosts,
-        |_, _| Standing::Free,
+        |_, _| Eligibility::Eligible,
         NOW,
         STALE_AFTER,
     )
@@ -72,7 +72,7 @@ fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
 
 /// The replicas that ask for a restart.
 fn asking(assessment: &Assessment) -> Vec<(String, u32)> {
-    let wishes = assessment.wishes();
+    let wishes = assessment.candidates();
     wishes.iter().map(|wish| (wish.slot.runner.to_string(), wish.slot.replica)).collect()
 }
 
@@ -146,15 +146,15 @@ fn who_cannot_be_restarted_shields_nobody_and_who_was_gives_back_already() {
     let policy = Policy::LargestFirst(Pressure { available_below: ByteCount(100_000) });
     let asking = |largest| {
         let rule = rule(policy);
-        let standing = |slot: &SlotId, _| if slot.replica == 1 { largest } else { Standing::Free };
+        let eligibility = |slot: &SlotId, _| if slot.replica == 1 { largest } else { Eligibility::Eligible };
         let hosts = hosts(&[("h:1", host(60_000))]);
-        asking(&Assessment::new(&three(), |_| &rule, &hosts, standing, NOW, STALE_AFTER))
+        asking(&Assessment::new(&three(), |_| &rule, &hosts, eligibility, NOW, STALE_AFTER))
     };
     let replica = |replica| ("h:1".to_owned(), replica);
     // 40,000 are lacking; the largest gives back 50,000, the others 30,000 and 20,000.
-    assert_eq!(asking(Standing::Free), [replica(1)]);
-    assert_eq!(asking(Standing::Barred), [replica(0), replica(2)]);
-    assert_eq!(asking(Standing::AwaitingEffect), []);
+    assert_eq!(asking(Eligibility::Eligible), [replica(1)]);
+    assert_eq!(asking(Eligibility::Blocked), [replica(0), replica(2)]);
+    assert_eq!(asking(Eligibility::AwaitingEffect), []);
 }
 
 #[test]
@@ -162,8 +162,8 @@ fn an_instance_whose_samples_are_old_is_not_judged() {
     let history = three();
     let at = Millis(NOW.0 + STALE_AFTER + 1);
     let rule = rule(Policy::MaxAge(Span::secs(100)));
-    let standing = |_: &SlotId, _| Standing::Free;
-    let assessment = Assessment::new(&history, |_| &rule, &Hosts::default(), standing, at, STALE_AFTER);
+    let eligibility = |_: &SlotId, _| Eligibility::Eligible;
+    let assessment = Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, at, STALE_AFTER);
     assert_eq!(assessment.instances, []);
     assert_eq!(assessment.populations.len(), 1);
 }

@@ -6,7 +6,7 @@ use ebb_units::{ByteCount, Generation, Millis, RunnerId, SlotId};
 
 use crate::{
     decide::{
-        ledger::Standing,
+        pending::Eligibility,
         verdict::{Judgement, Verdict},
     },
     policy::{HostMemory, Hosts, Policy, Rule, VictimOrder},
@@ -49,7 +49,7 @@ pub(super) fn choose_victims(
     judgements: &mut [Judgement],
     mut candidates: Vec<Candidate>,
     hosts: &Hosts,
-    standing: impl Fn(&SlotId, Generation) -> Standing,
+    eligibility: impl Fn(&SlotId, Generation) -> Eligibility,
     now: Millis,
     stale_after_millis: i64,
 ) {
@@ -57,12 +57,12 @@ pub(super) fn choose_victims(
         return;
     }
     let mut available = Available::new(hosts, now, stale_after_millis);
-    let standing_of = |judgement: &Judgement| standing(&judgement.slot, judgement.generation);
+    let standing_of = |judgement: &Judgement| eligibility(&judgement.slot, judgement.generation);
     for judgement in judgements.iter() {
         let comes_back = match standing_of(judgement) {
-            Standing::Free => judgement.verdict.asks_for_restart(),
-            Standing::AwaitingEffect => true,
-            Standing::Barred => false,
+            Eligibility::Eligible => judgement.verdict.wants_restart(),
+            Eligibility::AwaitingEffect => true,
+            Eligibility::Blocked => false,
         };
         if let Some(bytes) = available.of(&judgement.slot.runner)
             && comes_back
@@ -85,7 +85,7 @@ pub(super) fn choose_victims(
             continue;
         };
         let is_short = *bytes < candidate.available_below.0;
-        if is_short && candidate.gives_back && standing_of(judgement) == Standing::Free {
+        if is_short && candidate.gives_back && standing_of(judgement) == Eligibility::Eligible {
             judgement.verdict = Verdict::HostShortOfMemory;
             *bytes = bytes.saturating_add(judgement.reclaimable_bytes);
         }

@@ -1,4 +1,4 @@
-//! PURE: the restarts done whose effect is not seen yet, and the budget for further ones.
+//! PURE: the restarts done whose effect is not seen yet, and since when others are asked for.
 
 use std::{borrow::Borrow, collections::HashMap};
 
@@ -65,20 +65,18 @@ pub struct Restart {
 
 /// Whether a restart of an instance can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Eligibility {
     /// It can, as far as the rate allows.
-    Free,
+    Eligible,
     /// It was restarted, and the store does not show it yet.
     AwaitingEffect,
     /// It cannot for now: its slot cools down, its module is suspended, or orders may not go to its runner.
-    Barred,
+    Blocked,
 }
 
-/// What was ordered, and what may still be.
+/// Restarts whose effect is not seen yet, and instances that ask for one.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
-    /// What may still be ordered.
-    pub budget: Budget,
+pub struct PendingRestarts {
     awaiting: Vec<Restart>,
     /// Since when each instance has asked for a restart.
     asking: HashMap<SlotId, (Generation, Millis)>,
@@ -87,9 +85,9 @@ pub struct Ledger {
 /// After so long, whoever asks for a restart goes before those that would give back more.
 const PATIENCE_MILLIS: i64 = 600_000;
 
-impl Ledger {
+impl PendingRestarts {
     /// Remembers a restart until its effect is seen.
-    pub fn enter(&mut self, restart: Restart) {
+    pub fn insert(&mut self, restart: Restart) {
         self.awaiting.push(restart);
     }
 
@@ -119,25 +117,26 @@ impl Ledger {
 
     /// Whether a restart of this instance was done whose effect is not seen yet: it need not be ordered again.
     #[must_use]
-    pub fn awaits(&self, slot: &SlotId, generation: Generation) -> bool {
+    pub fn contains(&self, slot: &SlotId, generation: Generation) -> bool {
         self.awaiting.iter().any(|restart| restart.old_generation == generation && restart.slot == *slot)
     }
 
     /// Whether a restart of this instance can be ordered at `now`.
     #[must_use]
-    pub fn standing(
+    pub fn eligibility(
         &self,
+        budget: &Budget,
         config: &BudgetConfig,
         slot: &SlotId,
         generation: Generation,
         now: Millis,
-    ) -> Standing {
-        if self.awaits(slot, generation) {
-            Standing::AwaitingEffect
-        } else if self.budget.bars(config, slot, now) {
-            Standing::Barred
+    ) -> Eligibility {
+        if self.contains(slot, generation) {
+            Eligibility::AwaitingEffect
+        } else if budget.bars(config, slot, now) {
+            Eligibility::Blocked
         } else {
-            Standing::Free
+            Eligibility::Eligible
         }
     }
 
@@ -145,6 +144,7 @@ impl Ledger {
     /// brought memory down decides whether their module may be restarted further.
     pub fn verify(
         &mut self,
+        budget: &mut Budget,
         config: &BudgetConfig,
         verify_within_millis: i64,
         history: &History,
@@ -170,7 +170,7 @@ impl Ledger {
             // Who is restarted for its age need not give anything back.
             if effect != Effect::NotSeen && restart.verdict != Verdict::AboveMaxAge {
                 let memory_fell = matches!(effect, Effect::MemoryFell { .. });
-                self.budget.verified(config, &restart.slot.population.module, memory_fell, now);
+                budget.verified(config, &restart.slot.population.module, memory_fell, now);
             }
             seen.push((restart, effect));
         }
@@ -221,10 +221,10 @@ mod tests {
             stddev_bytes: None,
             verdict: Verdict::AboveMaxAge,
         };
-        let mut ledger = Ledger::default();
+        let mut pending = PendingRestarts::default();
         let mut queue = |minute: i64, wishes: &[(u32, u64)]| -> Vec<u32> {
             let wishes = wishes.iter().map(|(replica, generation)| wish(*replica, *generation, 0)).collect();
-            let queued = ledger.queue(wishes, Millis(minute * 60_000));
+            let queued = pending.queue(wishes, Millis(minute * 60_000));
             queued.iter().map(|wish: &Judgement| wish.slot.replica).collect()
         };
         // The largest first, until 2 has asked for ten minutes, and then 3.
@@ -237,9 +237,9 @@ mod tests {
         assert_eq!(queue(13, &[(0, 5), (3, 1)]), [0, 3]);
         assert_eq!(queue(23, &[(0, 6), (3, 1)]), [3, 0]);
         // Its order was refused: it waits anew.
-        ledger.attempted(&SlotId { replica: 3, ..slot() }, Millis(23 * 60_000));
+        pending.attempted(&SlotId { replica: 3, ..slot() }, Millis(23 * 60_000));
         let wishes = vec![wish(0, 7, 0), wish(3, 1, 0)];
-        let queued = ledger.queue(wishes, Millis(24 * 60_000));
+        let queued = pending.queue(wishes, Millis(24 * 60_000));
         assert_eq!(queued.iter().map(|wish| wish.slot.replica).collect::<Vec<_>>(), [0, 3]);
     }
 
@@ -250,10 +250,10 @@ mod tests {
         let sample = Sample { at: Millis(6000), generation: Generation(5000), bytes: 300 };
         history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), [sample]);
         let suspended = |verdict| {
-            let mut ledger = Ledger::default();
-            ledger.enter(Restart { verdict, ..restart() });
-            ledger.verify(&config, 60_000, &history, Millis(7000));
-            ledger.budget.suspended_until("leaky", Millis(7000)).is_some()
+            let (mut pending, mut budget) = (PendingRestarts::default(), Budget::default());
+            pending.insert(Restart { verdict, ..restart() });
+            pending.verify(&mut budget, &config, 60_000, &history, Millis(7000));
+            budget.suspended_until("leaky", Millis(7000)).is_some()
         };
         assert!(!suspended(Verdict::AboveMaxAge));
         assert!(suspended(Verdict::AboveThreshold));
@@ -262,22 +262,22 @@ mod tests {
     #[test]
     fn what_was_restarted_or_cannot_be_does_not_stand_free() {
         let config = BudgetConfig::default();
-        let mut ledger = Ledger::default();
-        let standing = |ledger: &Ledger, generation, now| {
-            ledger.standing(&config, &slot(), Generation(generation), Millis(now))
+        let (mut pending, mut budget) = (PendingRestarts::default(), Budget::default());
+        let eligibility = |pending: &PendingRestarts, budget: &Budget, generation, now| {
+            pending.eligibility(budget, &config, &slot(), Generation(generation), Millis(now))
         };
-        assert_eq!(standing(&ledger, 1000, 5000), Standing::Free);
-        let admissions = ledger.budget.admit(&config, [&slot()], Millis(5000));
+        assert_eq!(eligibility(&pending, &budget, 1000, 5000), Eligibility::Eligible);
+        let admissions = budget.admit(&config, [&slot()], Millis(5000));
         assert_eq!(admissions.len(), 1);
-        ledger.enter(restart());
-        assert_eq!(standing(&ledger, 1000, 6000), Standing::AwaitingEffect);
+        pending.insert(restart());
+        assert_eq!(eligibility(&pending, &budget, 1000, 6000), Eligibility::AwaitingEffect);
         // The new instance, until the slot has cooled down.
-        assert_eq!(standing(&ledger, 5000, 64_999), Standing::Barred);
-        assert_eq!(standing(&ledger, 5000, 65_000), Standing::Free);
+        assert_eq!(eligibility(&pending, &budget, 5000, 64_999), Eligibility::Blocked);
+        assert_eq!(eligibility(&pending, &budget, 5000, 65_000), Eligibility::Eligible);
         for _ in 0..config.max_ineffective {
-            ledger.budget.verified(&config, "leaky", false, Millis(65_000));
+            budget.verified(&config, "leaky", false, Millis(65_000));
         }
-        assert_eq!(standing(&ledger, 5000, 66_000), Standing::Barred);
+        assert_eq!(eligibility(&pending, &budget, 5000, 66_000), Eligibility::Blocked);
     }
 
     #[test]
@@ -290,11 +290,17 @@ mod tests {
                 bytes: *bytes,
             });
             history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
-            let mut ledger = Ledger::default();
-            ledger.enter(restart());
-            let seen = ledger.verify(&BudgetConfig::default(), 60_000, &history, Millis(now));
+            let mut pending = PendingRestarts::default();
+            pending.insert(restart());
+            let seen = pending.verify(
+                &mut Budget::default(),
+                &BudgetConfig::default(),
+                60_000,
+                &history,
+                Millis(now),
+            );
             assert_eq!(seen, expected.map(|effect| (restart(), effect)).into_iter().collect::<Vec<_>>());
-            assert_eq!(ledger.awaits(&slot(), Generation(1000)), expected.is_none());
+            assert_eq!(pending.contains(&slot(), Generation(1000)), expected.is_none());
         };
         let old = (4000, 1000, 300);
         check(&[old], 10_000, None);
