@@ -9,13 +9,13 @@ pub mod fuzzing;
 pub mod lifecycle;
 #[path = "../../runner/src/gateway/protocol.rs"]
 mod protocol;
-#[path = "../../runner/src/http/routes.rs"]
+#[path = "../../runner/src/exchange/routes.rs"]
 pub mod routes;
 
 pub mod gateway {
     pub(crate) use crate::protocol;
 }
 
-pub mod http {
+pub mod exchange {
     pub use crate::routes;
 }

@@ -21,8 +21,8 @@ use tokio::{
 
 use crate::{
     config::{Config, Route},
+    exchange::routes::{Routes, host},
     gateway::protocol,
-    http::routes::{Routes, host},
 };
 
 /// What ends a line in YAML 1.1.

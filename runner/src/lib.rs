@@ -16,10 +16,10 @@
 //! | [`host`] | the host's memory and memory maps |
 //! | [`control`] | the HTTP control API |
 //! | [`gateway`] | the HTTP data plane: listener, connections, answers |
-//! | [`http`] | requests between the gateway and the guests: routes, queues, progress |
+//! | [`exchange`] | requests between the gateway and the guests: routes, queues, progress |
 //! | [`threads`] | which code runs on which threads |
 //!
-//! Data flows one way: `control, gateway → fleet → guest, lifecycle → http`.
+//! Data flows one way: `control, gateway → fleet → guest, lifecycle → exchange`.
 
 use std::{io, sync::Arc, time::Instant};
 
@@ -32,6 +32,8 @@ pub mod config;
 pub mod control;
 pub mod descriptors;
 pub mod engine;
+pub mod exchange;
+
 pub mod exposition;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
@@ -39,7 +41,6 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod guest;
 pub mod host;
-pub mod http;
 pub mod lifecycle;
 pub mod program;
 pub mod reload;

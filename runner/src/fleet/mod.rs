@@ -35,14 +35,14 @@ mod supervisor;
 use ebb_units::{Generation, ModuleName, Replica};
 use generations::Generations;
 use permits::Permits;
-use slot::{Order, Reason, Refusal, RestartOrder, Restarted, Slot};
+use slot::{Command, Reason, Refusal, RestartOrder, Restarted, Slot};
 use supervisor::Supervisor;
 
 use crate::{
     config::{Config, Kind, ServeConfig},
     descriptors::Descriptors,
     engine::Engines,
-    http::{queue::Queue, routes::Routes, traffic::Traffic},
+    exchange::{queue::Queue, routes::Routes, traffic::Traffic},
     lifecycle::BackoffPolicy,
     program::Program,
     threads::Handles,
@@ -242,7 +242,7 @@ impl Module {
                 self.permits.try_acquire().ok_or_else(|| Refusal::TooMany { limit: self.permits.limit() })?;
             // Again, now that no other order can come between.
             slot.check_current(expected)?;
-            Ok(Order::Restart(RestartOrder { expected, reason, received, reply, permit }))
+            Ok(Command::Restart(RestartOrder { expected, reason, received, reply, permit }))
         })?;
         Ok(outcome)
     }

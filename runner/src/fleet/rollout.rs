@@ -13,14 +13,14 @@ use tracing::{error, info, warn};
 
 use super::{
     Fleet, Module, Settings,
-    slot::{Live, Order, Reason, Refusal, RestartOrder, Slot},
+    slot::{Command, Live, Reason, Refusal, RestartOrder, Slot},
 };
 use crate::{
     config::{Kind, ModuleConfig},
     descriptors::{Descriptors, TooFew},
     engine::Engines,
+    exchange::routes::Routes,
     host::{self, Fit},
-    http::routes::Routes,
     program::{self, Binary, Program, ProgramError},
 };
 
@@ -317,7 +317,7 @@ async fn restart_if_outdated(module: &Module, slot: &Slot) -> Result<(), Refusal
 
 async fn hurry(slot: &Slot) -> Result<(), Refusal> {
     let (reply, seen) = oneshot::channel();
-    slot.place(|| Ok(Order::Hurry(reply)))?;
+    slot.place(|| Ok(Command::StartNow(reply)))?;
     seen.await.map_err(|_| Refusal::Closing)
 }
 
@@ -331,6 +331,6 @@ async fn order_reload(module: &Module, slot: &Slot, live: &Live) -> Result<(), R
         reply,
         permit,
     };
-    slot.place(|| Ok(Order::Restart(order)))?;
+    slot.place(|| Ok(Command::Restart(order)))?;
     outcome.await.unwrap_or(Err(Refusal::Closing)).map(|_| ())
 }

@@ -81,8 +81,8 @@ pub struct Slot {
     own_ends: AtomicU64,
     started_once: AtomicBool,
     progress: Mutex<Progress>,
-    desk: Mutex<Desk>,
-    bell: Notify,
+    mailbox: Mutex<Mailbox>,
+    waker: Notify,
 }
 
 /// What the supervisor says about the slot.
@@ -144,11 +144,11 @@ pub enum Refusal {
 }
 
 /// What a slot's supervisor can be asked.
-pub enum Order {
+pub enum Command {
     /// Replace the live lifetime.
     Restart(RestartOrder),
     /// If waiting to start again, start now.
-    Hurry(oneshot::Sender<()>),
+    StartNow(oneshot::Sender<()>),
 }
 
 /// An order to replace the live lifetime.
@@ -166,9 +166,9 @@ pub struct RestartOrder {
 }
 
 /// A slot takes one order at a time.
-enum Desk {
+enum Mailbox {
     Free,
-    Placed(Order),
+    Placed(Command),
     Working,
     Closed,
 }
@@ -184,8 +184,8 @@ impl Slot {
             own_ends: AtomicU64::new(0),
             started_once: AtomicBool::new(false),
             progress: Mutex::new(Progress { state: State::NEW, last_end: None }),
-            desk: Mutex::new(Desk::Free),
-            bell: Notify::new(),
+            mailbox: Mutex::new(Mailbox::Free),
+            waker: Notify::new(),
         }
     }
 
@@ -242,40 +242,40 @@ impl Slot {
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Closing`], and what `order` refuses.
-    pub fn place(&self, order: impl FnOnce() -> Result<Order, Refusal>) -> Result<(), Refusal> {
-        let mut desk = lock(&self.desk);
-        match *desk {
-            Desk::Free => *desk = Desk::Placed(order()?),
-            Desk::Placed(_) | Desk::Working => return Err(Refusal::Busy),
-            Desk::Closed => return Err(Refusal::Closing),
+    pub fn place(&self, order: impl FnOnce() -> Result<Command, Refusal>) -> Result<(), Refusal> {
+        let mut mailbox = lock(&self.mailbox);
+        match *mailbox {
+            Mailbox::Free => *mailbox = Mailbox::Placed(order()?),
+            Mailbox::Placed(_) | Mailbox::Working => return Err(Refusal::Busy),
+            Mailbox::Closed => return Err(Refusal::Closing),
         }
-        self.bell.notify_one();
+        self.waker.notify_one();
         Ok(())
     }
 
-    pub(super) async fn next_order(&self) -> Order {
+    pub(super) async fn next_order(&self) -> Command {
         loop {
             {
-                let mut desk = lock(&self.desk);
-                match mem::replace(&mut *desk, Desk::Working) {
-                    Desk::Placed(order) => return order,
-                    other => *desk = other,
+                let mut mailbox = lock(&self.mailbox);
+                match mem::replace(&mut *mailbox, Mailbox::Working) {
+                    Mailbox::Placed(order) => return order,
+                    other => *mailbox = other,
                 }
             }
-            self.bell.notified().await;
+            self.waker.notified().await;
         }
     }
 
     pub(super) fn order_done(&self) {
-        let mut desk = lock(&self.desk);
-        if !matches!(*desk, Desk::Closed) {
-            *desk = Desk::Free;
+        let mut mailbox = lock(&self.mailbox);
+        if !matches!(*mailbox, Mailbox::Closed) {
+            *mailbox = Mailbox::Free;
         }
     }
 
     /// Refuses all further orders. One that was placed is dropped, which tells its sender.
     pub(super) fn close(&self) {
-        *lock(&self.desk) = Desk::Closed;
+        *lock(&self.mailbox) = Mailbox::Closed;
     }
 
     pub(super) fn set_live(&self, live: Option<Arc<Live>>) {
@@ -317,8 +317,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn hurry() -> Result<Order, Refusal> {
-        Ok(Order::Hurry(oneshot::channel().0))
+    fn hurry() -> Result<Command, Refusal> {
+        Ok(Command::StartNow(oneshot::channel().0))
     }
 
     #[tokio::test]
@@ -343,7 +343,7 @@ mod tests {
     fn a_closed_slot_tells_whoever_still_waits() {
         let slot = Slot::new(Replica(0));
         let (reply, mut answer) = oneshot::channel();
-        slot.place(|| Ok(Order::Hurry(reply))).unwrap();
+        slot.place(|| Ok(Command::StartNow(reply))).unwrap();
         slot.close();
         assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         assert_eq!(slot.place(hurry), Err(Refusal::Closing));

@@ -16,12 +16,12 @@ use super::{
     Module,
     drain::{self, Retired},
     generations::Generations,
-    slot::{Live, Order, Reason, Refusal, RestartOrder, Restarted, Slot},
+    slot::{Command, Live, Reason, Refusal, RestartOrder, Restarted, Slot},
 };
 use crate::{
     config::Kind,
+    exchange::call::Server,
     guest::{End, Prepared, Remains, Running, Serving, StartError, turns::Places},
-    http::call::Server,
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
     threads::Handles,
@@ -151,14 +151,14 @@ impl Supervisor {
                     return ended_by_itself(self.conclude(generation, ended).await, had_requests);
                 }
                 order = self.slot.next_order() => match order {
-                    Order::Restart(order) => match self.slot.check_current(order.expected) {
+                    Command::Restart(order) => match self.slot.check_current(order.expected) {
                         Ok(()) => {
                             tenancy.order = Some(order);
                             return Event::RestartOrdered;
                         }
                         Err(refusal) => self.answer(order, Err(refusal)),
                     },
-                    Order::Hurry(reply) => {
+                    Command::StartNow(reply) => {
                         self.slot.order_done();
                         let _ = reply.send(());
                     }
@@ -177,8 +177,8 @@ impl Supervisor {
                 () = self.stop.cancelled() => return Event::StopOrdered,
                 () = &mut elapsed => return Event::BackoffElapsed,
                 order = self.slot.next_order() => match order {
-                    Order::Restart(order) => self.answer(order, Err(Refusal::NothingRunning)),
-                    Order::Hurry(reply) => {
+                    Command::Restart(order) => self.answer(order, Err(Refusal::NothingRunning)),
+                    Command::StartNow(reply) => {
                         self.slot.order_done();
                         let _ = reply.send(());
                         return Event::BackoffElapsed;
@@ -310,7 +310,7 @@ impl Supervisor {
 
     fn answer(&self, order: RestartOrder, outcome: Result<Restarted, Refusal>) {
         let RestartOrder { reply, permit, .. } = order;
-        // The next order may come as soon as this one is answered, and must find the desk free.
+        // The next order may come as soon as this one is answered, and must find the mailbox free.
         drop(permit);
         self.slot.order_done();
         // Whoever gave the order may have gone; it was carried out all the same.

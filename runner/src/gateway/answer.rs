@@ -17,8 +17,8 @@ use tracing::info;
 use wasmtime_wasi_http::Error;
 
 use crate::{
+    exchange::{ResponseHead, call::Call, progress::ProgressTimeout},
     fleet::Module,
-    http::{ResponseHead, call::Call, pace::Pace},
 };
 
 /// What clients are told to wait before they try again.
@@ -195,7 +195,7 @@ pub(super) fn guest(
         // A guest that writes a body all the same would otherwise wait until somebody reads it.
         tokio::spawn(async move {
             while let Some(Ok(_)) = poll_fn(|context| poll_guest(&call, context)).await {}
-            call.settle(true);
+            call.client_done(true);
         });
         Source::Own(Full::default())
     };
@@ -241,7 +241,7 @@ impl Body for AnswerBody {
 }
 
 fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-    call.pace(Pace::taken);
+    call.progress(ProgressTimeout::taken);
     // Before looking, so that a fault or a seal in between wakes.
     call.download_waker().register(context.waker());
     let polled = match call.response().as_mut() {
@@ -257,7 +257,7 @@ fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Fram
         }
         Poll::Ready(Some(Ok(frame))) => {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-            call.pace(|pace, now| pace.offered(bytes, now));
+            call.progress(|progress, now| progress.offered(bytes, now));
         }
         Poll::Pending | Poll::Ready(None | Some(Err(_))) => {}
     }
@@ -267,7 +267,7 @@ fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Fram
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         if let Source::Guest(call) = &self.source {
-            call.settle(self.record.outcome == Outcome::Complete);
+            call.client_done(self.record.outcome == Outcome::Complete);
         }
     }
 }

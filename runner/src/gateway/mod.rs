@@ -41,11 +41,11 @@ use answer::{AnswerBody, Notice, Record, RequestLine};
 
 use crate::{
     config::HttpConfig,
-    fleet::{Fleet, Module},
-    http::{
+    exchange::{
         ResponseHead,
         call::{Call, Fault, Job},
     },
+    fleet::{Fleet, Module},
 };
 
 /// How long to rest when the process has no descriptor left for another connection.
@@ -234,7 +234,7 @@ impl Drop for Waiting {
         if let Some(call) = &self.0
             && !call.abandon()
         {
-            call.settle(false);
+            call.client_done(false);
         }
     }
 }

@@ -9,7 +9,7 @@ use hyper_util::{
     server::conn::auto,
 };
 
-use crate::http::routes;
+use crate::exchange::routes;
 
 /// How often an HTTP/2 client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use crate::http::{call::Call, pace::Pace};
+use crate::exchange::{call::Call, progress::ProgressTimeout};
 
 struct Upload {
     incoming: Incoming,
@@ -42,14 +42,14 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
         }
         let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(context) else {
-            this.call.pace(Pace::upload_awaited);
+            this.call.progress(ProgressTimeout::upload_awaited);
             return Poll::Pending;
         };
         let bytes = match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
             Some(Err(_)) | None => 0,
         };
-        this.call.pace(|pace, now| pace.uploaded(bytes, now));
+        this.call.progress(|progress, now| progress.uploaded(bytes, now));
         let Some(left) = this.left.checked_sub(bytes) else {
             this.call.set_too_large();
             return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(this.limit)))));

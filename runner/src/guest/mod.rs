@@ -57,7 +57,7 @@ use turns::{Life, Places, Turn, poll_life};
 use crate::{
     config::Destination,
     descriptors::HANDLES_PER_CONNECTION,
-    http::{call::Server, queue::Queue, seat::Seat},
+    exchange::{call::Server, queue::Queue, worker::Worker},
 };
 
 /// Frames of a trap's backtrace that are worth a log line.
@@ -183,7 +183,7 @@ pub struct Serving<'a> {
 
 /// What an instance that serves keeps for as long as it runs.
 struct Service {
-    seat: Arc<Seat>,
+    worker: Arc<Worker>,
     pause: Duration,
     grace: Duration,
 }
@@ -306,17 +306,17 @@ impl Prepared {
         let service = match &self.entry {
             Entry::Core(_) | Entry::Component(_) => None,
             Entry::Http { concurrency, .. } => Some(Service {
-                seat: serving.queue.open_seat(serving.server, *concurrency),
+                worker: serving.queue.register(serving.server, *concurrency),
                 pause: serving.request_timeout.min(LOOK_PAUSE_MAX),
                 grace: serving.drain_timeout,
             }),
         };
-        let seat = service.as_ref().map(|service| Arc::clone(&service.seat));
+        let worker = service.as_ref().map(|service| Arc::clone(&service.worker));
         let turn = Arc::clone(&self.turn);
         let live = TokioContext::new(self.live(stop.clone(), service), places.host_calls.clone());
         let life: Arc<Mutex<Life>> = Arc::new(Mutex::new(Some(Box::pin(live))));
         let task = places.home.spawn(turns::run(Arc::clone(&life), turn, places.busy.clone()));
-        Running { meter, seat, life, stop, task }
+        Running { meter, worker, life, stop, task }
     }
 
     /// Runs a command to its end, or until `stop`.
@@ -326,7 +326,7 @@ impl Prepared {
 
     async fn live(mut self, stop: CancellationToken, service: Option<Service>) -> Remains {
         // Dropped before the store, also when the host's own code panics.
-        let _leaving = service.as_ref().map(|service| Leaving(&service.seat));
+        let _leaving = service.as_ref().map(|service| Leaving(&service.worker));
         let end = tokio::select! {
             // First, so that a guest that never rests is stopped the next time it gives way.
             biased;
@@ -341,7 +341,7 @@ impl Prepared {
 }
 
 /// An instance that may leave at any moment.
-struct Leaving<'a>(&'a Seat);
+struct Leaving<'a>(&'a Worker);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
@@ -353,15 +353,15 @@ impl Drop for Leaving<'_> {
 
 /// Returns when one of the guest's requests is stuck.
 async fn stuck(service: Option<&Service>) -> End {
-    let Some(Service { seat, pause, grace }) = service else { return std::future::pending().await };
-    seat.until_stuck(*pause, *grace).await;
+    let Some(Service { worker, pause, grace }) = service else { return std::future::pending().await };
+    worker.until_stuck(*pause, *grace).await;
     End::Crash("a request made no progress for request_timeout".to_owned())
 }
 
 /// A lifetime that is running on the guests' threads.
 pub struct Running {
     meter: Arc<Meter>,
-    seat: Option<Arc<Seat>>,
+    worker: Option<Arc<Worker>>,
     life: Arc<Mutex<Life>>,
     stop: CancellationToken,
     task: JoinHandle<Option<Remains>>,
@@ -377,21 +377,21 @@ impl Running {
     /// Whether it has begun a request.
     #[must_use]
     pub fn had_requests(&self) -> bool {
-        self.seat.as_ref().is_some_and(|seat| seat.had_requests())
+        self.worker.as_ref().is_some_and(|worker| worker.had_requests())
     }
 
     /// Takes no more requests; what was given and not begun goes to other instances. Of no effect on a
     /// command.
     pub fn retire(&self) {
-        if let Some(seat) = &self.seat {
-            seat.close();
+        if let Some(worker) = &self.worker {
+            worker.close();
         }
     }
 
     /// Waits until the last request of a retired instance is done. A command has none.
     pub async fn drained(&self) {
-        if let Some(seat) = &self.seat {
-            seat.drained().await;
+        if let Some(worker) = &self.worker {
+            worker.drained().await;
         }
     }
 
@@ -468,8 +468,10 @@ async fn call(store: &mut Store<GuestState>, entry: &Entry, service: Option<&Ser
             Ok(Err(())) => Err(I32Exit(1).into()),
             Err(error) => Err(error),
         },
-        (Entry::Http { proxy, .. }, Some(service)) => return serve::serve(store, proxy, &service.seat).await,
-        (Entry::Http { .. }, None) => unreachable!("`launch` gives a seat to what serves"),
+        (Entry::Http { proxy, .. }, Some(service)) => {
+            return serve::serve(store, proxy, &service.worker).await;
+        }
+        (Entry::Http { .. }, None) => unreachable!("`launch` gives a worker to what serves"),
     })
 }
 

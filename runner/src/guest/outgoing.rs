@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::{config::Destination, http::routes};
+use crate::{config::Destination, exchange::routes};
 
 /// Bytes of a body that the host takes from a guest at once. Twice as much is kept per response.
 const BODY_CHUNK_BYTES: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! A lifetime that serves: requests from its seat, one after another (WASI 0.2) or several at once (0.3).
+//! A lifetime that serves: requests from its worker, one after another (WASI 0.2) or several at once (0.3).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,10 +16,10 @@ use wasmtime_wasi_http::{
 };
 
 use super::{End, GuestState, end_of};
-use crate::http::{
+use crate::exchange::{
     Request,
     call::{Call, Fault, Job},
-    seat::Seat,
+    worker::Worker,
 };
 
 /// How a lifetime ends that has returned from a request without a response.
@@ -27,10 +27,10 @@ const NO_RESPONSE: &str = "it returned from a request without setting a response
                            request only (fetch-event JavaScript, say) cannot live on";
 
 /// Serves until the guest ends. The caller decides when that is too long.
-pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, seat: &Seat) -> End {
+pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, worker: &Worker) -> End {
     match proxy {
         Proxy::P2(proxy) => loop {
-            let job = seat.next().await;
+            let job = worker.next().await;
             let call = Arc::clone(&job.call);
             if let Err(error) = handle_02(store, proxy, job).await {
                 call.fail(Fault::Gone);
@@ -39,12 +39,12 @@ pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, seat: &S
             if call.fault() == Some(&Fault::NoResponse) {
                 return End::Crash(NO_RESPONSE.to_owned());
             }
-            seat.done(&call);
+            worker.done(&call);
             // There may always be another request; the connections of these have their turn, too.
             tokio::task::coop::consume_budget().await;
         },
         Proxy::P3(_) => {
-            let served = store.run_concurrent(async |accessor| serve_03(accessor, proxy, seat).await).await;
+            let served = store.run_concurrent(async |accessor| serve_03(accessor, proxy, worker).await).await;
             end_of(served.and_then(|served| served))
         }
     }
@@ -78,22 +78,22 @@ async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> 
     if take(&reply).is_some() {
         call.fail(Fault::NoResponse);
     } else {
-        call.seal();
+        call.detach_body();
     }
     Ok(())
 }
 
-/// Works on as many requests as the seat gives. Returns only with the guest's end.
-async fn serve_03(accessor: &Accessor<GuestState>, proxy: &Proxy, seat: &Seat) -> wasmtime::Result<()> {
+/// Works on as many requests as the worker gives. Returns only with the guest's end.
+async fn serve_03(accessor: &Accessor<GuestState>, proxy: &Proxy, worker: &Worker) -> wasmtime::Result<()> {
     let mut calls = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             Some(handled) = calls.next(), if !calls.is_empty() => {
                 let call: Arc<Call> = handled?;
-                seat.done(&call);
+                worker.done(&call);
             }
-            job = seat.next() => calls.push(handle_03(accessor, proxy, job)),
+            job = worker.next() => calls.push(handle_03(accessor, proxy, job)),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     call::{Call, Fault, Job, Server},
-    queue::{Bells, Queue, SeatId},
+    queue::{Queue, Wakers, WorkerId},
 };
 
 /// Between two looks at what an instance with a stuck request still works on: it is ended soon after the last
@@ -19,19 +19,19 @@ const GRACE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// An instance's place in its module's queue.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Worker {
     queue: Arc<Queue>,
-    id: SeatId,
+    id: WorkerId,
     pub(super) server: Server,
-    bell: Arc<Bells>,
+    wakers: Arc<Wakers>,
     had_requests: AtomicBool,
     /// What the instance works on.
     active: Mutex<Vec<Arc<Call>>>,
 }
 
-impl Seat {
-    pub(super) fn new(queue: Arc<Queue>, id: SeatId, server: Server, bell: Arc<Bells>) -> Self {
-        Self { queue, id, server, bell, had_requests: AtomicBool::new(false), active: Mutex::default() }
+impl Worker {
+    pub(super) fn new(queue: Arc<Queue>, id: WorkerId, server: Server, wakers: Arc<Wakers>) -> Self {
+        Self { queue, id, server, wakers, had_requests: AtomicBool::new(false), active: Mutex::default() }
     }
 
     /// The next request to work on. Only one task may wait for it.
@@ -46,7 +46,7 @@ impl Seat {
                 }
                 // Nobody waits for it any more.
                 Some(_) => self.queue.finish(self.id),
-                None => self.bell.work.notified().await,
+                None => self.wakers.work.notified().await,
             }
         }
     }
@@ -68,13 +68,13 @@ impl Seat {
         self.queue.close(self.id);
     }
 
-    /// Waits until the last request that was begun is done. For a closed seat.
+    /// Waits until the last request that was begun is done. For a closed worker.
     pub async fn drained(&self) {
         loop {
             if self.queue.is_idle(self.id) {
                 return;
             }
-            self.bell.idle.notified().await;
+            self.wakers.idle.notified().await;
         }
     }
 
@@ -92,7 +92,7 @@ impl Seat {
                 if call.fault().is_some() {
                     continue;
                 }
-                match call.look_after() {
+                match call.poll_deadline() {
                     Some(at) => {
                         going_on = true;
                         next = next.min(at);
@@ -127,7 +127,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.queue.remove(self.id);
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{
     call::{Job, Server},
-    seat::Seat,
+    worker::Worker,
 };
 
 /// A module's requests, and the instances that take them.
@@ -26,21 +26,21 @@ struct State {
     /// How many may wait.
     limit: usize,
     waiting: VecDeque<Job>,
-    seats: HashMap<SeatId, SeatState>,
+    workers: HashMap<WorkerId, SeatState>,
     /// Seats with room: the least loaded first, and of these the one that had something to do last. It is the
     /// one whose memory is in the processor's caches; and what swells are as few instances as the load needs.
     free: BTreeSet<Rank>,
-    /// Counts up with every entry into `free`, and names seats.
+    /// Counts up with every entry into `free`, and names workers.
     clock: u64,
 }
 
-pub(super) type SeatId = u64;
+pub(super) type WorkerId = u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     load: u32,
     since: Reverse<u64>,
-    seat: SeatId,
+    worker: WorkerId,
 }
 
 #[derive(Debug)]
@@ -50,14 +50,14 @@ struct SeatState {
     /// Requests given to the instance and not yet done.
     load: u32,
     capacity: u32,
-    /// The seat's entry in `free`.
+    /// The worker's entry in `free`.
     rank: Option<Rank>,
     open: bool,
-    bell: Arc<Bells>,
+    wakers: Arc<Wakers>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Bells {
+pub(super) struct Wakers {
     /// Something is in the inbox.
     pub(super) work: Notify,
     /// The last request is done.
@@ -86,8 +86,8 @@ impl Queue {
     /// [`Full`]; the job is dropped.
     pub fn push(&self, job: Job) -> Result<(), Full> {
         let mut state = self.state();
-        if let Some(seat) = state.least_loaded() {
-            state.give(seat, job);
+        if let Some(worker) = state.least_loaded() {
+            state.give(worker, job);
             return Ok(());
         }
         if state.waiting.len() >= state.limit {
@@ -100,53 +100,53 @@ impl Queue {
         Ok(())
     }
 
-    /// A seat for an instance that works on up to `capacity` requests at once. Requests come from now on.
+    /// A worker for an instance that works on up to `capacity` requests at once. Requests come from now on.
     #[must_use]
-    pub fn open_seat(self: &Arc<Self>, server: Server, capacity: NonZeroU32) -> Arc<Seat> {
-        let bell: Arc<Bells> = Arc::default();
+    pub fn register(self: &Arc<Self>, server: Server, capacity: NonZeroU32) -> Arc<Worker> {
+        let wakers: Arc<Wakers> = Arc::default();
         let mut state = self.state();
         state.clock += 1;
         let id = state.clock;
-        let seat = SeatState {
+        let worker = SeatState {
             inbox: VecDeque::new(),
             load: 0,
             capacity: capacity.get(),
             rank: None,
             open: true,
-            bell: Arc::clone(&bell),
+            wakers: Arc::clone(&wakers),
         };
-        state.seats.insert(id, seat);
+        state.workers.insert(id, worker);
         state.rank(id);
         state.distribute();
         drop(state);
-        Arc::new(Seat::new(Arc::clone(self), id, server, bell))
+        Arc::new(Worker::new(Arc::clone(self), id, server, wakers))
     }
 
-    /// What a seat was given next.
-    pub(super) fn take(&self, id: SeatId) -> Option<Job> {
-        self.state().seats.get_mut(&id).and_then(|seat| seat.inbox.pop_front())
+    /// What a worker was given next.
+    pub(super) fn take(&self, id: WorkerId) -> Option<Job> {
+        self.state().workers.get_mut(&id).and_then(|worker| worker.inbox.pop_front())
     }
 
-    /// The work on one of a seat's requests is over.
-    pub(super) fn finish(&self, id: SeatId) {
+    /// The work on one of a worker's requests is over.
+    pub(super) fn finish(&self, id: WorkerId) {
         self.state().finish(id);
     }
 
-    /// Closes a seat. What it has not begun goes back to the head of the queue.
-    pub(super) fn close(&self, id: SeatId) {
+    /// Closes a worker. What it has not begun goes back to the head of the queue.
+    pub(super) fn close(&self, id: WorkerId) {
         self.state().close(id);
     }
 
-    /// Whether a seat has nothing to do.
-    pub(super) fn is_idle(&self, id: SeatId) -> bool {
-        self.state().seats.get(&id).is_none_or(|seat| seat.load == 0)
+    /// Whether a worker has nothing to do.
+    pub(super) fn is_idle(&self, id: WorkerId) -> bool {
+        self.state().workers.get(&id).is_none_or(|worker| worker.load == 0)
     }
 
-    /// Closes a seat for ever.
-    pub(super) fn remove(&self, id: SeatId) {
+    /// Closes a worker for ever.
+    pub(super) fn remove(&self, id: WorkerId) {
         let mut state = self.state();
         state.close(id);
-        state.seats.remove(&id);
+        state.workers.remove(&id);
     }
 
     /// Gives up all that waits: no instance will come any more.
@@ -161,29 +161,29 @@ impl Queue {
 }
 
 impl State {
-    fn least_loaded(&self) -> Option<SeatId> {
-        self.free.first().map(|rank| rank.seat)
+    fn least_loaded(&self) -> Option<WorkerId> {
+        self.free.first().map(|rank| rank.worker)
     }
 
-    fn give(&mut self, id: SeatId, job: Job) {
-        if let Some(seat) = self.seats.get_mut(&id) {
-            seat.inbox.push_back(job);
-            seat.load += 1;
-            seat.bell.work.notify_one();
+    fn give(&mut self, id: WorkerId, job: Job) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.inbox.push_back(job);
+            worker.load += 1;
+            worker.wakers.work.notify_one();
             self.rank(id);
         }
     }
 
-    /// Puts a seat where its load belongs.
-    fn rank(&mut self, id: SeatId) {
-        let Some(seat) = self.seats.get_mut(&id) else { return };
-        if let Some(rank) = seat.rank.take() {
+    /// Puts a worker where its load belongs.
+    fn rank(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if let Some(rank) = worker.rank.take() {
             self.free.remove(&rank);
         }
-        if seat.open && seat.load < seat.capacity {
+        if worker.open && worker.load < worker.capacity {
             self.clock += 1;
-            let rank = Rank { load: seat.load, since: Reverse(self.clock), seat: id };
-            seat.rank = Some(rank);
+            let rank = Rank { load: worker.load, since: Reverse(self.clock), worker: id };
+            worker.rank = Some(rank);
             self.free.insert(rank);
         }
     }
@@ -199,30 +199,30 @@ impl State {
 
     /// Gives what waits to those that have room.
     fn distribute(&mut self) {
-        while let Some(seat) = self.least_loaded() {
+        while let Some(worker) = self.least_loaded() {
             let Some(job) = self.next_waiting() else { return };
-            self.give(seat, job);
+            self.give(worker, job);
         }
     }
 
-    fn finish(&mut self, id: SeatId) {
-        let Some(seat) = self.seats.get_mut(&id) else { return };
-        seat.load -= 1;
-        if seat.load == 0 {
-            seat.bell.idle.notify_one();
+    fn finish(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.load -= 1;
+        if worker.load == 0 {
+            worker.wakers.idle.notify_one();
         }
         self.rank(id);
         self.distribute();
     }
 
-    /// Closes a seat. What it has not begun goes back to the head of the queue.
-    fn close(&mut self, id: SeatId) {
-        let Some(seat) = self.seats.get_mut(&id) else { return };
-        seat.open = false;
-        let unbegun = std::mem::take(&mut seat.inbox);
-        seat.load -= u32::try_from(unbegun.len()).unwrap_or(seat.load);
-        if seat.load == 0 {
-            seat.bell.idle.notify_one();
+    /// Closes a worker. What it has not begun goes back to the head of the queue.
+    fn close(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.open = false;
+        let unbegun = std::mem::take(&mut worker.inbox);
+        worker.load -= u32::try_from(unbegun.len()).unwrap_or(worker.load);
+        if worker.load == 0 {
+            worker.wakers.idle.notify_one();
         }
         self.rank(id);
         for job in unbegun.into_iter().rev() {
@@ -253,9 +253,9 @@ mod tests {
         queue
     }
 
-    fn seat(queue: &Arc<Queue>, replica: u32, capacity: u32) -> Arc<Seat> {
+    fn worker(queue: &Arc<Queue>, replica: u32, capacity: u32) -> Arc<Worker> {
         let server = Server { replica: Replica(replica), generation: Generation(1) };
-        queue.open_seat(server, NonZeroU32::new(capacity).unwrap())
+        queue.register(server, NonZeroU32::new(capacity).unwrap())
     }
 
     /// Pushes a request that somebody waits for as long as the receiver lives.
@@ -270,29 +270,29 @@ mod tests {
         queue.push(Job { request, call: Arc::clone(&call), reply }).map(|()| (call, response))
     }
 
-    /// The path of the request that the seat gives now, if it gives one.
-    fn take(seat: &Seat) -> Option<(String, Arc<Call>)> {
+    /// The path of the request that the worker gives now, if it gives one.
+    fn take(worker: &Worker) -> Option<(String, Arc<Call>)> {
         use futures::FutureExt as _;
-        let job = seat.next().now_or_never()?;
+        let job = worker.next().now_or_never()?;
         Some((job.request.uri().path().to_owned(), job.call))
     }
 
-    fn path(seat: &Seat) -> Option<String> {
-        take(seat).map(|(path, _)| path)
+    fn path(worker: &Worker) -> Option<String> {
+        take(worker).map(|(path, _)| path)
     }
 
     #[test]
     fn a_request_goes_to_the_least_loaded_and_then_to_the_one_that_was_busy_last() {
         let queue = queue(0);
-        let seats = [seat(&queue, 0, 2), seat(&queue, 1, 2)];
+        let workers = [worker(&queue, 0, 2), worker(&queue, 1, 2)];
         let _waiting: Vec<_> = ["/a", "/b", "/c", "/d"].map(|path| push(&queue, path).unwrap()).into();
-        let (a, call) = take(&seats[1]).unwrap();
-        assert_eq!((a.as_str(), path(&seats[1]).as_deref()), ("/a", Some("/d")));
-        assert_eq!([path(&seats[0]), path(&seats[0])], [Some("/b".to_owned()), Some("/c".to_owned())]);
+        let (a, call) = take(&workers[1]).unwrap();
+        assert_eq!((a.as_str(), path(&workers[1]).as_deref()), ("/a", Some("/d")));
+        assert_eq!([path(&workers[0]), path(&workers[0])], [Some("/b".to_owned()), Some("/c".to_owned())]);
         assert_eq!(push(&queue, "/e").err(), Some(Full));
-        seats[1].done(&call);
+        workers[1].done(&call);
         let _waiting = push(&queue, "/e").unwrap();
-        assert_eq!((path(&seats[0]), path(&seats[1]).as_deref()), (None, Some("/e")));
+        assert_eq!((path(&workers[0]), path(&workers[1]).as_deref()), (None, Some("/e")));
     }
 
     #[test]
@@ -301,11 +301,11 @@ mod tests {
         let _waiting: Vec<_> = ["/a", "/b"].map(|path| push(&queue, path).unwrap()).into();
         assert_eq!(push(&queue, "/c").err(), Some(Full));
         assert_eq!(queue.waiting(), 2);
-        let seat = seat(&queue, 0, 1);
-        let (a, call) = take(&seat).unwrap();
-        assert_eq!((a.as_str(), path(&seat)), ("/a", None));
-        seat.done(&call);
-        assert_eq!((path(&seat).as_deref(), queue.waiting()), (Some("/b"), 0));
+        let worker = worker(&queue, 0, 1);
+        let (a, call) = take(&worker).unwrap();
+        assert_eq!((a.as_str(), path(&worker)), ("/a", None));
+        worker.done(&call);
+        assert_eq!((path(&worker).as_deref(), queue.waiting()), (Some("/b"), 0));
     }
 
     #[test]
@@ -315,10 +315,10 @@ mod tests {
         assert!(call.abandon());
         let _waiting = push(&queue, "/b").unwrap();
         assert_eq!(queue.waiting(), 1);
-        let seat = seat(&queue, 0, 1);
-        assert_eq!(path(&seat).as_deref(), Some("/b"));
+        let worker = worker(&queue, 0, 1);
+        assert_eq!(path(&worker).as_deref(), Some("/b"));
         // Abandoned after it was handed over, before it was begun.
-        let idle = self::seat(&queue, 1, 1);
+        let idle = self::worker(&queue, 1, 1);
         let (call, _response) = push(&queue, "/c").unwrap();
         assert!(call.abandon());
         assert_eq!(path(&idle), None);
@@ -331,12 +331,12 @@ mod tests {
     fn a_closed_seat_gives_back_what_it_has_not_begun_and_finishes_the_rest() {
         use futures::FutureExt as _;
         let queue = queue(9);
-        let old = seat(&queue, 0, 3);
+        let old = worker(&queue, 0, 3);
         let _waiting: Vec<_> = ["/a", "/b", "/c", "/d"].map(|path| push(&queue, path).unwrap()).into();
         let (_, call) = take(&old).unwrap();
         old.close();
         assert_eq!((path(&old), queue.waiting()), (None, 3));
-        let new = seat(&queue, 0, 3);
+        let new = worker(&queue, 0, 3);
         assert_eq!(["/b", "/c", "/d"].map(str::to_owned), [(); 3].map(|()| path(&new).unwrap()));
         assert!(old.drained().now_or_never().is_none());
         old.done(&call);
@@ -347,21 +347,21 @@ mod tests {
     fn an_instance_that_went_away_has_failed_what_it_had_begun_and_counts_as_drained() {
         use futures::FutureExt as _;
         let queue = queue(9);
-        let seat = seat(&queue, 0, 1);
+        let worker = worker(&queue, 0, 1);
         let (call, _response) = push(&queue, "/a").unwrap();
-        take(&seat).unwrap();
-        seat.close();
-        seat.fail_active();
+        take(&worker).unwrap();
+        worker.close();
+        worker.fail_active();
         assert_eq!(call.fault(), Some(&Fault::Gone));
-        assert!(seat.drained().now_or_never().is_some());
+        assert!(worker.drained().now_or_never().is_some());
     }
 
     #[test]
     fn a_seat_that_is_dropped_takes_no_request_along() {
         let queue = queue(9);
-        let seat = seat(&queue, 0, 2);
+        let worker = worker(&queue, 0, 2);
         let (_call, mut response) = push(&queue, "/a").unwrap();
-        drop(seat);
+        drop(worker);
         assert_eq!(queue.waiting(), 1);
         queue.clear();
         assert!(response.try_recv().is_err());
@@ -370,16 +370,16 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_stuck_is_seen_and_no_more_come() {
         let queue = queue(9);
-        let seat = seat(&queue, 0, 2);
+        let worker = worker(&queue, 0, 2);
         let call = Arc::new(Call::new(Duration::from_millis(10), None));
         let (reply, _response) = oneshot::channel();
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = ::http::Request::new(body);
         queue.push(Job { request, call: Arc::clone(&call), reply }).unwrap();
-        take(&seat).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), seat.until_stuck(TIMEOUT, TIMEOUT)).await.unwrap();
+        take(&worker).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), worker.until_stuck(TIMEOUT, TIMEOUT)).await.unwrap();
         assert_eq!(call.fault(), Some(&Fault::Stuck(Duration::from_millis(10))));
         let _waiting = push(&queue, "/b").unwrap();
-        assert_eq!((path(&seat), queue.waiting()), (None, 1));
+        assert_eq!((path(&worker), queue.waiting()), (None, 1));
     }
 }

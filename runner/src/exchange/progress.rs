@@ -15,7 +15,7 @@ const BYTES_PER_SECOND_MIN: u64 = 240;
 
 /// The progress of one exchange.
 #[derive(Debug)]
-pub struct Pace {
+pub struct ProgressTimeout {
     timeout: Duration,
     upload: Upload,
     download: Download,
@@ -64,7 +64,7 @@ pub enum Verdict {
     GuestStuck,
 }
 
-impl Pace {
+impl ProgressTimeout {
     /// An exchange whose sides may each be waited for without progress for `timeout`.
     #[must_use]
     pub const fn new(timeout: Duration) -> Self {
@@ -123,7 +123,7 @@ impl Pace {
 
     /// What to do about it. Each side is cut once; after that only the guest is left to blame.
     #[must_use]
-    pub fn judge(&mut self, now: Duration) -> Verdict {
+    pub fn check(&mut self, now: Duration) -> Verdict {
         let left = if self.waits_for_client() {
             self.timeout.saturating_sub(self.client_waits)
         } else {
@@ -184,105 +184,105 @@ mod tests {
 
     #[test]
     fn a_guest_that_does_nothing_is_stuck_after_the_timeout() {
-        let mut pace = Pace::new(TIMEOUT);
-        assert_eq!(pace.judge(at(9)), Verdict::Fine(at(10)));
-        assert_eq!(pace.judge(at(10)), Verdict::GuestStuck);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
+        assert_eq!(progress.check(at(9)), Verdict::Fine(at(10)));
+        assert_eq!(progress.check(at(10)), Verdict::GuestStuck);
     }
 
     #[test]
     fn whatever_a_guest_does_gives_it_the_timeout_again() {
-        let mut pace = Pace::new(TIMEOUT);
-        pace.offered(0, at(8));
-        pace.taken(at(8));
-        assert_eq!(pace.judge(at(10)), Verdict::Fine(at(18)));
+        let mut progress = ProgressTimeout::new(TIMEOUT);
+        progress.offered(0, at(8));
+        progress.taken(at(8));
+        assert_eq!(progress.check(at(10)), Verdict::Fine(at(18)));
         // One byte now and then: a stream of events, say.
-        pace.offered(1, at(15));
-        pace.taken(at(15));
-        assert_eq!(pace.judge(at(24)), Verdict::Fine(at(25)));
-        assert_eq!(pace.judge(at(25)), Verdict::GuestStuck);
+        progress.offered(1, at(15));
+        progress.taken(at(15));
+        assert_eq!(progress.check(at(24)), Verdict::Fine(at(25)));
+        assert_eq!(progress.check(at(25)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_client_that_sends_a_byte_a_second_is_cut_and_then_the_guest_has_the_timeout_again() {
-        let mut pace = Pace::new(TIMEOUT);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
         for second in 1..10 {
-            pace.upload_awaited(at(second - 1));
-            pace.uploaded(1, at(second));
+            progress.upload_awaited(at(second - 1));
+            progress.uploaded(1, at(second));
         }
-        pace.upload_awaited(at(9));
-        assert_eq!(pace.judge(at(9)), Verdict::Fine(at(10)));
-        assert_eq!(pace.judge(at(10)), Verdict::CutUpload);
-        assert!(pace.upload_is_cut());
-        assert_eq!(pace.judge(at(19)), Verdict::Fine(at(20)));
-        assert_eq!(pace.judge(at(20)), Verdict::GuestStuck);
+        progress.upload_awaited(at(9));
+        assert_eq!(progress.check(at(9)), Verdict::Fine(at(10)));
+        assert_eq!(progress.check(at(10)), Verdict::CutUpload);
+        assert!(progress.upload_is_cut());
+        assert_eq!(progress.check(at(19)), Verdict::Fine(at(20)));
+        assert_eq!(progress.check(at(20)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_client_that_is_slow_in_both_directions_is_cut() {
-        let mut pace = Pace::new(TIMEOUT);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
         let mut second = 0;
         // An echo: a byte comes after a second, and goes back at once.
         let verdict = loop {
-            pace.upload_awaited(at(second));
+            progress.upload_awaited(at(second));
             second += 1;
-            match pace.judge(at(second)) {
+            match progress.check(at(second)) {
                 Verdict::Fine(_) => {}
                 verdict => break verdict,
             }
-            pace.uploaded(1, at(second));
-            pace.offered(1, at(second));
-            pace.taken(at(second));
+            progress.uploaded(1, at(second));
+            progress.offered(1, at(second));
+            progress.taken(at(second));
         };
         assert_eq!((verdict, second), (Verdict::CutUpload, 10));
     }
 
     #[test]
     fn a_client_that_does_not_take_its_answer_is_cut_and_the_guest_is_not_to_blame() {
-        let mut pace = Pace::new(TIMEOUT);
-        pace.offered(0, at(1));
-        assert_eq!(pace.judge(at(10)), Verdict::Fine(at(11)));
-        assert_eq!(pace.judge(at(11)), Verdict::CutDownload);
-        assert_eq!(pace.judge(at(21)), Verdict::GuestStuck);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
+        progress.offered(0, at(1));
+        assert_eq!(progress.check(at(10)), Verdict::Fine(at(11)));
+        assert_eq!(progress.check(at(11)), Verdict::CutDownload);
+        assert_eq!(progress.check(at(21)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_client_that_takes_too_little_at_a_time_is_cut() {
-        let mut pace = Pace::new(TIMEOUT);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
         // 100 bytes in 4 seconds, and again; the minimum is 2400 in 10 seconds of waiting.
-        pace.offered(100, at(0));
-        pace.taken(at(4));
-        pace.offered(100, at(4));
-        pace.taken(at(8));
-        pace.offered(100, at(8));
-        assert_eq!(pace.judge(at(9)), Verdict::Fine(at(10)));
-        assert_eq!(pace.judge(at(10)), Verdict::CutDownload);
+        progress.offered(100, at(0));
+        progress.taken(at(4));
+        progress.offered(100, at(4));
+        progress.taken(at(8));
+        progress.offered(100, at(8));
+        assert_eq!(progress.check(at(9)), Verdict::Fine(at(10)));
+        assert_eq!(progress.check(at(10)), Verdict::CutDownload);
     }
 
     #[test]
     fn a_client_that_has_its_answer_is_never_cut_for_what_the_guest_does_after_it() {
-        let mut pace = Pace::new(TIMEOUT);
-        pace.offered(5, at(1));
-        pace.taken(at(1));
-        assert_eq!(pace.judge(at(10)), Verdict::Fine(at(11)));
-        assert_eq!(pace.judge(at(11)), Verdict::GuestStuck);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
+        progress.offered(5, at(1));
+        progress.taken(at(1));
+        assert_eq!(progress.check(at(10)), Verdict::Fine(at(11)));
+        assert_eq!(progress.check(at(11)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_guest_may_take_the_timeout_after_a_client_that_took_its_time() {
-        let mut pace = Pace::new(TIMEOUT);
-        pace.offered(10_000, at(0));
-        pace.taken(at(9));
-        assert_eq!(pace.judge(at(18)), Verdict::Fine(at(19)));
-        assert_eq!(pace.judge(at(19)), Verdict::GuestStuck);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
+        progress.offered(10_000, at(0));
+        progress.taken(at(9));
+        assert_eq!(progress.check(at(18)), Verdict::Fine(at(19)));
+        assert_eq!(progress.check(at(19)), Verdict::GuestStuck);
     }
 
     #[test]
     fn a_body_at_the_least_rate_goes_on_for_ever() {
-        let mut pace = Pace::new(TIMEOUT);
+        let mut progress = ProgressTimeout::new(TIMEOUT);
         for second in 1..=100 {
-            pace.upload_awaited(at(second - 1));
-            pace.uploaded(241, at(second));
-            assert!(matches!(pace.judge(at(second)), Verdict::Fine(_)), "{second}");
+            progress.upload_awaited(at(second - 1));
+            progress.uploaded(241, at(second));
+            assert!(matches!(progress.check(at(second)), Verdict::Fine(_)), "{second}");
         }
     }
 }

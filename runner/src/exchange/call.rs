@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use wasmtime_wasi_http::WasiBody;
 
 use super::{
-    pace::{Pace, Verdict},
+    progress::{ProgressTimeout, Verdict},
     tail::Tail,
 };
 
@@ -71,8 +71,8 @@ pub struct Call {
     stage: AtomicU8,
     timeout: Duration,
     server: OnceLock<Server>,
-    /// When it began, and its pace since.
-    pace: Mutex<Option<(Instant, Pace)>>,
+    /// When it began, and its progress since.
+    progress: Mutex<Option<(Instant, ProgressTimeout)>>,
     fault: OnceLock<Fault>,
     /// The request's body is longer than the module allows.
     too_large: AtomicBool,
@@ -98,7 +98,7 @@ impl Call {
             stage: AtomicU8::new(Stage::Queued as u8),
             timeout,
             server: OnceLock::new(),
-            pace: Mutex::new(None),
+            progress: Mutex::new(None),
             fault: OnceLock::new(),
             too_large: AtomicBool::new(false),
             upload_waker: AtomicWaker::new(),
@@ -117,7 +117,7 @@ impl Call {
             return false;
         }
         let _ = self.server.set(server);
-        *lock(&self.pace) = Some((Instant::now(), Pace::new(self.timeout)));
+        *lock(&self.progress) = Some((Instant::now(), ProgressTimeout::new(self.timeout)));
         true
     }
 
@@ -164,15 +164,16 @@ impl Call {
         self.fault.get()
     }
 
-    /// Applies `change` to the exchange's pace, at the time since it began; if it has.
-    pub fn pace<T>(&self, change: impl FnOnce(&mut Pace, Duration) -> T) -> Option<T> {
-        lock(&self.pace).as_mut().map(|(begun, pace)| change(pace, begun.elapsed()))
+    /// Applies `change` to the exchange's progress, at the time since it began; if it has.
+    pub fn progress<T>(&self, change: impl FnOnce(&mut ProgressTimeout, Duration) -> T) -> Option<T> {
+        lock(&self.progress).as_mut().map(|(begun, progress)| change(progress, begun.elapsed()))
     }
 
     /// Judges the exchange's progress, and does what follows. Returns when to look again; `None`: never,
     /// the guest is stuck.
-    pub fn look_after(&self) -> Option<Instant> {
-        let judged = lock(&self.pace).as_mut().map(|(begun, pace)| (*begun, pace.judge(begun.elapsed())));
+    pub fn poll_deadline(&self) -> Option<Instant> {
+        let judged =
+            lock(&self.progress).as_mut().map(|(begun, progress)| (*begun, progress.check(begun.elapsed())));
         match judged {
             Some((begun, Verdict::Fine(until))) => return Some(begun + until),
             Some((_, Verdict::GuestStuck)) => {
@@ -185,7 +186,7 @@ impl Call {
                     hang_up.notify_one();
                 }
                 // Over HTTP/2 the connection may have no reason to look at the stream again.
-                self.settle(false);
+                self.client_done(false);
             }
             None => {}
         }
@@ -195,7 +196,7 @@ impl Call {
     /// Whether the client sent too slowly.
     #[must_use]
     pub fn upload_is_cut(&self) -> bool {
-        self.pace(|pace, _| pace.upload_is_cut()).unwrap_or(false)
+        self.progress(|progress, _| progress.upload_is_cut()).unwrap_or(false)
     }
 
     /// The request's body is longer than the module allows.
@@ -226,13 +227,13 @@ impl Call {
         let mut response = lock(&self.response);
         if !self.settled.load(Ordering::Acquire) {
             *response = Some(body);
-            self.pace(|pace, now| pace.offered(0, now));
+            self.progress(|progress, now| progress.offered(0, now));
         }
     }
 
     /// The guest has returned: what is left of its response no longer depends on it, and what it has not
     /// finished by now it never will.
-    pub fn seal(&self) {
+    pub fn detach_body(&self) {
         let is_complete = {
             let mut response = lock(&self.response);
             let Some(body) = response.as_mut() else { return };
@@ -262,12 +263,12 @@ impl Call {
     /// A response that was sent in full is kept for as long as the guest works: hyper lets go of a body as
     /// soon as it has all bytes that the head announced, and a guest that then closes its stream in good
     /// order would be told that nobody listened.
-    pub fn settle(&self, complete: bool) {
+    pub fn client_done(&self, complete: bool) {
         // Before looking for the body: one that comes later is not kept.
         self.settled.store(true, Ordering::Release);
         if complete {
             // hyper does not ask for more than the head announced, so nothing else tells that it has all.
-            self.pace(Pace::taken);
+            self.progress(ProgressTimeout::taken);
         } else {
             drop(self.take_response());
         }
