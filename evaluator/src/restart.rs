@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use ebb_core::decide::order::{Outcome, Reason};
+use ebb_core::decide::order::{Outcome, Reason, Restarted};
 use ebb_service::{logging::Chain, quote, secret::BearerToken};
 use ebb_units::{Generation, SlotId};
 use reqwest::{StatusCode, header};
+use serde::Deserialize;
 
 use crate::{
     config::{AllowList, RunnersConfig},
@@ -126,13 +127,24 @@ impl Restarter {
 /// The longest report of a restart. A runner's has some 200 bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// A runner's report of a restart, as it is sent.
+#[derive(Deserialize)]
+struct Report {
+    new_generation: u64,
+    reclaimed_bytes: u64,
+    duration_seconds: f64,
+}
+
 /// What the runner's answer means.
 pub(crate) fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
     let message = || format!("{status}: {}", quote::clipped_bytes(body));
     match status {
         // Accepted: the new instance lives, the old one still finishes requests.
         StatusCode::OK | StatusCode::ACCEPTED => match serde_json::from_slice(body) {
-            Ok(restarted) => Outcome::Restarted(restarted),
+            Ok(Report { new_generation, reclaimed_bytes, duration_seconds }) => {
+                let new_generation = Generation(new_generation);
+                Outcome::Restarted(Restarted { new_generation, reclaimed_bytes, duration_seconds })
+            }
             Err(error) => {
                 let error = quote::clipped(&error.to_string());
                 Outcome::Unexpected { message: format!("{}: {error}", message()) }

@@ -437,7 +437,7 @@ impl Collector for RunnerCollector {
         encode_counter(
             encoder.encode_descriptor(
                 "ebb_runner_log_lines_dropped",
-                "Log lines that were dropped because standard error was read too slowly.",
+                "Log lines that were dropped because standard error was read too slowly, or could not be written.",
                 None,
                 MetricType::Counter,
             )?,

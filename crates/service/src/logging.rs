@@ -136,7 +136,7 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
     let filter =
         filter(&config.level).map_err(|source| LogError::Level { level: config.level.clone(), source })?;
     let tell = |dropped| {
-        warn!(dropped, "standard error was read too slowly: log lines were dropped");
+        warn!(dropped, "log lines were dropped: standard error was read too slowly, or could not be written");
     };
     let lines = Lines::start(io::stderr(), tell).map_err(LogError::Start)?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -156,7 +156,7 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
     Ok(())
 }
 
-/// How many log lines were dropped because standard error was not read.
+/// How many log lines were dropped because standard error was not read, or could not be written.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     LINES.get().map_or(0, Lines::dropped)

@@ -117,7 +117,7 @@ impl Collector for ViewCollector {
         }
         ConstCounter::new(ebb_service::logging::dropped_lines()).encode(encoder.encode_descriptor(
             "ebb_evaluator_log_lines_dropped",
-            "Log lines that were dropped because standard error was read too slowly",
+            "Log lines that were dropped because standard error was read too slowly, or could not be written",
             None,
             MetricType::Counter,
         )?)?;

@@ -49,12 +49,14 @@ impl fmt::Display for Unfit {
     }
 }
 
+/// How many names an error tells.
+const NAMES_MAX: usize = 20;
+
 /// The first of `names`, and how many more there are.
 fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
-    const SHOWN: usize = 20;
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let shown = names.take(NAMES_MAX).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and at least {more} more") }
 }
 
 /// A name that a file gives.
@@ -73,8 +75,8 @@ pub(super) fn judge(engine: &Engine, kind: Kind, binary: &Binary) -> Result<(), 
     let missing = match kind {
         // All that can be said of one is that it is none.
         Kind::Http if !binary.is_component() => Vec::new(),
-        Kind::Http => missing(&http_linker(engine)?, engine, &world, binary),
-        Kind::Command if binary.is_component() => missing(&command_linker(engine)?, engine, &world, binary),
+        Kind::Http => missing(http_linker(engine)?, engine, &world, binary),
+        Kind::Command if binary.is_component() => missing(command_linker(engine)?, engine, &world, binary),
         Kind::Command => missing_of_core(engine, &world).map_err(link_error(kind))?,
     };
     let entry = missing_entry(kind, binary, &world.exports);
@@ -138,22 +140,19 @@ const PACKAGES: [&str; 7] = [
     "wasi:sockets/",
 ];
 
-/// How many missing imports are named at most.
-const MISSING_MAX: usize = 20;
-
 /// Links the component as far as each import: Wasmtime names only the first that is missing.
 ///
 /// Of an interface that is offered and does not fit, a part of another version say, others may depend. So that one is the
 /// last that is named.
 fn missing(
-    linker: &component::Linker<GuestState>,
+    mut linker: component::Linker<GuestState>,
     engine: &Engine,
     world: &World<'_>,
     binary: &Binary,
 ) -> Vec<String> {
-    let mut linker = linker.clone();
     let mut missing = Vec::new();
-    while missing.len() < MISSING_MAX {
+    // No more are looked for than one that is not named.
+    while missing.len() <= NAMES_MAX {
         let misfit = |import: &Import<'_>| {
             // What does not compile is left to compiling the whole.
             let component = Component::from_binary(engine, &import.prefix_component(&binary.bytes)).ok()?;

@@ -154,7 +154,7 @@ impl Binary {
     }
 
     fn is_component(&self) -> bool {
-        self.bytes[4] == COMPONENT_VERSION[0]
+        self.bytes[4..8] == *COMPONENT_VERSION
     }
 }
 

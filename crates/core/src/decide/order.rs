@@ -1,7 +1,7 @@
 //! What is done about an instance that asks for a restart, and what becomes of an order.
 
 use ebb_units::Generation;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{budget::Limit, verdict::Verdict};
 
@@ -103,19 +103,14 @@ pub enum Outcome {
 }
 
 /// The runner's report of a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Restarted {
     /// The generation that lives there now.
-    #[serde(deserialize_with = "generation")]
     pub new_generation: Generation,
     /// Linear memory given back, as the runner saw it, in bytes.
     pub reclaimed_bytes: u64,
     /// From the order to the new instance's running, in seconds.
     pub duration_seconds: f64,
-}
-
-fn generation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Generation, D::Error> {
-    u64::deserialize(deserializer).map(Generation)
 }
 
 impl Outcome {
