@@ -18,7 +18,6 @@ use axum::{
     routing::{get, post},
 };
 use ebb_service::{
-    descriptors::raise_limit,
     exposition::Format,
     logging::Chain,
     quote::{self, clipped},
@@ -58,11 +57,12 @@ struct Control {
     was_ready: AtomicBool,
 }
 
-/// Serves the control API on `listener` until `stop`.
+/// Serves the control API on `listener` within `limits`, until `stop`.
 pub async fn serve(
     listener: TcpListener,
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
+    limits: Limits,
     stop: CancellationToken,
 ) {
     let registry = exposition::registry(Arc::clone(&fleet), Arc::clone(reloader.status()));
@@ -73,7 +73,7 @@ pub async fn serve(
         exposition_length: AtomicUsize::new(0),
         was_ready: AtomicBool::new(false),
     });
-    server::serve(listener, router(control), Limits::for_descriptors(raise_limit()), stop).await;
+    server::serve(listener, router(control), limits, stop).await;
 }
 
 fn router(control: Arc<Control>) -> Router {

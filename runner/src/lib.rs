@@ -23,6 +23,7 @@
 
 use std::{io, sync::Arc, time::Instant};
 
+use ebb_service::server::Limits;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -121,6 +122,7 @@ pub async fn run(
         listeners.control,
         Arc::clone(&fleet),
         Arc::clone(&reloader),
+        Limits::for_descriptors(descriptors.limit),
         stop_serving.clone(),
     ));
     let (stop_taking_requests, cut_requests) = (CancellationToken::new(), CancellationToken::new());

@@ -156,10 +156,14 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
 /// How deep brackets may be nested. Reading them takes the parser time with the square of that.
 const DEPTH_MAX: usize = 1000;
 
-/// The line at which more brackets are open than that, quoted ones included.
+/// The line at which more brackets are open than that. Those in text count, too, but not beyond the item or the section
+/// that they stand in: there, no bracket of the block before is open.
 fn too_deep(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (line, number) in text.lines().zip(1..) {
+        if line.trim_start().starts_with("- ") || line.starts_with(|first: char| first.is_alphanumeric()) {
+            depth = 0;
+        }
         for byte in line.bytes() {
             match byte {
                 b'[' | b'{' => depth += 1,
@@ -236,6 +240,9 @@ mod tests {
         let error = refusal(&format!("items:\n{}", "[".repeat(3_000_000)));
         assert!(error.starts_with("runner.yml:2:1: more than 1000 brackets are open"), "{error}");
         assert_eq!(too_deep(&"[]{}".repeat(100_000)), None);
+        assert_eq!(too_deep(&"{a: [\n".repeat(501)), Some(501));
+        let in_text = format!("modules:\n{}", "  - {name: a, env: {PATTERN: '[[{'}}\n".repeat(5000));
+        assert_eq!(too_deep(&in_text), None);
     }
 
     #[test]

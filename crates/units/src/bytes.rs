@@ -112,6 +112,7 @@ pub fn exact_bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::check_yaml;
 
     #[test]
     fn byte_counts_are_read_in_binary_and_decimal_units() {
@@ -140,24 +141,13 @@ mod tests {
         }
     }
 
-    /// Whether the schema of `T` lets through what stands in `yaml`.
-    fn is_valid<T: JsonSchema>(yaml: &str) -> bool {
-        let schema: serde_json::Value = schemars::schema_for!(T).to_value();
-        let value: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
-        jsonschema::is_valid(&schema, &value)
-    }
-
     #[test]
     fn the_schema_of_byte_counts_lets_through_what_is_read() {
-        let check = |yaml: &str, valid: bool| {
-            assert_eq!(serde_yaml::from_str::<ByteCount>(yaml).is_ok(), valid, "{yaml}");
-            assert_eq!(is_valid::<ByteCount>(yaml), valid, "schema: {yaml}");
-        };
         for yaml in ["0", "65536", "64KiB", "64 MiB", "1.5GiB", ".5g", "1GB", "7b", "3Ti", "\" 8 \"", "1.k"] {
-            check(yaml, true);
+            check_yaml::<ByteCount>(yaml, true);
         }
         for yaml in ["-1", "1.5", "64 parsecs", "MiB", "64MiBs", "1,5GiB", "true", "[1]", "\"\"", "\"1.5\""] {
-            check(yaml, false);
+            check_yaml::<ByteCount>(yaml, false);
         }
     }
 

@@ -16,3 +16,19 @@ pub use names::{
 };
 pub use price::{RestartPrice, RestartPriceError};
 pub use span::{LONGER_THAN_ZERO, ParseSpanError, SPAN_FORM, Span};
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+
+    /// Whether `yaml` is read as a `T`, and its schema lets through the same.
+    #[track_caller]
+    pub(crate) fn check_yaml<T: DeserializeOwned + JsonSchema>(yaml: &str, valid: bool) {
+        assert_eq!(serde_yaml::from_str::<T>(yaml).is_ok(), valid, "{yaml}");
+        let value: Value = serde_yaml::from_str(yaml).unwrap();
+        let schema = schemars::schema_for!(T).to_value();
+        assert_eq!(jsonschema::is_valid(&schema, &value), valid, "schema: {yaml}");
+    }
+}

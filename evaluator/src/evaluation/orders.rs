@@ -9,7 +9,6 @@ use ebb_core::{
     decide::{
         order::{Action, Outcome, Reason},
         pending::{Effect, Restart},
-        tick::RUNNER_SILENT,
         verdict::Judgement,
     },
     explain::explain,
@@ -37,7 +36,7 @@ pub(super) async fn give(
         stream::iter(orders)
             .map(|order| async move {
                 if silent.lock().unwrap_or_else(PoisonError::into_inner).contains(&order.slot.runner) {
-                    return (order, RUNNER_SILENT);
+                    return (order, Action::RUNNER_SILENT);
                 }
                 let reason = Reason::of(order.verdict);
                 let outcome = restarter.restart(&order.slot, order.generation, reason).await;

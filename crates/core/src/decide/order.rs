@@ -28,6 +28,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// The order is not given: its runner has just not answered another.
+    pub const RUNNER_SILENT: Self = Self::Postponed { limit: Limit::RunnerSilent };
+
     /// Every kind of [`Action::kind`].
     pub const KINDS: [&'static str; 5] = ["ordered", "dry_run", "held", "postponed", "awaiting_effect"];
 

@@ -9,7 +9,7 @@ use ebb_units::{Generation, Millis, SlotId};
 
 use super::{
     assessment::Assessment,
-    budget::{Admission, Budget, BudgetConfig, Limit},
+    budget::{Admission, Budget, BudgetConfig},
     clock::Now,
     hold::{HealthGate, Hold, Limits, Seen},
     order::{Action, Outcome},
@@ -184,9 +184,6 @@ impl Tick {
         self.budget.suspended_until(module, now.steady).map(|until| now.wall_of(until))
     }
 }
-
-/// An order that is not given, since its runner has just not answered another.
-pub const RUNNER_SILENT: Action = Action::Postponed { limit: Limit::RunnerSilent };
 
 #[cfg(test)]
 mod tests;

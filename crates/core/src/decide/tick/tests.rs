@@ -147,7 +147,7 @@ fn what_restarted_nothing_costs_no_budget_and_only_what_was_put_off_is_asked_for
     for put_off in [Outcome::AlreadyRestarting, Outcome::RunnerBusy] {
         check(Action::Ordered(put_off), 1, "ordered");
     }
-    check(RUNNER_SILENT, 1, "ordered");
+    check(Action::RUNNER_SILENT, 1, "ordered");
 }
 
 #[test]
