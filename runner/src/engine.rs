@@ -36,10 +36,7 @@ const CORE_INSTANCE_BYTES_MAX: usize = 16 << 20;
 const COMPONENT_INSTANCE_BYTES_MAX: usize = 64 << 20;
 
 /// What a heap of garbage-collected objects begins with. Three pages, since few linear memories do.
-pub const GC_HEAP_INITIAL_BYTES: usize = 3 * PAGE_BYTES as usize;
-
-/// What Wasmtime tells the limiter as such a heap's maximum: all that 32 bits can address.
-pub const GC_HEAP_BYTES_MAX: usize = 1 << 32;
+const GC_HEAP_INITIAL_BYTES: usize = 3 * PAGE_BYTES as usize;
 
 /// Whether a module's engine knows garbage-collected objects, which exceptions are as well.
 ///
@@ -53,10 +50,21 @@ pub enum Gc {
     On,
 }
 
+impl Gc {
+    /// What the heap of an instance begins with, if it has one.
+    #[must_use]
+    pub const fn heap_initial_bytes(self) -> Option<usize> {
+        match self {
+            Self::Off => None,
+            Self::On => Some(GC_HEAP_INITIAL_BYTES),
+        }
+    }
+}
+
 /// What one module's pool must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSize {
-    /// Instances at once: replicas, and successors during restarts.
+    /// Instances at once: replicas, and replacements during restarts.
     pub instances: u32,
     /// Linear memories per instance.
     pub memories: u32,

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, Route},
+    config::{Config, KindConfig, Route},
     exchange::routes::{Routes, host},
     gateway::protocol,
 };
@@ -39,7 +39,10 @@ pub fn runner_config(data: &[u8]) {
         Ok(config) => {
             let names: HashSet<_> = config.modules.iter().map(|module| &module.name).collect();
             assert_eq!(names.len(), config.modules.len());
-            let routes: Vec<_> = config.modules.iter().flat_map(|module| &module.serve.routes).collect();
+            let routes = config.modules.iter().flat_map(|module| match &module.kind {
+                KindConfig::Command => [].as_slice(),
+                KindConfig::Http(serve) => &serve.routes,
+            });
             for route in routes {
                 assert_eq!(route.host.to_string().parse(), Ok(route.host.clone()));
                 assert_eq!(route.path.to_string().parse(), Ok(route.path.clone()));

@@ -4,6 +4,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`config`] | YAML → a validated config; errors name file, line, column and field |
+//! | `kind` | what kind of program a module is, with what only that kind has |
 //! | [`lifecycle`] | pure: what a slot does next |
 //! | `code_cache` | compiled code on disk, every file with a checksum |
 //! | [`engine`] | Wasmtime engines, their pools, the epoch clock |
@@ -42,6 +43,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod guest;
 pub mod host;
+mod kind;
 pub mod lifecycle;
 pub mod program;
 pub mod reload;

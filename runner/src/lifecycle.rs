@@ -55,7 +55,7 @@ pub enum State {
         /// Lifetimes in a row that ended too soon before this one.
         failures: u32,
     },
-    /// A lifetime is live and its successor is being prepared.
+    /// A lifetime is live and its replacement is being prepared.
     Restarting {
         /// Since when the live one is running.
         since: Moment,
@@ -89,9 +89,9 @@ pub enum Event {
     Failed(Cause),
     /// A restart was ordered.
     RestartOrdered,
-    /// The successor is live, its predecessor gone.
+    /// The replacement is live, its predecessor gone.
     Replaced,
-    /// The successor could not be started; the predecessor is still live.
+    /// The replacement could not be started; the predecessor is still live.
     ReplacementFailed,
     /// The wait is over, or somebody asked to cut it short.
     BackoffElapsed,
@@ -106,7 +106,7 @@ pub enum Action {
     Watch,
     /// Start a lifetime; it is a restart for this cause.
     Start(Cause),
-    /// Start a successor, then end the live lifetime.
+    /// Start a replacement, then end the live lifetime.
     Replace,
     /// Wait until then, and report [`Event::BackoffElapsed`].
     WaitUntil(Moment),

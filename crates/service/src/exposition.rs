@@ -7,7 +7,11 @@
 use std::fmt;
 
 use axum::http::{HeaderMap, header};
-use prometheus_client::{encoding::text, registry::Registry};
+use prometheus_client::{
+    encoding::{MetricEncoder, NoLabelSet, text},
+    metrics::exemplar::Exemplar,
+    registry::Registry,
+};
 
 /// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,14 @@ pub fn render(registry: &Registry, format: Format, capacity: usize) -> Result<St
         Format::OpenMetrics => openmetrics,
         Format::Text => text_0_0_4(&openmetrics),
     })
+}
+
+/// Writes a counter's value, for collectors.
+///
+/// # Errors
+/// [`fmt::Error`] when it cannot be written.
+pub fn encode_counter(mut encoder: MetricEncoder<'_>, value: u64) -> fmt::Result {
+    encoder.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>)
 }
 
 /// OpenMetrics text 1.0 → Prometheus text 0.0.4. The samples stay as they are.

@@ -1,8 +1,11 @@
 //! What every long-running service of Ebb needs, and nothing that the runner and the evaluator say
-//! to each other: no metric name, no API type. That contract is the wire itself.
+//! to each other: no metric name, no API type. That contract is the wire itself. Without the feature `program`, only what
+//! libraries that answer HTTP need.
 //!
 //! | module | subject |
 //! | --- | --- |
+//! | [`auth`] | who may give orders |
+//! | [`problem`] | answers that are no success |
 //! | [`commands`] | what both programs can be asked on the command line |
 //! | [`config_file`] | a YAML file → a typed value; errors name file, line, column and field |
 //! | [`descriptors`] | how many files and connections the process may have open |
@@ -18,17 +21,28 @@
 //! | [`logging`] | structured logs as text or JSON, which nobody waits for; errors as a chain |
 //! | [`signals`] | SIGTERM and SIGINT → stop, SIGHUP → reload |
 
+pub mod auth;
+#[cfg(feature = "program")]
 pub mod commands;
+#[cfg(feature = "program")]
 pub mod config_file;
 pub mod date;
+#[cfg(feature = "program")]
 pub mod descriptors;
 pub mod exposition;
 pub mod file;
+#[cfg(feature = "program")]
 pub mod logging;
+#[cfg(feature = "program")]
 pub mod probe;
+pub mod problem;
+#[cfg(feature = "program")]
 pub mod process;
 pub mod quote;
+#[cfg(feature = "program")]
 pub mod schema;
 pub mod secret;
+#[cfg(feature = "program")]
 pub mod server;
+#[cfg(feature = "program")]
 pub mod signals;

@@ -73,7 +73,7 @@ fn header_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteCount,
     })
 }
 
-/// How a module of kind `http` serves. A change takes effect at the next request.
+/// How a module of kind `http` serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
     /// Which requests are this module's.
@@ -88,6 +88,10 @@ pub struct ServeConfig {
     pub drain_timeout: Duration,
     /// The longest request body.
     pub body_limit: ByteCount,
+    /// How many requests an instance may work on at once; what is usual for its version of WASI, if `None`.
+    pub concurrency: Option<NonZeroU32>,
+    /// Where instances may send requests.
+    pub outgoing: Vec<Destination>,
 }
 
 /// The `http:` section of a module, as written.
@@ -100,7 +104,7 @@ pub(super) struct RawServe {
     routes: Vec<Route>,
     /// Requests that an instance works on at once. By default 1 with WASI 0.2, where no other number is possible, and
     /// 16 with 0.3.
-    pub(super) concurrency: Option<NonZeroU32>,
+    concurrency: Option<NonZeroU32>,
     /// Requests that may wait for an instance; more get 503.
     queue_limit: u32,
     /// Longest wait for an instance, then 503.
@@ -112,7 +116,7 @@ pub(super) struct RawServe {
     /// Longest request body; a longer one gets 413.
     body_limit: ByteCount,
     /// Where guests may send requests: hosts, with or without a port.
-    pub(super) outgoing: Vec<Destination>,
+    outgoing: Vec<Destination>,
 }
 
 impl Default for RawServe {
@@ -139,6 +143,8 @@ impl From<RawServe> for ServeConfig {
             request_timeout: raw.request_timeout.0,
             drain_timeout: raw.drain_timeout.0,
             body_limit: raw.body_limit,
+            concurrency: raw.concurrency,
+            outgoing: raw.outgoing,
         }
     }
 }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::{
     http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
-    module::{DirConfig, GuestConfig, Kind, ModuleConfig},
+    module::{DirConfig, GuestConfig, KindConfig, ModuleConfig},
 };
 
 /// WebAssembly's page, in bytes.
@@ -253,8 +253,9 @@ where
             return Err(format!("duplicate module \"{}\"", twice.name));
         }
         let mut owners = HashMap::new();
-        for module in modules.iter().filter(|module| module.kind == Kind::Http) {
-            for route in &module.serve.routes {
+        for module in modules {
+            let KindConfig::Http(serve) = &module.kind else { continue };
+            for route in &serve.routes {
                 if let Some(owner) = owners.insert(route, &module.name) {
                     return Err(format!(
                         "route {route} is both \"{owner}\"'s and \"{}\"'s: expected each route once; set \
@@ -311,7 +312,7 @@ impl RawConfig {
             resolve(&mut module.path);
             module.guest.dirs.iter_mut().map(|dir| &mut dir.host).for_each(resolve);
         }
-        let serves = self.modules.iter().any(|module| module.kind == Kind::Http);
+        let serves = self.modules.iter().any(|module| matches!(module.kind, KindConfig::Http(_)));
         Config {
             control: self.control,
             http: self.http.or_else(|| serves.then(HttpConfig::default)),

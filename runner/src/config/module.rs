@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashSet},
-    fmt,
     num::NonZeroU32,
     path::PathBuf,
     time::Duration,
@@ -15,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     PAGE_BYTES,
-    http::{Destination, RawServe, ServeConfig},
+    http::{RawServe, ServeConfig},
     located, span,
 };
 use crate::lifecycle::BackoffPolicy;
@@ -26,25 +25,37 @@ const RESERVED_ENV_PREFIX: &str = "EBB_";
 /// More is a slip of the keyboard, and would otherwise only be noticed by the lack of memory.
 const REPLICAS_MAX: u32 = 1_000_000;
 
-/// What kind of program a module is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+/// What kind of program a module is, and what only that kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KindConfig {
+    /// A `wasi:cli` component or a preview1 core module that runs on.
+    Command,
+    /// A `wasi:http` component whose instances live long and serve many requests.
+    Http(ServeConfig),
+}
+
+impl KindConfig {
+    /// Whether instances of both are alike, their modules and what they may see and use being the same.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Command, Self::Command) => true,
+            (Self::Http(one), Self::Http(other)) => {
+                one.concurrency == other.concurrency && one.outgoing == other.outgoing
+            }
+            (Self::Command, Self::Http(_)) | (Self::Http(_), Self::Command) => false,
+        }
+    }
+}
+
+/// The kind as the config file writes it.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+#[schemars(rename = "Kind")]
+enum RawKind {
     /// A `wasi:cli` component or a preview1 core module that runs on.
     Command,
     /// A `wasi:http` component whose instances live long and serve many requests.
     Http,
-}
-
-impl Kind {
-    /// The kind as the config file writes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Command => "command",
-            Self::Http => "http",
-        }
-    }
 }
 
 /// One entry of `modules:`.
@@ -55,7 +66,7 @@ pub struct ModuleConfig {
     /// The `.wasm` or `.wat` file.
     pub path: PathBuf,
     /// What kind of program it is.
-    pub kind: Kind,
+    pub kind: KindConfig,
     /// How many instances.
     pub replicas: u32,
     /// What an instance may see and use.
@@ -66,11 +77,9 @@ pub struct ModuleConfig {
     pub start_timeout: Duration,
     /// When to start again what ended by itself.
     pub backoff: BackoffPolicy,
-    /// How it serves. Of no meaning to a command.
-    pub serve: ServeConfig,
 }
 
-/// What an instance may see and use. Two instances are alike when these and their digests are.
+/// What an instance may see and use, whatever its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
     /// Arguments after the program's name.
@@ -83,10 +92,6 @@ pub struct GuestConfig {
     pub inherit_network: bool,
     /// The sum of its linear memories may not exceed this.
     pub memory_limit: ByteCount,
-    /// How many requests it may work on at once; what is usual for its kind, if `None`.
-    pub concurrency: Option<NonZeroU32>,
-    /// Where it may send HTTP requests.
-    pub outgoing: Vec<Destination>,
     /// How many handles it may hold at once; what is usual for its kind, if `None`.
     pub max_handles: Option<NonZeroU32>,
 }
@@ -115,7 +120,7 @@ pub(super) struct RawModule {
     /// The .wasm or .wat file, taken from the config file's folder.
     path: PathBuf,
     /// What kind of program it is.
-    kind: Kind,
+    kind: RawKind,
     /// How many instances.
     #[serde(default = "one")]
     replicas: Replicas,
@@ -177,18 +182,21 @@ impl TryFrom<RawModule> for ModuleConfig {
     type Error = String;
 
     fn try_from(raw: RawModule) -> Result<Self, String> {
-        if raw.kind != Kind::Http && raw.http.is_some() {
-            return Err(format!("http: only allowed for kind `http`, this is kind `{}`", raw.kind));
-        }
+        let kind = match (raw.kind, raw.http) {
+            (RawKind::Command, None) => KindConfig::Command,
+            (RawKind::Command, Some(_)) => {
+                return Err("http: only allowed for kind `http`, this is kind `command`".to_owned());
+            }
+            (RawKind::Http, http) => KindConfig::Http(http.unwrap_or_default().into()),
+        };
         let mut seen = HashSet::new();
         if let Some(twice) = raw.dirs.iter().find(|dir| !seen.insert(&dir.guest)) {
             return Err(format!("dirs: duplicate guest path {:?}", twice.guest));
         }
-        let mut http = raw.http.unwrap_or_default();
         Ok(Self {
             name: raw.name,
             path: raw.path,
-            kind: raw.kind,
+            kind,
             replicas: raw.replicas.0,
             guest: GuestConfig {
                 args: raw.args.into_iter().map(|arg| arg.0).collect(),
@@ -196,14 +204,11 @@ impl TryFrom<RawModule> for ModuleConfig {
                 dirs: raw.dirs,
                 inherit_network: raw.inherit_network,
                 memory_limit: raw.memory_limit.0,
-                concurrency: http.concurrency,
-                outgoing: std::mem::take(&mut http.outgoing),
                 max_handles: raw.max_handles,
             },
             max_restarting: raw.max_restarting,
             start_timeout: raw.start_timeout.0,
             backoff: raw.restart.0,
-            serve: http.into(),
         })
     }
 }
@@ -394,11 +399,5 @@ impl<'de> Deserialize<'de> for EnvName {
             }
             Ok(Self(text.to_owned()))
         })
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }

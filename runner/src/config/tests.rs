@@ -107,7 +107,7 @@ fn an_http_module_gets_defaults_and_a_listener() {
     assert_eq!(parse("modules: []\n").unwrap().http, None);
     let config = parse("modules: [{name: a, path: a, kind: http}]\n").unwrap();
     assert_eq!(config.http.unwrap().listen.to_string(), "127.0.0.1:8080");
-    let serve = &config.modules[0].serve;
+    let KindConfig::Http(serve) = &config.modules[0].kind else { panic!("it is of kind http") };
     assert_eq!(serve.routes[0].to_string(), "*/");
     assert_eq!((serve.queue_limit, serve.drain_timeout), (256, Duration::from_secs(30)));
     let config = parse(
@@ -116,10 +116,10 @@ fn an_http_module_gets_defaults_and_a_listener() {
     )
     .unwrap();
     assert!(config.http.unwrap().access_log);
-    let (serve, guest) = (&config.modules[0].serve, &config.modules[0].guest);
+    let KindConfig::Http(serve) = &config.modules[0].kind else { panic!("it is of kind http") };
     assert_eq!(serve.routes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.b.org/", "*/c"]);
-    assert_eq!(guest.concurrency.map(std::num::NonZeroU32::get), Some(4));
-    assert!(guest.outgoing[0].matches("d", 81));
+    assert_eq!(serve.concurrency.map(std::num::NonZeroU32::get), Some(4));
+    assert!(serve.outgoing[0].matches("d", 81));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod call;
 pub mod progress;
 pub mod queue;
 pub mod routes;
+pub mod service;
 pub mod tail;
 pub mod traffic;
 pub mod worker;

@@ -3,25 +3,28 @@
 //! First everything that can fail is done beside the running fleet: reading, compiling, linking, counting
 //! memory maps. Only then does the fleet change, and that cannot fail.
 
-use std::{
-    collections::HashMap, num::TryFromIntError, sync::Arc, sync::PoisonError, time::Duration, time::Instant,
-};
+use std::{collections::HashMap, num::TryFromIntError, sync::Arc, time::Duration, time::Instant};
 
+use ebb_host::{
+    restart::{Reason, Refusal, RestartOrder},
+    slot::{Command, Live},
+};
 use ebb_units::{ModuleName, Replica};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::{
-    Fleet, Module, Settings,
-    slot::{Command, Live, Reason, Refusal, RestartOrder, Slot},
+    Fleet,
+    module::{Module, Occupant, Settings, Slot},
 };
 use crate::{
-    config::{Kind, ModuleConfig},
+    config::ModuleConfig,
     descriptors::{Descriptors, TooFew},
     engine::Engines,
-    exchange::routes::Routes,
+    exchange::{routes::Routes, service::Service},
     host::{self, Fit},
-    program::{self, Binary, Program, ProgramError},
+    kind::Kind,
+    program::{Binary, Program, ProgramError},
 };
 
 /// How long to let another restart of the same slot finish before looking again.
@@ -69,8 +72,15 @@ impl Fleet {
     pub async fn roll_out(self: &Arc<Self>, modules: &[ModuleConfig]) -> Result<Rollout, RolloutError> {
         let _one_at_a_time = self.rollout.lock().await;
         let before: HashMap<_, _> =
-            self.modules().iter().map(|module| (module.name.clone(), Arc::clone(module))).collect();
-        let programs = self.programs(modules, &before).await?;
+            self.modules().iter().map(|module| (module.name().clone(), Arc::clone(module))).collect();
+        let kinds: Vec<_> = modules
+            .iter()
+            .map(|config| {
+                let before = before.get(&config.name).map(|module| &module.kind);
+                Kind::new(&config.name, &config.kind, before)
+            })
+            .collect();
+        let programs = self.programs(modules, &kinds, &before).await?;
         // Instances of a changed module's old program live on until their restart.
         let retiring = before
             .values()
@@ -81,36 +91,30 @@ impl Fleet {
 
         let mut rollout = Rollout::default();
         let mut after = Vec::with_capacity(modules.len());
-        for (config, program) in modules.iter().zip(programs) {
-            let settings = Settings {
-                program,
-                start_timeout: config.start_timeout,
-                backoff: config.backoff,
-                serve: Arc::new(config.serve.clone()),
-            };
-            let module = match before.get(&config.name).filter(|module| module.kind == config.kind) {
+        for ((config, kind), program) in modules.iter().zip(kinds).zip(programs) {
+            kind.configure(&config.kind);
+            let settings = Settings { program, start_timeout: config.start_timeout, backoff: config.backoff };
+            let module = match before.get(&config.name).filter(|module| module.kind.is_same(&kind)) {
                 Some(module) => {
                     self.update(module, settings, config, &mut rollout);
                     Arc::clone(module)
                 }
                 None => {
                     rollout.added.push(config.name.clone());
-                    Arc::new(Module::new(config.name.clone(), config.kind, settings))
+                    Arc::new(Module::new(config.name.clone(), kind, settings))
                 }
             };
-            module.permits.set_limit(config.max_restarting.get());
-            module.queue.set_limit(config.serve.queue_limit);
+            module.host.permits.set_limit(config.max_restarting.get());
             after.push((module, config.replicas));
         }
-        let removed: Vec<_> = before
-            .values()
-            .filter(|old| !modules.iter().any(|new| new.name == old.name && new.kind == old.kind))
-            .collect();
-        rollout.removed.extend(removed.iter().map(|module| module.name.clone()));
+        let removed: Vec<_> =
+            before.values().filter(|old| !after.iter().any(|(new, _)| Arc::ptr_eq(old, new))).collect();
+        rollout.removed.extend(removed.iter().map(|module| module.name().clone()));
         // Published before the slots start, so that a scrape never misses an instance that runs; and before
         // slots close, so that requests find the way to those that stay.
+        self.instances.set_modules(after.iter().map(|(module, _)| Arc::clone(&module.host)).collect());
         self.modules.store(Arc::new(after.iter().map(|(module, _)| Arc::clone(module)).collect()));
-        self.routes.store(Arc::new(routes(modules, after.iter().map(|(module, _)| module))));
+        self.routes.store(Arc::new(routes(after.iter().filter_map(|(module, _)| module.kind.service()))));
         let mut leaving: Vec<_> = removed.iter().flat_map(|module| self.scale(module, 0)).collect();
         for (module, replicas) in &after {
             leaving.extend(self.scale(module, *replicas));
@@ -120,7 +124,9 @@ impl Fleet {
             let _ = task.await;
         }
         for module in removed {
-            module.queue.clear();
+            if let Some(service) = module.kind.service() {
+                service.queue.clear();
+            }
         }
         Ok(rollout)
     }
@@ -129,18 +135,23 @@ impl Fleet {
     async fn programs(
         &self,
         modules: &[ModuleConfig],
+        kinds: &[Kind],
         before: &HashMap<ModuleName, Arc<Module>>,
     ) -> Result<Vec<Arc<Program>>, RolloutError> {
         let jobs: Vec<_> = modules
             .iter()
-            .map(|config| {
+            .zip(kinds)
+            .map(|(config, kind)| {
                 let running = before.get(&config.name).map(|module| module.settings().program);
-                (config.clone(), running)
+                (config.clone(), kind.clone(), running)
             })
             .collect();
         let engines = self.engines.clone();
-        let load =
-            move || jobs.iter().map(|(config, running)| load(&engines, config, running.as_ref())).collect();
+        let load = move || {
+            jobs.iter()
+                .map(|(config, kind, running)| load(&engines, config, kind, running.as_ref()))
+                .collect()
+        };
         match tokio::task::spawn_blocking(load).await {
             Ok(programs) => programs,
             Err(error) => Err(RolloutError::Host(error.to_string())),
@@ -155,8 +166,8 @@ impl Fleet {
         rollout: &mut Rollout,
     ) {
         let same = module.settings().program.is_like(&settings.program);
-        let scaled = module.slots().len() != config.replicas as usize;
-        *module.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        let scaled = module.host.slots().len() != config.replicas as usize;
+        module.set_settings(settings);
         if !same {
             rollout.changed.push(config.name.clone());
             self.tasks.spawn(restart_outdated(Arc::clone(self), Arc::clone(module)));
@@ -171,36 +182,33 @@ impl Fleet {
 
     /// Opens or closes slots, the highest replicas first to go. Returns the supervisors that are leaving.
     fn scale(&self, module: &Arc<Module>, replicas: u32) -> Vec<tokio::task::JoinHandle<()>> {
-        let mut handles = module.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slots = module.slots().to_vec();
+        let mut supervisors = module.supervisors();
+        let mut slots = module.host.slots().to_vec();
         let wanted = replicas as usize;
-        let leaving: Vec<_> = handles.drain(wanted.min(slots.len())..).collect();
+        let leaving: Vec<_> = supervisors.drain(wanted.min(slots.len())..).collect();
         slots.truncate(wanted);
         for replica in slots.len()..wanted {
             let replica: Result<u32, TryFromIntError> = replica.try_into();
             let replica = Replica(replica.expect("fewer than `replicas`, which is a u32"));
-            let (slot, handle) = self.spawn_slot(module, replica);
+            let (slot, supervisor) = self.spawn_slot(module, replica);
             slots.push(slot);
-            handles.push(handle);
+            supervisors.push(supervisor);
         }
-        module.slots.store(Arc::new(slots));
+        module.host.set_slots(slots);
         leaving
             .into_iter()
-            .map(|handle| {
-                handle.stop.cancel();
-                handle.task
+            .map(|supervisor| {
+                supervisor.stop.cancel();
+                supervisor.task
             })
             .collect()
     }
 }
 
-fn routes<'a>(
-    configs: &[ModuleConfig],
-    modules: impl Iterator<Item = &'a Arc<Module>>,
-) -> Routes<Arc<Module>> {
-    let serving = configs.iter().zip(modules).filter(|(config, _)| config.kind == Kind::Http);
-    let routes = serving.flat_map(|(config, module)| {
-        config.serve.routes.iter().map(|route| (route.clone(), Arc::clone(module)))
+fn routes<'a>(services: impl Iterator<Item = &'a Arc<Service>>) -> Routes<Arc<Service>> {
+    let routes = services.flat_map(|service| {
+        let settings = service.settings();
+        settings.routes.iter().map(|route| (route.clone(), Arc::clone(service))).collect::<Vec<_>>()
     });
     Routes::new(routes)
 }
@@ -208,20 +216,16 @@ fn routes<'a>(
 fn load(
     engines: &Engines,
     config: &ModuleConfig,
+    kind: &Kind,
     running: Option<&Arc<Program>>,
 ) -> Result<Arc<Program>, RolloutError> {
     let binary = Binary::read(config)?;
-    let instances = program::instances(config);
-    if let Some(running) = running
-        && running.digest == binary.digest
-        && running.guest == config.guest
-        && running.size.instances >= instances
-    {
+    if let Some(running) = running.filter(|running| running.fits(config, &binary)) {
         return Ok(Arc::clone(running));
     }
     let started = Instant::now();
     let host_calls = running.and_then(|running| running.host_calls.clone());
-    let program = Program::new(engines, config, &binary, host_calls)?;
+    let program = Program::new(engines, config, kind, &binary, host_calls)?;
     info!(module = %config.name, digest = %program.digest, path = %config.path.display(),
         duration_ms = started.elapsed().as_millis(), "module ready");
     Ok(Arc::new(program))
@@ -236,8 +240,9 @@ pub fn check(
     descriptors: Descriptors,
     modules: &[ModuleConfig],
 ) -> Result<(), RolloutError> {
-    let programs: Vec<_> =
-        modules.iter().map(|config| load(engines, config, None)).collect::<Result<_, _>>()?;
+    let load =
+        |config: &ModuleConfig| load(engines, config, &Kind::new(&config.name, &config.kind, None), None);
+    let programs: Vec<_> = modules.iter().map(load).collect::<Result<_, _>>()?;
     share_out_descriptors(descriptors, &programs)?;
     Ok(check_memory_maps(programs.into_iter())?)
 }
@@ -274,19 +279,19 @@ fn check_memory_maps(programs: impl Iterator<Item = Arc<Program>>) -> Result<(),
 /// Restarts, one after another, the instances of `module` that are not of its current program.
 async fn restart_outdated(fleet: Arc<Fleet>, module: Arc<Module>) {
     let started = Instant::now();
-    for slot in module.slots().iter() {
+    for slot in module.host.slots().iter() {
         let restarted = tokio::select! {
             () = fleet.stop.cancelled() => return,
             restarted = restart_if_outdated(&module, slot) => restarted,
         };
         if let Err(refusal) = restarted {
-            error!(module = %module.name, replica = slot.replica.0, error = %refusal,
+            error!(module = %module.name(), replica = slot.replica.0, error = %refusal,
                 "reload: the new version does not start, so this and the following replicas keep the old one; \
                  correct the module and reload again");
             return;
         }
     }
-    info!(module = %module.name, duration_ms = started.elapsed().as_millis(), "reload: all instances are current");
+    info!(module = %module.name(), duration_ms = started.elapsed().as_millis(), "reload: all instances are current");
 }
 
 async fn restart_if_outdated(module: &Module, slot: &Slot) -> Result<(), Refusal> {
@@ -295,7 +300,7 @@ async fn restart_if_outdated(module: &Module, slot: &Slot) -> Result<(), Refusal
     loop {
         let current = module.settings().program;
         let outcome = match slot.live() {
-            Some(live) if live.program.is_like(&current) => return Ok(()),
+            Some(live) if live.own.program.is_like(&current) => return Ok(()),
             Some(live) => match order_reload(module, slot, &live).await {
                 // Should it crash, the slot waits as after any other crash.
                 Ok(()) => return Ok(()),
@@ -321,8 +326,8 @@ async fn hurry(slot: &Slot) -> Result<(), Refusal> {
     seen.await.map_err(|_| Refusal::Closing)
 }
 
-async fn order_reload(module: &Module, slot: &Slot, live: &Live) -> Result<(), Refusal> {
-    let permit = module.permits.acquire().await;
+async fn order_reload(module: &Module, slot: &Slot, live: &Live<Occupant>) -> Result<(), Refusal> {
+    let permit = module.host.permits.acquire().await;
     let (reply, outcome) = oneshot::channel();
     let order = RestartOrder {
         expected: Some(live.generation),

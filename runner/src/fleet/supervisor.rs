@@ -6,6 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use ebb_host::{
+    restart::{Reason, Refusal, RestartOrder, Restarted},
+    slot::{self, Command, Live},
+};
 use ebb_service::logging::Chain;
 use ebb_units::{ByteCount, Generation};
 use tokio::task::JoinError;
@@ -13,15 +17,14 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Module,
-    drain::{self, Retired},
+    drain::{self, Draining},
     generations::Generations,
-    slot::{Command, Live, Reason, Refusal, RestartOrder, Restarted, Slot},
+    module::{self, Module, Occupant, Slot},
 };
 use crate::{
-    config::Kind,
     exchange::call::Server,
-    guest::{End, Prepared, Remains, Running, Serving, StartError, turns::Places},
+    guest::{End, Ended, Prepared, Running, StartError, turns::Places},
+    kind::Kind,
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
     threads::Handles,
@@ -43,20 +46,20 @@ pub(super) struct Supervisor {
 type Preparation = AbortOnDropHandle<Result<Prepared, StartError>>;
 
 /// A lifetime that is about to take the slot over, empty or not.
-struct Successor {
+struct Replacement {
     prepared: Prepared,
     program: Arc<Program>,
     generation: Generation,
 }
 
 /// A supervisor's memory between two steps.
-struct Tenancy {
+struct SupervisorState {
     running: Option<(Generation, Running)>,
     order: Option<RestartOrder>,
     last: Option<Generation>,
     /// The last lifetime that was replaced, finishing its requests. At most one: meanwhile the slot takes no
     /// order.
-    retired: Option<tokio::task::JoinHandle<()>>,
+    draining: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Supervisor {
@@ -64,54 +67,56 @@ impl Supervisor {
     pub(super) async fn run(self) {
         // Monotonic: the lifecycle's waits must not jump when the wall clock is set.
         let epoch = Instant::now();
-        let mut tenancy = Tenancy { running: None, order: None, last: None, retired: None };
-        let mut state = State::NEW;
-        let mut event = self.start(&mut tenancy).await;
+        let mut state = SupervisorState { running: None, order: None, last: None, draining: None };
+        let mut phase = State::NEW;
+        let mut event = self.start(&mut state).await;
         self.slot.set_started();
         loop {
             let policy = self.module.settings().backoff;
             let (next, action) =
-                lifecycle::step(state, event, epoch.elapsed(), rand::random::<f64>(), &policy);
-            state = next;
-            self.slot.set_state(state);
+                lifecycle::step(phase, event, epoch.elapsed(), rand::random::<f64>(), &policy);
+            phase = next;
+            self.slot.set_state(shown(phase), phase.failures());
             event = match action {
-                Action::Watch => self.watch(&mut tenancy).await,
+                Action::Watch => self.watch(&mut state).await,
                 Action::Start(cause) => {
                     let reason = match cause {
                         Cause::Crash => Reason::Crash,
                         Cause::Exit => Reason::Exit,
                     };
-                    self.module.count_restart(&self.slot, reason);
-                    self.start(&mut tenancy).await
+                    self.module.host.count_restart(&self.slot, reason);
+                    self.start(&mut state).await
                 }
-                Action::Replace => self.replace(&mut tenancy).await,
+                Action::Replace => self.replace(&mut state).await,
                 Action::WaitUntil(until) => {
                     let wait = until.saturating_sub(epoch.elapsed());
-                    self.log_wait(state, wait);
+                    self.log_wait(phase, wait);
                     self.wait(wait).await
                 }
                 Action::Stop => break,
             };
         }
         self.slot.close();
-        self.generations.close(tenancy.last);
-        if let Some((_, running)) = tenancy.running {
-            running.retire();
-            drain::drain(&running, self.module.serve().drain_timeout, &self.halt).await;
+        self.generations.close(state.last);
+        if let Some((_, running)) = state.running {
+            if let Kind::Http(service) = &self.module.kind {
+                running.stop_accepting();
+                drain::drain(&running, service.settings().drain_timeout, &self.halt).await;
+            }
             self.slot.set_live(None);
-            if let Ok(remains) = running.stop(&self.threads.starts).await {
-                drain::dispose(&self.threads, remains).await;
+            if let Ok(ended) = running.stop(&self.threads.starts).await {
+                drain::dispose(&self.threads, ended).await;
             }
         }
-        if let Some(retired) = tenancy.retired {
+        if let Some(draining) = state.draining {
             // Had it panicked, that would have been printed.
-            let _ = retired.await;
+            let _ = draining.await;
         }
     }
 
     /// Starts a lifetime in the empty slot.
-    async fn start(&self, tenancy: &mut Tenancy) -> Event {
-        let generation = self.generations.next(tenancy.last, now_unix_ms());
+    async fn start(&self, state: &mut SupervisorState) -> Event {
+        let generation = self.generations.next(state.last, now_unix_ms());
         let program = self.module.settings().program;
         let prepared = tokio::select! {
             biased;
@@ -120,14 +125,14 @@ impl Supervisor {
         };
         match prepared {
             Ok(prepared) => {
-                self.launch(tenancy, Successor { prepared, program, generation });
-                debug!(module = %self.module.name, replica = self.slot.replica.0, generation = generation.0,
+                self.launch(state, Replacement { prepared, program, generation });
+                debug!(module = %self.module.name(), replica = self.slot.replica.0, generation = generation.0,
                     "instance started");
                 Event::Started
             }
             Err(cause) => {
                 let cause = Chain(&cause).to_string();
-                warn!(module = %self.module.name, replica = self.slot.replica.0, error = cause,
+                warn!(module = %self.module.name(), replica = self.slot.replica.0, error = cause,
                     "instance could not be started");
                 self.slot.set_last_end(cause);
                 Event::StartFailed
@@ -136,9 +141,9 @@ impl Supervisor {
     }
 
     /// Waits for the live lifetime to end by itself, for an order, or for the stop.
-    async fn watch(&self, tenancy: &mut Tenancy) -> Event {
+    async fn watch(&self, state: &mut SupervisorState) -> Event {
         let (generation, running) =
-            tenancy.running.as_mut().expect("the lifecycle watches only what it started");
+            state.running.as_mut().expect("the lifecycle watches only what it started");
         let generation = *generation;
         loop {
             tokio::select! {
@@ -147,13 +152,13 @@ impl Supervisor {
                 ended = running.ended() => {
                     self.slot.set_live(None);
                     let had_requests = running.had_requests();
-                    tenancy.running = None;
+                    state.running = None;
                     return ended_by_itself(self.conclude(generation, ended).await, had_requests);
                 }
                 order = self.slot.next_order() => match order {
                     Command::Restart(order) => match self.slot.check_current(order.expected) {
                         Ok(()) => {
-                            tenancy.order = Some(order);
+                            state.order = Some(order);
                             return Event::RestartOrdered;
                         }
                         Err(refusal) => self.answer(order, Err(refusal)),
@@ -188,24 +193,24 @@ impl Supervisor {
         }
     }
 
-    /// Prepares a successor, ends the live lifetime, runs the successor.
+    /// Prepares a replacement, ends the live lifetime, runs the replacement.
     ///
-    /// Two lifetimes of a command overlap only while the successor has not begun its program, so what a
-    /// command holds on its own (a lock file, a port) is free again before its successor reaches for it. The
-    /// successor of one that serves takes over first, and the old one finishes what it has begun.
+    /// Two lifetimes of a command overlap only while the replacement has not begun its program, so what a
+    /// command holds on its own (a lock file, a port) is free again before its replacement reaches for it. The
+    /// replacement of one that serves takes over first, and the old one finishes what it has begun.
     ///
-    /// If the live lifetime ends by itself meanwhile, there is nothing left to replace: the successor is
+    /// If the live lifetime ends by itself meanwhile, there is nothing left to replace: the replacement is
     /// given up, and the slot starts again like after any other end.
-    async fn replace(&self, tenancy: &mut Tenancy) -> Event {
-        let order = tenancy.order.take().expect("a replacement follows an order");
-        let generation = self.generations.next(tenancy.last, now_unix_ms());
+    async fn replace(&self, state: &mut SupervisorState) -> Event {
+        let order = state.order.take().expect("a replacement follows an order");
+        let generation = self.generations.next(state.last, now_unix_ms());
         let program = self.module.settings().program;
-        let (old, mut running) = tenancy.running.take().expect("a replacement replaces something");
+        let (old, mut running) = state.running.take().expect("a replacement replaces something");
         let mut preparation = self.begin_preparing(&program, generation);
         let prepared = tokio::select! {
             biased;
             () = self.stop.cancelled() => {
-                tenancy.running = Some((old, running));
+                state.running = Some((old, running));
                 self.answer(order, Err(Refusal::Closing));
                 return Event::StopOrdered;
             }
@@ -222,41 +227,42 @@ impl Supervisor {
             Ok(prepared) => prepared,
             Err(cause) => {
                 let cause = Chain(&cause).to_string();
-                warn!(module = %self.module.name, replica = self.slot.replica.0, error = cause,
+                warn!(module = %self.module.name(), replica = self.slot.replica.0, error = cause,
                     reason = order.reason.as_str(), "restart: the new instance could not be started, the old one stays");
-                tenancy.running = Some((old, running));
+                state.running = Some((old, running));
                 self.answer(order, Err(Refusal::CouldNotStart(cause)));
                 return Event::ReplacementFailed;
             }
         };
-        let successor = Successor { prepared, program, generation };
-        match self.module.kind {
-            Kind::Command => self.replace_command(tenancy, order, old, running, successor).await,
-            Kind::Http => self.replace_serving(tenancy, order, old, running, successor),
+        let replacement = Replacement { prepared, program, generation };
+        match &self.module.kind {
+            Kind::Command => self.replace_command(state, order, old, running, replacement).await,
+            Kind::Http(service) => {
+                let drain_timeout = service.settings().drain_timeout;
+                self.replace_serving(state, order, old, running, replacement, drain_timeout);
+            }
         }
         Event::Replaced
     }
 
-    /// Ends a command, then runs its successor.
+    /// Ends a command, then runs its replacement.
     async fn replace_command(
         &self,
-        tenancy: &mut Tenancy,
+        state: &mut SupervisorState,
         order: RestartOrder,
         old: Generation,
         running: Running,
-        successor: Successor,
+        replacement: Replacement,
     ) {
-        let new = successor.generation;
-        let new_bytes = successor.prepared.meter().bytes();
+        let new = replacement.generation;
+        let new_bytes = replacement.prepared.meter().bytes();
         let old_meter = Arc::clone(running.meter());
-        let remains = running.stop(&self.threads.starts).await;
+        let ended = running.stop(&self.threads.starts).await;
         let old_bytes = old_meter.bytes();
-        self.launch(tenancy, successor);
-        let released = match remains {
-            Ok(remains) if matches!(remains.end, End::Stopped) => {
-                drain::release(&self.threads, remains).await
-            }
-            // It ended by itself before it could be stopped. Its successor runs, so nothing follows.
+        self.launch(state, replacement);
+        let released = match ended {
+            Ok(ended) if matches!(ended.end, End::Stopped) => drain::release(&self.threads, ended).await,
+            // It ended by itself before it could be stopped. Its replacement runs, so nothing follows.
             ended => {
                 self.conclude(old, ended).await;
                 ByteCount(0)
@@ -270,28 +276,29 @@ impl Supervisor {
             duration: order.received.elapsed(),
             draining: false,
         };
-        self.module.count_restart(&self.slot, order.reason);
-        self.module.restarted(self.slot.replica, order.reason, &restarted);
+        self.module.host.count_restart(&self.slot, order.reason);
+        drain::note_restart(&self.module, self.slot.replica, order.reason, &restarted);
         self.answer(order, Ok(restarted));
     }
 
-    /// Runs the successor of an instance that serves, and lets the old one finish what it has begun.
+    /// Runs the replacement of an instance that serves, and lets the old one finish what it has begun.
     fn replace_serving(
         &self,
-        tenancy: &mut Tenancy,
+        state: &mut SupervisorState,
         order: RestartOrder,
         old: Generation,
         running: Running,
-        successor: Successor,
+        replacement: Replacement,
+        drain_timeout: Duration,
     ) {
-        let new = successor.generation;
-        let new_bytes = successor.prepared.meter().bytes();
-        // The successor first: there is no moment without an instance that takes requests.
-        self.launch(tenancy, successor);
-        running.retire();
-        self.module.count_restart(&self.slot, order.reason);
+        let new = replacement.generation;
+        let new_bytes = replacement.prepared.meter().bytes();
+        // The replacement first: there is no moment without an instance that takes requests.
+        self.launch(state, replacement);
+        running.stop_accepting();
+        self.module.host.count_restart(&self.slot, order.reason);
         let RestartOrder { reason, received, reply, permit, .. } = order;
-        let retired = Retired {
+        let draining = Draining {
             slot: Arc::clone(&self.slot),
             module: Arc::clone(&self.module),
             threads: self.threads.clone(),
@@ -304,8 +311,7 @@ impl Supervisor {
             reply,
             permit,
         };
-        let drain_timeout = self.module.serve().drain_timeout;
-        tenancy.retired = Some(tokio::spawn(retired.finish(drain_timeout, self.halt.clone())));
+        state.draining = Some(tokio::spawn(draining.finish(drain_timeout, self.halt.clone())));
     }
 
     fn answer(&self, order: RestartOrder, outcome: Result<Restarted, Refusal>) {
@@ -326,7 +332,7 @@ impl Supervisor {
         let prepare = Arc::clone(program).prepare(
             self.slot.replica,
             generation,
-            Arc::clone(&self.module.grow_failures),
+            Arc::clone(&self.module.host.grow_failures),
             timeout,
         );
         AbortOnDropHandle::new(self.threads.starts.spawn(prepare))
@@ -342,35 +348,38 @@ impl Supervisor {
     }
 
     /// Makes a prepared lifetime the slot's live one, and runs it.
-    fn launch(&self, tenancy: &mut Tenancy, Successor { prepared, program, generation }: Successor) {
+    fn launch(
+        &self,
+        state: &mut SupervisorState,
+        Replacement { prepared, program, generation }: Replacement,
+    ) {
         // Before anybody can see it.
         self.generations.keep(generation);
         let (meter, handles) = (Arc::clone(prepared.meter()), Arc::clone(prepared.handles()));
-        let home = match self.module.kind {
+        let home = match &self.module.kind {
             Kind::Command => &self.threads.guests,
-            Kind::Http => &self.threads.http,
+            Kind::Http(_) => &self.threads.http,
         };
         let host_calls = program.host_calls_or(home);
-        self.slot.set_live(Some(Arc::new(Live { generation, program, meter, handles })));
-        let serve = self.module.serve();
-        let serving = Serving {
-            queue: &self.module.queue,
-            server: Server { replica: self.slot.replica, generation },
-            request_timeout: serve.request_timeout,
-            drain_timeout: serve.drain_timeout,
-        };
+        self.slot.set_live(Some(Arc::new(Live {
+            generation,
+            version: module::version(&program),
+            meter,
+            own: Occupant { program, handles },
+        })));
+        let server = Server { replica: self.slot.replica, generation };
         let places = Places { home, busy: &self.threads.busy, host_calls: &host_calls };
-        tenancy.running = Some((generation, prepared.launch(&places, &serving)));
-        tenancy.last = Some(generation);
+        state.running = Some((generation, prepared.launch(&places, server)));
+        state.last = Some(generation);
     }
 
     /// Takes note of how a lifetime ended by itself.
-    async fn conclude(&self, generation: Generation, ended: Result<Remains, JoinError>) -> Cause {
-        let (module, replica) = (&self.module.name, self.slot.replica.0);
+    async fn conclude(&self, generation: Generation, ended: Result<Ended, JoinError>) -> Cause {
+        let (module, replica) = (self.module.name(), self.slot.replica.0);
         match ended {
-            Ok(mut remains) => {
-                let end = std::mem::replace(&mut remains.end, End::Stopped);
-                drain::dispose(&self.threads, remains).await;
+            Ok(mut ended) => {
+                let end = std::mem::replace(&mut ended.end, End::Stopped);
+                drain::dispose(&self.threads, ended).await;
                 match end {
                     End::Crash(how) => {
                         warn!(%module, replica, generation = generation.0, error = how, "instance crashed");
@@ -394,13 +403,24 @@ impl Supervisor {
     }
 
     fn log_wait(&self, state: State, wait: Duration) {
-        let (module, replica) = (&self.module.name, self.slot.replica.0);
+        let (module, replica) = (self.module.name(), self.slot.replica.0);
         let (failures, wait_ms) = (state.failures(), wait.as_millis());
         if state.is_crash_loop() {
             error!(%module, replica, failures, wait_ms, "crash loop: waiting to start again");
         } else {
             info!(%module, replica, failures, wait_ms, "waiting to start again");
         }
+    }
+}
+
+/// What the slot is doing, as everybody may know it.
+const fn shown(state: State) -> slot::State {
+    match state {
+        State::Starting { .. } => slot::State::Starting,
+        State::Running { .. } => slot::State::Running,
+        State::Restarting { .. } => slot::State::Restarting,
+        State::Backoff { .. } => slot::State::Backoff,
+        State::Stopped => slot::State::Stopped,
     }
 }
 

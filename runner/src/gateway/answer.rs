@@ -16,10 +16,7 @@ use http_body_util::Full;
 use tracing::info;
 use wasmtime_wasi_http::Error;
 
-use crate::{
-    exchange::{ResponseHead, call::Call, progress::ProgressTimeout},
-    fleet::Module,
-};
+use crate::exchange::{ResponseHead, call::Call, progress::ProgressTimeout, service::Service};
 
 /// What clients are told to wait before they try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -37,7 +34,7 @@ pub(super) struct Notice {
 /// An exchange's entry in metrics and access log, written when it is over.
 pub(super) struct Record {
     /// Whose request it was; nobody's if no route leads to a module.
-    pub(super) module: Option<Arc<Module>>,
+    pub(super) service: Option<Arc<Service>>,
     pub(super) call: Option<Arc<Call>>,
     begun: Instant,
     status: u16,
@@ -69,7 +66,7 @@ impl Record {
     /// The record of a request that has just come. `line`: for the access log.
     pub(super) fn begin(line: Option<RequestLine>) -> Self {
         Self {
-            module: None,
+            service: None,
             call: None,
             begun: Instant::now(),
             status: CLIENT_CLOSED_REQUEST,
@@ -80,10 +77,10 @@ impl Record {
         }
     }
 
-    /// Counts the request as `module`'s.
-    pub(super) fn belongs_to(&mut self, module: Arc<Module>) {
-        module.traffic.begin();
-        self.module = Some(module);
+    /// Counts the request as one of `service`.
+    pub(super) fn belongs_to(&mut self, service: Arc<Service>) {
+        service.traffic.begin();
+        self.service = Some(service);
     }
 
     /// `has_body`: something comes after the head.
@@ -108,8 +105,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         let truncated = self.outcome == Outcome::Truncated;
-        if let Some(module) = &self.module {
-            module.traffic.end(self.status, duration.as_secs_f64(), truncated);
+        if let Some(service) = &self.service {
+            service.traffic.end(self.status, duration.as_secs_f64(), truncated);
         }
         let Some(line) = &self.line else { return };
         let server = self.call.as_ref().and_then(|call| call.server());
@@ -121,7 +118,7 @@ impl Drop for Record {
             status = self.status,
             bytes = self.bytes_sent,
             duration_us = duration.as_micros(),
-            module = self.module.as_ref().map(|module| module.name.as_str()),
+            module = self.service.as_ref().map(|service| service.module.as_str()),
             replica = server.map(|server| server.replica.0),
             generation = server.map(|server| server.generation.0),
             outcome = match self.outcome {

@@ -44,8 +44,9 @@ use crate::{
     exchange::{
         ResponseHead,
         call::{Call, Fault, Job},
+        service::Service,
     },
-    fleet::{Fleet, Module},
+    fleet::Fleet,
 };
 
 /// How long to rest when the process has no descriptor left for another connection.
@@ -199,16 +200,16 @@ impl Gateway {
         }));
         let has_body = request.method() != Method::HEAD;
         let Some(authority) = authority else { return answer::own(NO_HOST, record, has_body, false) };
-        let Some(module) = self.fleet.routes().find(authority, request.uri().path()).cloned() else {
+        let Some(service) = self.fleet.routes().find(authority, request.uri().path()).cloned() else {
             return answer::own(NO_ROUTE, record, has_body, false);
         };
-        record.belongs_to(Arc::clone(&module));
+        record.belongs_to(Arc::clone(&service));
         // Only a connection that carries nothing else may be closed for one request's sake.
         let hang_up = match request.version() {
             Version::HTTP_2 => None,
             _ => Some(Arc::clone(&connection.hang_up)),
         };
-        match pass_on(&module, request, hang_up, &mut record).await {
+        match pass_on(&service, request, hang_up, &mut record).await {
             Ok((head, call)) => answer::guest(head, call, record, has_body),
             Err((notice, close)) => answer::own(notice, record, has_body, close),
         }
@@ -239,15 +240,15 @@ impl Drop for Waiting {
     }
 }
 
-/// Hands `request` to an instance of `module`, and waits for the head of its response. An error is the
+/// Hands `request` to an instance of the module that `service` is of, and waits for the head of its response. An error is the
 /// notice for the client, and whether its connection is to be closed after it.
 async fn pass_on(
-    module: &Module,
+    service: &Service,
     request: http::Request<Incoming>,
     hang_up: Option<Arc<Notify>>,
     record: &mut Record,
 ) -> Result<(ResponseHead, Arc<Call>), (Notice, bool)> {
-    let serve = module.serve();
+    let serve = service.settings();
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > serve.body_limit.0) {
@@ -259,7 +260,7 @@ async fn pass_on(
     let (reply, mut response) = oneshot::channel();
     let request = request.map(|incoming| upload::watch(incoming, Arc::clone(&call), serve.body_limit.0));
     let job = Job { request, call: Arc::clone(&call), reply };
-    module.queue.push(job).map_err(|_| (QUEUE_FULL, false))?;
+    service.queue.push(job).map_err(|_| (QUEUE_FULL, false))?;
     let head = tokio::select! {
         biased;
         head = head_or_fault(&mut response, &call) => head,
@@ -287,7 +288,7 @@ async fn pass_on(
             None => Err((MODULE_GONE, false)),
             Some(server) => {
                 let fault = call.fault().unwrap_or(&Fault::Gone);
-                warn!(module = %module.name, replica = server.replica.0, generation = server.generation.0,
+                warn!(module = %service.module, replica = server.replica.0, generation = server.generation.0,
                     error = %fault, "request failed");
                 Err((notice(fault), false))
             }

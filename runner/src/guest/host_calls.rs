@@ -20,7 +20,7 @@ use ebb_units::ModuleName;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::warn;
 
-use crate::config::GuestConfig;
+use crate::config::{Destination, GuestConfig};
 
 /// How many host calls of a module may be under way at once. More wait for one of them.
 pub const HOST_CALLS_MAX: usize = 32;
@@ -67,10 +67,10 @@ impl HostCalls {
         Ok(Self { runtime: Some(runtime), threads })
     }
 
-    /// Whether guests that may see what `guest` says can make calls that block.
+    /// Whether guests that may see what `guest` says, and send requests to `outgoing`, can make calls that block.
     #[must_use]
-    pub fn are_possible(guest: &GuestConfig) -> bool {
-        !guest.dirs.is_empty() || guest.inherit_network || !guest.outgoing.is_empty()
+    pub fn are_possible(guest: &GuestConfig, outgoing: &[Destination]) -> bool {
+        !guest.dirs.is_empty() || guest.inherit_network || !outgoing.is_empty()
     }
 
     /// How to reach them.

@@ -15,7 +15,10 @@ use wasmtime_wasi_http::{
     p3::bindings::http::types as types_03,
 };
 
-use super::{End, GuestState, end_of};
+use super::{
+    end::{End, end_of},
+    state::GuestState,
+};
 use crate::exchange::{
     Request,
     call::{Call, Fault, Job},

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::UpdateDeadline;
 
-use super::Remains;
+use super::end::Ended;
 
 /// How long a guest rests in time before it is taken for one that does. A request a second that computes for long is
 /// busy; who computed for long once is not for ever.
@@ -39,7 +39,7 @@ pub struct Places<'a> {
 }
 
 /// A lifetime that is running. Whoever holds the lock may poll it; nothing is left once it ended.
-pub(super) type Life = Option<Pin<Box<dyn Future<Output = Remains> + Send>>>;
+pub(super) type Life = Option<Pin<Box<dyn Future<Output = Ended> + Send>>>;
 
 /// The turn that a guest is taking.
 #[derive(Debug)]
@@ -89,10 +89,10 @@ impl Turn {
 }
 
 /// Runs `life` to its end, wherever its turns belong. `None`: somebody else has seen its end.
-pub(super) async fn run(life: Arc<Mutex<Life>>, turn: Arc<Turn>, busy: Handle) -> Option<Remains> {
+pub(super) async fn run(life: Arc<Mutex<Life>>, turn: Arc<Turn>, busy: Handle) -> Option<Ended> {
     loop {
-        if let Step::Ended(remains) = poll_fn(|context| at_home(&life, &turn, context)).await {
-            return remains;
+        if let Step::Ended(ended) = poll_fn(|context| at_home(&life, &turn, context)).await {
+            return ended;
         }
         let among_busy = {
             let (life, turn) = (Arc::clone(&life), Arc::clone(&turn));
@@ -100,7 +100,7 @@ pub(super) async fn run(life: Arc<Mutex<Life>>, turn: Arc<Turn>, busy: Handle) -
             poll_fn(move |context| among_busy(&life, &turn, &mut last_used_up, context))
         };
         match AbortOnDropHandle::new(busy.spawn(among_busy)).await {
-            Ok(Step::Ended(remains)) => return remains,
+            Ok(Step::Ended(ended)) => return ended,
             Ok(Step::Moves) => {}
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -112,13 +112,13 @@ pub(super) async fn run(life: Arc<Mutex<Life>>, turn: Arc<Turn>, busy: Handle) -
 }
 
 enum Step {
-    Ended(Option<Remains>),
+    Ended(Option<Ended>),
     Moves,
 }
 
 fn at_home(life: &Mutex<Life>, turn: &Turn, context: &mut Context<'_>) -> Poll<Step> {
     match take_turn(life, turn, context) {
-        Poll::Ready(remains) => Poll::Ready(Step::Ended(remains)),
+        Poll::Ready(ended) => Poll::Ready(Step::Ended(ended)),
         Poll::Pending if turn.was_used_up() => Poll::Ready(Step::Moves),
         Poll::Pending => Poll::Pending,
     }
@@ -131,7 +131,7 @@ fn among_busy(
     context: &mut Context<'_>,
 ) -> Poll<Step> {
     match take_turn(life, turn, context) {
-        Poll::Ready(remains) => Poll::Ready(Step::Ended(remains)),
+        Poll::Ready(ended) => Poll::Ready(Step::Ended(ended)),
         Poll::Pending if turn.was_used_up() => {
             *last_used_up = Instant::now();
             Poll::Pending
@@ -141,7 +141,7 @@ fn among_busy(
     }
 }
 
-fn take_turn(life: &Mutex<Life>, turn: &Turn, context: &mut Context<'_>) -> Poll<Option<Remains>> {
+fn take_turn(life: &Mutex<Life>, turn: &Turn, context: &mut Context<'_>) -> Poll<Option<Ended>> {
     let mut life =
         life.lock().expect("a panic of another thread that polled this lifetime ends it here, too");
     turn.begin();
@@ -149,11 +149,11 @@ fn take_turn(life: &Mutex<Life>, turn: &Turn, context: &mut Context<'_>) -> Poll
 }
 
 /// Polls a lifetime, on whichever thread asks. `None`: somebody else has seen its end.
-pub(super) fn poll_life(life: &mut Life, context: &mut Context<'_>) -> Poll<Option<Remains>> {
+pub(super) fn poll_life(life: &mut Life, context: &mut Context<'_>) -> Poll<Option<Ended>> {
     let Some(running) = life.as_mut() else { return Poll::Ready(None) };
-    let remains = std::task::ready!(running.as_mut().poll(context));
+    let ended = std::task::ready!(running.as_mut().poll(context));
     *life = None;
-    Poll::Ready(Some(remains))
+    Poll::Ready(Some(ended))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What each kind of module is offered: whether a binary fits, before it is compiled, and linked to it afterwards.
 
-use std::{fmt, num::NonZeroU32};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use ebb_service::quote;
 use wasmtime::{
@@ -15,8 +15,9 @@ use super::{
     world::{Export, Import, World},
 };
 use crate::{
-    config::Kind,
+    exchange::service::Service,
     guest::{GuestState, Linked, bodiless},
+    kind::Kind,
 };
 
 /// How exports that can be run begin.
@@ -27,7 +28,7 @@ const HANDLER_03: &str = "wasi:http/handler@0.3.";
 /// Why a binary cannot be run as `kind`, as far as its imports and exports tell.
 #[derive(Debug, thiserror::Error)]
 pub(super) struct Unfit {
-    kind: Kind,
+    kind: &'static str,
     /// What was expected to be exported, and what is.
     entry: Option<(&'static str, String)>,
     /// What is imported and not offered.
@@ -70,32 +71,32 @@ fn quoted(name: &str) -> String {
 ///
 /// # Errors
 /// What is missing.
-pub(super) fn judge(engine: &Engine, kind: Kind, binary: &Binary) -> Result<(), ProgramErrorCause> {
+pub(super) fn judge(engine: &Engine, kind: &Kind, binary: &Binary) -> Result<(), ProgramErrorCause> {
     let Ok(world) = World::read(&binary.bytes) else { return Ok(()) };
     let missing = match kind {
         // All that can be said of one is that it is none.
-        Kind::Http if !binary.is_component() => Vec::new(),
-        Kind::Http => missing(http_linker(engine)?, engine, &world, binary),
+        Kind::Http(_) if !binary.is_component() => Vec::new(),
+        Kind::Http(_) => missing(http_linker(engine)?, engine, &world, binary),
         Kind::Command if binary.is_component() => missing(command_linker(engine)?, engine, &world, binary),
-        Kind::Command => missing_of_core(engine, &world).map_err(link_error(kind))?,
+        Kind::Command => missing_of_core(engine, &world).map_err(link_error(kind.name()))?,
     };
     let entry = missing_entry(kind, binary, &world.exports);
     if entry.is_none() && missing.is_empty() {
         return Ok(());
     }
     let offered = offered(kind, binary);
-    Err(ProgramErrorCause::Unfit(Box::new(Unfit { kind, entry, missing, offered })))
+    Err(ProgramErrorCause::Unfit(Box::new(Unfit { kind: kind.name(), entry, missing, offered })))
 }
 
-fn offered(kind: Kind, binary: &Binary) -> &'static str {
+fn offered(kind: &Kind, binary: &Binary) -> &'static str {
     match kind {
-        Kind::Http => "wasi:cli/imports and wasi:http/imports, 0.2 and 0.3",
+        Kind::Http(_) => "wasi:cli/imports and wasi:http/imports, 0.2 and 0.3",
         Kind::Command if binary.is_component() => "wasi:cli/imports@0.2",
         Kind::Command => "wasi_snapshot_preview1",
     }
 }
 
-fn missing_entry(kind: Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<(&'static str, String)> {
+fn missing_entry(kind: &Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<(&'static str, String)> {
     let has = |prefix| exports.iter().any(|export| export.name.starts_with(prefix));
     let (found, expected) = match kind {
         Kind::Command if binary.is_component() => {
@@ -105,13 +106,13 @@ fn missing_entry(kind: Kind, binary: &Binary, exports: &[Export<'_>]) -> Option<
             exports.iter().any(|export| export.name == "_start" && export.is_entry_point),
             "a core module with a function `_start` without parameters and results",
         ),
-        Kind::Http => (
+        Kind::Http(_) => (
             binary.is_component() && (has(HANDLER_02) || has(HANDLER_03)),
             "a component that exports `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`",
         ),
     };
     let exported = || match kind {
-        Kind::Http if !binary.is_component() => {
+        Kind::Http(_) if !binary.is_component() => {
             "is a core module: make it a component, by `wasm-tools component new` for example".to_owned()
         }
         _ if exports.is_empty() => "exports nothing".to_owned(),
@@ -186,13 +187,13 @@ fn first_misfit<'a, 'b>(
     Some((&imports[high], found.0, found.1))
 }
 
-fn link_error(kind: Kind) -> impl Fn(wasmtime::Error) -> ProgramErrorCause {
+fn link_error(kind: &'static str) -> impl Fn(wasmtime::Error) -> ProgramErrorCause {
     move |source| ProgramErrorCause::Link { kind, source }
 }
 
 fn command_linker(engine: &Engine) -> Result<component::Linker<GuestState>, ProgramErrorCause> {
     let mut linker = component::Linker::new(engine);
-    p2::add_to_linker_async(&mut linker).map_err(link_error(Kind::Command))?;
+    p2::add_to_linker_async(&mut linker).map_err(link_error("command"))?;
     Ok(linker)
 }
 
@@ -203,7 +204,7 @@ fn http_linker(engine: &Engine) -> Result<component::Linker<GuestState>, Program
         .and_then(|()| bodiless::add_to_linker(&mut linker))
         .and_then(|()| p3::add_to_linker(&mut linker))
         .and_then(|()| wasmtime_wasi_http::p3::add_to_linker(&mut linker));
-    linked.map_err(link_error(Kind::Http))?;
+    linked.map_err(link_error("http"))?;
     Ok(linker)
 }
 
@@ -213,7 +214,7 @@ fn http_linker(engine: &Engine) -> Result<component::Linker<GuestState>, Program
 /// What Wasmtime says, and a `concurrency` that the component cannot have.
 pub(super) fn linked(
     engine: &Engine,
-    kind: Kind,
+    kind: &Kind,
     binary: &Binary,
     concurrency: Option<NonZeroU32>,
 ) -> Result<Linked, ProgramErrorCause> {
@@ -224,17 +225,17 @@ pub(super) fn linked(
     match kind {
         Kind::Command => {
             let pre = command_linker(engine)?.instantiate_pre(&component).and_then(CommandPre::new);
-            pre.map(Linked::Component).map_err(link_error(kind))
+            pre.map(Linked::Component).map_err(link_error(kind.name()))
         }
-        Kind::Http => link_http(engine, &component, concurrency),
+        Kind::Http(service) => link_http(engine, &component, Arc::clone(service), concurrency),
     }
 }
 
 fn link_core(engine: &Engine, bytes: &[u8]) -> Result<Linked, ProgramErrorCause> {
     let module = Module::from_binary(engine, bytes).map_err(ProgramErrorCause::Compile)?;
     let mut linker = Linker::new(engine);
-    p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link_error(Kind::Command))?;
-    linker.instantiate_pre(&module).map(Linked::Core).map_err(link_error(Kind::Command))
+    p1::add_to_linker_async(&mut linker, GuestState::preview1).map_err(link_error("command"))?;
+    linker.instantiate_pre(&module).map(Linked::Core).map_err(link_error("command"))
 }
 
 /// Requests that an instance of a WASI 0.3 component works on at once, unless configured.
@@ -243,17 +244,18 @@ const CONCURRENCY_03: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
 fn link_http(
     engine: &Engine,
     component: &Component,
+    service: Arc<Service>,
     concurrency: Option<NonZeroU32>,
 ) -> Result<Linked, ProgramErrorCause> {
-    let pre = http_linker(engine)?.instantiate_pre(component).map_err(link_error(Kind::Http))?;
+    let pre = http_linker(engine)?.instantiate_pre(component).map_err(link_error("http"))?;
     if component.component_type().exports(engine).any(|(name, _)| name.starts_with(HANDLER_03)) {
-        let pre = ServicePre::new(pre).map_err(link_error(Kind::Http))?;
+        let pre = ServicePre::new(pre).map_err(link_error("http"))?;
         let concurrency = concurrency.unwrap_or(CONCURRENCY_03);
-        return Ok(Linked::Http { pre: ProxyPre::P3(pre), concurrency });
+        return Ok(Linked::Http { pre: ProxyPre::P3(pre), concurrency, service });
     }
     if let Some(several) = concurrency.filter(|count| count.get() > 1) {
         return Err(ProgramErrorCause::Concurrency(several));
     }
-    let pre = ProxyPre02::new(pre).map_err(link_error(Kind::Http))?;
-    Ok(Linked::Http { pre: ProxyPre::P2(pre), concurrency: NonZeroU32::MIN })
+    let pre = ProxyPre02::new(pre).map_err(link_error("http"))?;
+    Ok(Linked::Http { pre: ProxyPre::P2(pre), concurrency: NonZeroU32::MIN, service })
 }

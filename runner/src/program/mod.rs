@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ebb_host::meter::Limiter;
 use ebb_service::file;
 use ebb_units::{Digest, Generation, ModuleName, Replica};
 use tokio::{runtime::Handle, time::timeout};
@@ -24,16 +25,16 @@ use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
 use wasmtime::{Module, ResourcesRequired, component::Component};
 
 use crate::{
-    config::{Destination, GuestConfig, Kind, ModuleConfig},
+    config::{Destination, GuestConfig, KindConfig, ModuleConfig},
     descriptors::Claim,
     engine::{Engines, Gc, PoolSize, WASMTIME_MAJOR},
     guest::{
         GuestState, Linked, Prepared, StartError,
         host_calls::HostCalls,
-        meter::Limiter,
         view::{self, FolderError},
     },
     host::{self, Fit},
+    kind::Kind,
 };
 
 /// The first four bytes of every WebAssembly binary, and the four after them in a core module and in a
@@ -72,7 +73,7 @@ enum ProgramErrorCause {
     )]
     Compile(#[source] wasmtime::Error),
     #[error("linking it as kind `{kind}`")]
-    Link { kind: Kind, source: wasmtime::Error },
+    Link { kind: &'static str, source: wasmtime::Error },
     #[error(transparent)]
     Unfit(Box<link::Unfit>),
     #[error(
@@ -106,6 +107,7 @@ pub struct Program {
     pub digest: Digest,
     /// What its instances may see and use.
     pub guest: GuestConfig,
+    kind: KindConfig,
     /// What its pool holds.
     pub size: PoolSize,
     /// Where its instances' host calls wait, if they can make any that block.
@@ -160,17 +162,18 @@ impl Binary {
 
 impl Program {
     /// Compiles and links `binary` with room for the module's instances. Takes as long as compiling
-    /// does, on all processors. `host_calls`: the module's threads, if it has some already.
+    /// does, on all processors. `kind`: the module's. `host_calls`: its threads, if it has some already.
     ///
     /// # Errors
     /// [`ProgramError`] names the module, its file, what was tried and what was expected.
     pub fn new(
         engines: &Engines,
         config: &ModuleConfig,
+        kind: &Kind,
         binary: &Binary,
         host_calls: Option<Arc<HostCalls>>,
     ) -> Result<Self, ProgramError> {
-        let built = build(engines, config, binary, host_calls);
+        let built = build(engines, config, kind, binary, host_calls);
         engines.seal_cache();
         built.map_err(|source| ProgramError { name: config.name.clone(), path: config.path.clone(), source })
     }
@@ -178,7 +181,16 @@ impl Program {
     /// Whether instances of both are alike: the same binary, which may see and use the same.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.guest == other.guest
+        self.digest == other.digest && self.guest == other.guest && self.kind.is_like(&other.kind)
+    }
+
+    /// Whether it is what `config` and `binary` would become, with room for as many instances.
+    #[must_use]
+    pub fn fits(&self, config: &ModuleConfig, binary: &Binary) -> bool {
+        self.digest == binary.digest
+            && self.guest == config.guest
+            && self.kind.is_like(&config.kind)
+            && self.size.instances >= instances(config)
     }
 
     /// Instantiates a new lifetime, which then waits to be run.
@@ -206,7 +218,7 @@ impl Program {
             let opened = opened.map_err(|_| StartError::Folders(start_timeout))?;
             opened.map_err(|error| StartError::Host(error.to_string()))??
         };
-        let limiter = Limiter::new(self.size.gc, self.guest.memory_limit, grow_failures);
+        let limiter = Limiter::new(self.size.gc.heap_initial_bytes(), self.guest.memory_limit, grow_failures);
         let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing), self.handles());
         let left = start_timeout.saturating_sub(started.elapsed());
         let prepared = TokioContext::new(Prepared::new(&self.linked, state, self.epoch_tick), handle);
@@ -216,7 +228,7 @@ impl Program {
     /// What its instances may hold of the process's descriptors.
     #[must_use]
     pub fn claim(&self) -> Claim {
-        let GuestConfig { dirs, inherit_network, outgoing, max_handles, .. } = &self.guest;
+        let GuestConfig { dirs, inherit_network, max_handles, .. } = &self.guest;
         let usual = self.linked.concurrency().get().saturating_mul(HANDLES_PER_REQUEST).max(HANDLES_USUAL);
         Claim {
             module: self.name.clone(),
@@ -224,7 +236,7 @@ impl Program {
             handles: max_handles.map_or(usual, NonZeroU32::get),
             folders: dirs.len().try_into().unwrap_or(u32::MAX),
             opens_files: *inherit_network || !dirs.is_empty(),
-            sends_requests: !outgoing.is_empty(),
+            sends_requests: !self.outgoing.is_empty(),
         }
     }
 
@@ -246,7 +258,7 @@ impl Program {
     }
 }
 
-/// Instances of a module that may be live at once: its replicas, and the successors of those that are
+/// Instances of a module that may be live at once: its replicas, and the replacements of those that are
 /// being restarted.
 #[must_use]
 pub fn instances(config: &ModuleConfig) -> u32 {
@@ -256,12 +268,13 @@ pub fn instances(config: &ModuleConfig) -> u32 {
 fn build(
     engines: &Engines,
     config: &ModuleConfig,
+    kind: &Kind,
     binary: &Binary,
     host_calls: Option<Arc<HostCalls>>,
 ) -> Result<Program, ProgramErrorCause> {
     view::check_folders(&config.guest).map_err(ProgramErrorCause::Folder)?;
     let bare = engines.bare().map_err(ProgramErrorCause::Compile)?;
-    link::judge(&bare, config.kind, binary)?;
+    link::judge(&bare, kind, binary)?;
     // What fails without garbage-collected objects may need them; if not, the second error is the better one.
     let (gc, required) = match required(engines, Gc::Off, binary) {
         Ok(required) => (Gc::Off, required),
@@ -276,9 +289,13 @@ fn build(
         return Err(ProgramErrorCause::MemoryMaps(error));
     }
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
-    let linked = link::linked(&engine, config.kind, binary, config.guest.concurrency)?;
+    let (concurrency, outgoing) = match &config.kind {
+        KindConfig::Command => (None, Arc::<[Destination]>::default()),
+        KindConfig::Http(serve) => (serve.concurrency, serve.outgoing.as_slice().into()),
+    };
+    let linked = link::linked(&engine, kind, binary, concurrency)?;
     let host_calls = match host_calls {
-        None if HostCalls::are_possible(&config.guest) => {
+        None if HostCalls::are_possible(&config.guest, &outgoing) => {
             Some(Arc::new(HostCalls::start(&config.name).map_err(ProgramErrorCause::Threads)?))
         }
         running => running,
@@ -287,11 +304,12 @@ fn build(
         name: config.name.clone(),
         digest: binary.digest.clone(),
         guest: config.guest.clone(),
+        kind: config.kind.clone(),
         size,
         host_calls,
         handles: AtomicU32::new(HANDLES_USUAL),
         epoch_tick: engines.epoch_tick(),
-        outgoing: config.guest.outgoing.as_slice().into(),
+        outgoing,
         linked,
     })
 }
@@ -305,3 +323,6 @@ fn required(engines: &Engines, gc: Gc, binary: &Binary) -> wasmtime::Result<Opti
         Module::from_binary(&probe, &binary.bytes).map(|module| Some(module.resources_required()))
     }
 }
+
+#[cfg(test)]
+mod tests;

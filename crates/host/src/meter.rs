@@ -13,7 +13,8 @@ use std::sync::{
 use ebb_units::ByteCount;
 use wasmtime::ResourceLimiter;
 
-use crate::engine::{GC_HEAP_BYTES_MAX, GC_HEAP_INITIAL_BYTES, Gc};
+/// What Wasmtime tells the limiter as the maximum of a heap of garbage-collected objects: all that 32 bits can address.
+const GC_HEAP_BYTES_MAX: usize = 1 << 32;
 
 /// The memory of one instance, in bytes.
 #[derive(Debug, Default)]
@@ -35,7 +36,8 @@ impl Meter {
         ByteCount(self.gc_heap.load(Ordering::Acquire))
     }
 
-    pub(super) fn reset(&self) {
+    /// Says that nothing is held: Wasmtime does not report memories that go away with a failed instantiation.
+    pub fn reset(&self) {
         self.linear.store(0, Ordering::Release);
         self.gc_heap.store(0, Ordering::Release);
     }
@@ -45,7 +47,7 @@ impl Meter {
 #[derive(Debug)]
 pub struct Limiter {
     meter: Arc<Meter>,
-    gc: Gc,
+    gc_heap_initial_bytes: Option<usize>,
     limit: ByteCount,
     /// Requests that were denied or failed, over all lifetimes of the slot.
     grow_failures: Arc<AtomicU64>,
@@ -67,10 +69,24 @@ struct Grow {
 }
 
 impl Limiter {
-    /// A limiter of a new instance. `limit`: for the sum of its linear memories and its heap.
+    /// A limiter of a new instance.
+    ///
+    /// `gc_heap_initial_bytes`: the engine's `gc_heap_initial_size`; none if it knows no garbage-collected objects. `limit`:
+    /// for the sum of its linear memories and its heap. `grow_failures`: counts what was denied or failed.
     #[must_use]
-    pub fn new(gc: Gc, limit: ByteCount, grow_failures: Arc<AtomicU64>) -> Self {
-        Self { meter: Arc::default(), gc, limit, grow_failures, last: None, table_bytes: 0 }
+    pub fn new(
+        gc_heap_initial_bytes: Option<usize>,
+        limit: ByteCount,
+        grow_failures: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            meter: Arc::default(),
+            gc_heap_initial_bytes,
+            limit,
+            grow_failures,
+            last: None,
+            table_bytes: 0,
+        }
     }
 
     /// The meter that this limiter keeps.
@@ -81,17 +97,18 @@ impl Limiter {
 
     /// Whether it is the heap that grows: to the limiter, Wasmtime's heap is a memory like any other.
     ///
-    /// The heap has no maximum but the address space's, begins with [`GC_HEAP_INITIAL_BYTES`], and at least
+    /// The heap has no maximum but the address space's, begins with what its engine says, and at least
     /// doubles when it grows. A linear memory passes for it only if it has no maximum either, is as large as the
     /// heap to the byte, and at least doubles.
     fn is_heap(&self, from: usize, to: usize, maximum: Option<usize>) -> bool {
+        let Some(initial) = self.gc_heap_initial_bytes else { return false };
         let heap = self.meter.gc_heap_bytes().0;
         let grows_so = if heap == 0 {
-            from == 0 && to == GC_HEAP_INITIAL_BYTES
+            from == 0 && to == initial
         } else {
             from as u64 == heap && to >= from.saturating_mul(2).min(GC_HEAP_BYTES_MAX)
         };
-        self.gc == Gc::On && maximum == Some(GC_HEAP_BYTES_MAX) && grows_so
+        maximum == Some(GC_HEAP_BYTES_MAX) && grows_so
     }
 
     fn resize(&self, Grow { from, to, is_heap }: Grow) {
@@ -102,7 +119,7 @@ impl Limiter {
     }
 
     /// Tells the limiter how large the heap is: Wasmtime knows, but only while the instance does not run.
-    pub(super) fn correct_gc_heap(&self, bytes: usize) {
+    pub fn correct_gc_heap(&self, bytes: usize) {
         let bytes = bytes as u64;
         let (linear, heap) = (self.meter.bytes().0, self.meter.gc_heap_bytes().0);
         self.meter.gc_heap.store(bytes, Ordering::Release);
@@ -165,19 +182,17 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use wasmtime::{Instance, Module, Store};
+    use wasmtime::{Config, Engine, Instance, Module, Store};
 
     use super::*;
-    use crate::{
-        config::{EngineConfig, OwnFolder},
-        engine::Engines,
-    };
 
     const PAGE: usize = 65_536;
+    const GC_HEAP_INITIAL_BYTES: usize = 3 * PAGE;
 
     fn limiter(pages: u64) -> (Limiter, Arc<Meter>, Arc<AtomicU64>) {
         let failures = Arc::new(AtomicU64::new(0));
-        let limiter = Limiter::new(Gc::On, ByteCount(pages * PAGE as u64), Arc::clone(&failures));
+        let limiter =
+            Limiter::new(Some(GC_HEAP_INITIAL_BYTES), ByteCount(pages * PAGE as u64), Arc::clone(&failures));
         let meter = limiter.meter();
         (limiter, meter, failures)
     }
@@ -259,12 +274,12 @@ mod tests {
 
         #[test]
         fn linear_memories_and_the_heap_are_told_apart_to_the_byte(steps in steps()) {
-            let engines = Engines::new(&EngineConfig { compile_cache: OwnFolder::Off, ..EngineConfig::default() });
-            let engine = engines.unwrap().probe(Gc::On).unwrap();
+            let mut config = Config::new();
+            config.wasm_gc(true).wasm_function_references(true).gc_heap_initial_size(GC_HEAP_INITIAL_BYTES as u64);
+            let engine = Engine::new(&config).unwrap();
             let (limiter, meter, _) = limiter(200);
             let mut store = Store::new(&engine, limiter);
             store.limiter(|limiter| limiter);
-            store.set_epoch_deadline(u64::MAX);
             let module = Module::new(&engine, GROWER).unwrap();
             let instance = Instance::new(&mut store, &module, &[]).unwrap();
             let memories = ["open", "bounded"].map(|name| instance.get_memory(&mut store, name).unwrap());

@@ -1,6 +1,6 @@
 //! One replica's slot, as everybody may see it: who lives there, what it holds, what was ordered.
 //!
-//! The supervisor of the slot writes; scrapes and the control API read, and take no lock that a guest
+//! The slot's owner writes; scrapes and the control API read, and take no lock that a guest
 //! could hold.
 
 use std::{
@@ -9,74 +9,72 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
-use ebb_units::{ByteCount, Generation, Replica};
+use ebb_units::{ByteCount, Digest, Generation, Replica};
 use tokio::sync::{Notify, oneshot};
 
-use super::permits::Permit;
 use crate::{
-    guest::{handles::Handles, meter::Meter},
-    lifecycle::State,
-    program::Program,
+    meter::Meter,
+    restart::{Reason, Refusal, RestartOrder},
 };
 
-/// Why a slot got a new lifetime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Reason {
-    /// Ordered: above the module's threshold.
-    Threshold,
-    /// Ordered: the host is short of memory.
-    Pressure,
-    /// Ordered by a person.
-    Operator,
-    /// It trapped, left with a non-zero exit code, or could not start.
-    Crash,
-    /// It left with exit code 0.
-    Exit,
-    /// The module or its settings changed.
-    Reload,
+/// The lifetime that is live in a slot.
+pub struct Live<L = ()> {
+    /// Which one.
+    pub generation: Generation,
+    /// What it is an instance of.
+    pub version: Version,
+    /// What it holds.
+    pub meter: Arc<Meter>,
+    /// What the host itself keeps with a lifetime.
+    pub own: L,
 }
 
-impl Reason {
-    /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::Threshold, Self::Pressure, Self::Operator, Self::Crash, Self::Exit, Self::Reload];
+/// What instances are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The module's binary.
+    pub digest: Digest,
+    /// What an instance may hold.
+    pub memory_limit: ByteCount,
+}
 
-    /// The label value.
+/// What a slot is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A lifetime is being prepared; none is live.
+    Starting,
+    /// A lifetime is live.
+    Running,
+    /// A lifetime is live, and its replacement is being prepared.
+    Restarting,
+    /// No lifetime is live; the next one is waited for.
+    Backoff,
+    /// The slot is closed for good.
+    Stopped,
+}
+
+impl State {
+    /// The state as the API names it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Threshold => "threshold",
-            Self::Pressure => "pressure",
-            Self::Operator => "operator",
-            Self::Crash => "crash",
-            Self::Exit => "exit",
-            Self::Reload => "reload",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Backoff => "backoff",
+            Self::Stopped => "stopped",
         }
     }
 }
 
-/// The lifetime that is live in a slot.
-pub struct Live {
-    /// Which one.
-    pub generation: Generation,
-    /// What it is an instance of.
-    pub program: Arc<Program>,
-    /// What it holds.
-    pub meter: Arc<Meter>,
-    /// How much it has open.
-    pub handles: Arc<Handles>,
-}
-
 /// One replica's slot.
-pub struct Slot {
+pub struct Slot<L = ()> {
     /// Which one.
     pub replica: Replica,
-    live: ArcSwapOption<Live>,
+    live: ArcSwapOption<Live<L>>,
     restarts: AtomicU64,
     own_ends: AtomicU64,
     started_once: AtomicBool,
@@ -85,84 +83,23 @@ pub struct Slot {
     waker: Notify,
 }
 
-/// What the supervisor says about the slot.
+/// What the slot's owner says about it.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// What the slot is doing.
     pub state: State,
+    /// Lifetimes in a row that ended too soon.
+    pub consecutive_failures: u32,
     /// How the last lifetime ended, or why the last start failed.
     pub last_end: Option<String>,
 }
 
-/// A restart was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restarted {
-    /// The lifetime that ended.
-    pub old: Generation,
-    /// The lifetime that began.
-    pub new: Generation,
-    /// Linear memory of the old one at its end, less that of the new one at its start.
-    pub reclaimed: ByteCount,
-    /// Resident memory that left the process while the old one was dropped; nothing yet while it is draining.
-    /// Others come and go meanwhile, and a page that a guest never touched was not resident.
-    pub released: ByteCount,
-    /// From the order's arrival to the new one running and the old one's memory given back.
-    pub duration: Duration,
-    /// The old one has requests to finish; only then is its memory given back.
-    pub draining: bool,
-}
-
-/// Why a restart was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The lifetime named in the order is not the live one.
-    #[error("generation {expected} is not current: {current} is")]
-    NotCurrent {
-        /// The one that was named.
-        expected: Generation,
-        /// The live one.
-        current: Generation,
-    },
-    /// No lifetime is live.
-    #[error("no instance is running in this slot: it is waiting to be started again")]
-    NothingRunning,
-    /// Another restart of the slot is under way.
-    #[error("a restart of this instance is already under way")]
-    Busy,
-    /// The module's limit is reached.
-    #[error("{limit} restarts of this module are already under way, its max_restarting")]
-    TooMany {
-        /// The limit.
-        limit: u32,
-    },
-    /// The successor could not be started.
-    #[error("could not start the new instance, so the old one stays: {0}")]
-    CouldNotStart(String),
-    /// The slot is being closed.
-    #[error("the slot is being closed")]
-    Closing,
-}
-
-/// What a slot's supervisor can be asked.
+/// What a slot's owner can be asked.
 pub enum Command {
     /// Replace the live lifetime.
     Restart(RestartOrder),
     /// If waiting to start again, start now.
     StartNow(oneshot::Sender<()>),
-}
-
-/// An order to replace the live lifetime.
-pub struct RestartOrder {
-    /// The lifetime that is meant; any, if `None`.
-    pub expected: Option<Generation>,
-    /// Why.
-    pub reason: Reason,
-    /// When the order arrived.
-    pub received: Instant,
-    /// Who waits for the outcome, if still there.
-    pub reply: oneshot::Sender<Result<Restarted, Refusal>>,
-    /// Held until the restart is done.
-    pub permit: Permit,
 }
 
 /// A slot takes one order at a time.
@@ -173,7 +110,7 @@ enum Mailbox {
     Closed,
 }
 
-impl Slot {
+impl<L> Slot<L> {
     /// An empty slot.
     #[must_use]
     pub fn new(replica: Replica) -> Self {
@@ -183,7 +120,11 @@ impl Slot {
             restarts: AtomicU64::new(0),
             own_ends: AtomicU64::new(0),
             started_once: AtomicBool::new(false),
-            progress: Mutex::new(Progress { state: State::NEW, last_end: None }),
+            progress: Mutex::new(Progress {
+                state: State::Starting,
+                consecutive_failures: 0,
+                last_end: None,
+            }),
             mailbox: Mutex::new(Mailbox::Free),
             waker: Notify::new(),
         }
@@ -191,12 +132,12 @@ impl Slot {
 
     /// The live lifetime, if any.
     #[must_use]
-    pub fn live(&self) -> Option<Arc<Live>> {
+    pub fn live(&self) -> Option<Arc<Live<L>>> {
         self.live.load_full()
     }
 
     /// Applies `read` to the live lifetime, if any, without counting a reference.
-    pub fn with_live<T>(&self, read: impl FnOnce(&Live) -> T) -> Option<T> {
+    pub fn with_live<T>(&self, read: impl FnOnce(&Live<L>) -> T) -> Option<T> {
         self.live.load().as_deref().map(read)
     }
 
@@ -253,7 +194,8 @@ impl Slot {
         Ok(())
     }
 
-    pub(super) async fn next_order(&self) -> Command {
+    /// Waits for an order. The slot takes no other until [`Slot::order_done`].
+    pub async fn next_order(&self) -> Command {
         loop {
             {
                 let mut mailbox = lock(&self.mailbox);
@@ -266,7 +208,8 @@ impl Slot {
         }
     }
 
-    pub(super) fn order_done(&self) {
+    /// The order is carried out or refused; the slot takes another one.
+    pub fn order_done(&self) {
         let mut mailbox = lock(&self.mailbox);
         if !matches!(*mailbox, Mailbox::Closed) {
             *mailbox = Mailbox::Free;
@@ -274,27 +217,32 @@ impl Slot {
     }
 
     /// Refuses all further orders. One that was placed is dropped, which tells its sender.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         *lock(&self.mailbox) = Mailbox::Closed;
     }
 
-    pub(super) fn set_live(&self, live: Option<Arc<Live>>) {
+    /// Says which lifetime is live from now on.
+    pub fn set_live(&self, live: Option<Arc<Live<L>>>) {
         self.live.store(live);
     }
 
-    pub(super) fn set_state(&self, state: State) {
-        lock(&self.progress).state = state;
+    /// Says what the slot is doing, and how many lifetimes in a row have ended too soon.
+    pub fn set_state(&self, state: State, consecutive_failures: u32) {
+        let mut progress = lock(&self.progress);
+        (progress.state, progress.consecutive_failures) = (state, consecutive_failures);
     }
 
-    pub(super) fn set_last_end(&self, end: String) {
+    /// Says how the last lifetime ended, or why the last start failed.
+    pub fn set_last_end(&self, end: String) {
         lock(&self.progress).last_end = Some(end);
     }
 
-    pub(super) fn set_started(&self) {
+    /// Says that the first start is over, well or ill.
+    pub fn set_started(&self) {
         self.started_once.store(true, Ordering::Release);
     }
 
-    pub(super) fn count_restart(&self, reason: Reason) {
+    pub(crate) fn count_restart(&self, reason: Reason) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
         if matches!(reason, Reason::Crash | Reason::Exit) {
             self.own_ends.fetch_add(1, Ordering::Relaxed);
@@ -302,7 +250,7 @@ impl Slot {
     }
 }
 
-impl fmt::Debug for Slot {
+impl<L> fmt::Debug for Slot<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").field("replica", &self.replica).finish_non_exhaustive()
     }
@@ -323,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_takes_one_order_at_a_time() {
-        let slot = Slot::new(Replica(0));
+        let slot: Slot = Slot::new(Replica(0));
         slot.place(hurry).unwrap();
         assert_eq!(slot.place(hurry), Err(Refusal::Busy));
         let _order = slot.next_order().await;
@@ -334,14 +282,14 @@ mod tests {
 
     #[test]
     fn an_order_that_is_refused_leaves_the_slot_free() {
-        let slot = Slot::new(Replica(0));
+        let slot: Slot = Slot::new(Replica(0));
         assert_eq!(slot.place(|| Err(Refusal::TooMany { limit: 1 })), Err(Refusal::TooMany { limit: 1 }));
         slot.place(hurry).unwrap();
     }
 
     #[test]
     fn a_closed_slot_tells_whoever_still_waits() {
-        let slot = Slot::new(Replica(0));
+        let slot: Slot = Slot::new(Replica(0));
         let (reply, mut answer) = oneshot::channel();
         slot.place(|| Ok(Command::StartNow(reply))).unwrap();
         slot.close();
@@ -351,7 +299,7 @@ mod tests {
 
     #[test]
     fn an_order_for_an_empty_slot_is_not_current() {
-        let slot = Slot::new(Replica(0));
+        let slot: Slot = Slot::new(Replica(0));
         assert_eq!(slot.check_current(None), Err(Refusal::NothingRunning));
         assert_eq!(slot.check_current(Some(Generation(1))), Err(Refusal::NothingRunning));
     }

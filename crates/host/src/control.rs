@@ -1,0 +1,239 @@
+//! The control API's part about instances, to be merged into a host's own router: who lives, and restarts. JSON.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest as _, Path, Request, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::IntoResponse as _,
+    routing::{get, post},
+};
+use ebb_service::{problem::Problem, quote::clipped};
+use ebb_units::{Generation, ModuleName, Replica};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    instances::Instances,
+    restart::{Reason, Refusal, Restarted},
+};
+
+/// The longest body of a request: an order is some thirty bytes.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// How long the body of an order may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a client is told to wait when too many restarts are under way. They take milliseconds.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// `GET /api/v1/instances` and `POST /api/v1/instances/MODULE/REPLICA/restart` for `instances`. `may_order`: whether a
+/// request with these headers may order a restart, or what it is answered; asked before anything is said about what exists.
+pub fn router<L: Send + Sync + 'static>(
+    instances: Arc<Instances<L>>,
+    may_order: impl Fn(&HeaderMap) -> Result<(), Problem> + Clone + Send + Sync + 'static,
+) -> Router {
+    let authorize = move |request: Request, next: Next| {
+        let refused = may_order(request.headers());
+        async move {
+            match refused {
+                Ok(()) => next.run(request).await,
+                Err(problem) => problem.into_response(),
+            }
+        }
+    };
+    Router::new()
+        .route("/api/v1/instances/{module}/{replica}/restart", post(restart::<L>))
+        .route_layer(middleware::from_fn(authorize))
+        .route("/api/v1/instances", get(list::<L>))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(instances)
+}
+
+/// One element of `GET /api/v1/instances`.
+#[derive(Serialize)]
+struct Instance {
+    module: ModuleName,
+    digest: String,
+    replica: Replica,
+    /// Absent, like what follows from it, while no instance is live.
+    generation: Option<Generation>,
+    state: &'static str,
+    memory_bytes: Option<u64>,
+    memory_limit_bytes: u64,
+    started_at: Option<String>,
+    restarts: u64,
+    consecutive_failures: u32,
+    last_end: Option<String>,
+}
+
+async fn list<L: Send + Sync>(State(instances): State<Arc<Instances<L>>>) -> Json<Vec<Instance>> {
+    let modules = instances.modules();
+    let instances = modules.iter().flat_map(|module| {
+        let (version, slots) = (module.version(), module.slots());
+        slots
+            .iter()
+            .map(|slot| {
+                let live = slot.live();
+                let progress = slot.progress();
+                let version = live.as_ref().map_or(&*version, |live| &live.version);
+                Instance {
+                    module: module.name.clone(),
+                    digest: version.digest.to_string(),
+                    replica: slot.replica,
+                    generation: live.as_ref().map(|live| live.generation),
+                    state: progress.state.as_str(),
+                    memory_bytes: live.as_ref().map(|live| live.meter.bytes().0),
+                    memory_limit_bytes: version.memory_limit.0,
+                    started_at: live.as_ref().map(|live| rfc3339(live.generation)),
+                    restarts: slot.restarts(),
+                    consecutive_failures: progress.consecutive_failures,
+                    last_end: progress.last_end,
+                }
+            })
+            .collect::<Vec<_>>()
+    });
+    Json(instances.collect())
+}
+
+fn rfc3339(generation: Generation) -> String {
+    let start = std::time::UNIX_EPOCH + Duration::from_millis(generation.0);
+    humantime::format_rfc3339_millis(start).to_string()
+}
+
+/// The body of an order. An empty body is an operator's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderBody {
+    #[serde(default)]
+    reason: OrderReason,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OrderReason {
+    Threshold,
+    Pressure,
+    #[default]
+    Operator,
+}
+
+impl From<OrderReason> for Reason {
+    fn from(reason: OrderReason) -> Self {
+        match reason {
+            OrderReason::Threshold => Self::Threshold,
+            OrderReason::Pressure => Self::Pressure,
+            OrderReason::Operator => Self::Operator,
+        }
+    }
+}
+
+/// The answer to an order that was carried out.
+#[derive(Serialize)]
+struct RestartedBody {
+    module: ModuleName,
+    replica: Replica,
+    old_generation: Generation,
+    new_generation: Generation,
+    reclaimed_bytes: u64,
+    /// Resident memory that left the process while the old instance was dropped.
+    resident_released_bytes: u64,
+    duration_seconds: f64,
+    /// The old instance has requests to finish. Its memory, `reclaimed_bytes` by now, is given back then.
+    draining: bool,
+}
+
+async fn restart<L: Send + Sync>(
+    State(instances): State<Arc<Instances<L>>>,
+    Path((name, replica)): Path<(String, String)>,
+    request: Request,
+) -> Result<(StatusCode, Json<RestartedBody>), Problem> {
+    let received = Instant::now();
+    let expected = if_match(request.headers())?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &()));
+    let body = body.await.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body: timed out"))?;
+    let reason = reason(body)?;
+    let unknown = || {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "no replica {} of a module {:?}; GET /api/v1/instances lists what there is",
+                clipped(&replica),
+                clipped(&name)
+            ),
+        )
+    };
+    let number: u32 = replica.parse().map_err(|_| unknown())?;
+    let (module, slot) = instances.find(&name, Replica(number)).ok_or_else(unknown)?;
+    let refused = |refusal| refused(&refusal, &module.name, slot.replica);
+    let outcome = module.order_restart(&slot, expected, reason, received).map_err(&refused)?;
+    let Restarted { old, new, reclaimed, released, duration, draining } =
+        outcome.await.unwrap_or(Err(Refusal::Closing)).map_err(&refused)?;
+    let status = if draining { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let body = RestartedBody {
+        module: module.name.clone(),
+        replica: slot.replica,
+        old_generation: old,
+        new_generation: new,
+        reclaimed_bytes: reclaimed.0,
+        resident_released_bytes: released.0,
+        duration_seconds: duration.as_secs_f64(),
+        draining,
+    };
+    Ok((status, Json(body)))
+}
+
+fn reason(body: Result<Bytes, BytesRejection>) -> Result<Reason, Problem> {
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Reason::Operator);
+    }
+    let order: OrderBody = serde_json::from_slice(&body).map_err(|error| {
+        let expected = r#"expected {"reason": "threshold"}, "pressure" or "operator", or nothing"#;
+        let error = clipped(&error.to_string());
+        Problem::new(StatusCode::BAD_REQUEST, format!("body: {error}; {expected}"))
+    })?;
+    Ok(order.reason.into())
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<Generation>, Problem> {
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let malformed = || {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "If-Match: expected one generation in quotes, as in If-Match: \"1763848000123\", or *",
+        )
+    };
+    if values.next().is_some() {
+        return Err(malformed());
+    }
+    let value = value.to_str().map_err(|_| malformed())?.trim();
+    if value == "*" {
+        return Ok(None);
+    }
+    let digits = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).ok_or_else(malformed)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed());
+    }
+    digits.parse().map(|generation| Some(Generation(generation))).map_err(|_| malformed())
+}
+
+fn refused(refusal: &Refusal, module: &ModuleName, replica: Replica) -> Problem {
+    let status = match refusal {
+        Refusal::NotCurrent { .. } | Refusal::NothingRunning => StatusCode::PRECONDITION_FAILED,
+        Refusal::Busy => StatusCode::CONFLICT,
+        Refusal::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::CouldNotStart(_) | Refusal::Closing => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let failure = Problem::new(status, format!("{module}/{replica}: {refusal}"));
+    match refusal {
+        Refusal::TooMany { .. } => failure.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+        _ => failure,
+    }
+}

@@ -1,0 +1,171 @@
+//! Modules and their slots: who may be restarted, and what restarts came to.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use ebb_units::{Generation, ModuleName, Replica};
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
+use tokio::sync::oneshot;
+
+use crate::{
+    permits::Permits,
+    restart::{Outcome, Reason, Refusal, RestartOrder, Restarted},
+    slot::{Command, Slot, Version},
+};
+
+/// Buckets of restart durations, in seconds: from a small component (0.3 ms) to a large one on a busy host.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// A slot, and the module that it is of.
+pub type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
+
+/// All modules of a host. `L`: what it keeps with each lifetime.
+#[derive(Debug)]
+pub struct Instances<L = ()>(ArcSwap<Vec<Arc<Module<L>>>>);
+
+impl<L> Default for Instances<L> {
+    fn default() -> Self {
+        Self(ArcSwap::default())
+    }
+}
+
+impl<L> Instances<L> {
+    /// The modules.
+    #[must_use]
+    pub fn modules(&self) -> Arc<Vec<Arc<Module<L>>>> {
+        self.0.load_full()
+    }
+
+    /// Puts `modules` in the place of those before.
+    pub fn set_modules(&self, modules: Vec<Arc<Module<L>>>) {
+        self.0.store(Arc::new(modules));
+    }
+
+    /// The slot `name`/`replica` and its module, if there is one.
+    #[must_use]
+    pub fn find(&self, name: &str, replica: Replica) -> Option<ModuleSlot<L>> {
+        let modules = self.0.load();
+        let module = modules.iter().find(|module| module.name.as_str() == name)?;
+        let slot = module.slots.load().get(replica.0 as usize).cloned()?;
+        Some((Arc::clone(module), slot))
+    }
+
+    /// Whether every slot's first start is over.
+    #[must_use]
+    pub fn were_started(&self) -> bool {
+        let modules = self.0.load();
+        modules.iter().all(|module| module.slots.load().iter().all(|slot| slot.was_started()))
+    }
+}
+
+/// A module and its slots.
+#[derive(Debug)]
+pub struct Module<L = ()> {
+    /// The module's name.
+    pub name: ModuleName,
+    /// What kind of program it is, in one word.
+    pub kind: &'static str,
+    /// How many restarts may be under way at once.
+    pub permits: Arc<Permits>,
+    /// Requests of its instances for linear memory that were denied or failed.
+    pub grow_failures: Arc<AtomicU64>,
+    version: ArcSwap<Version>,
+    slots: ArcSwap<Vec<Arc<Slot<L>>>>,
+    pub(crate) restart_durations: Histogram,
+    pub(crate) reclaimed_bytes: Counter,
+    pub(crate) released_bytes: Counter,
+    restarts: [AtomicU64; Reason::ALL.len()],
+}
+
+impl<L> Module<L> {
+    /// A module without slots. `version`: what its next instances are of.
+    #[must_use]
+    pub fn new(name: ModuleName, kind: &'static str, version: Version) -> Self {
+        Self {
+            name,
+            kind,
+            permits: Arc::default(),
+            grow_failures: Arc::default(),
+            version: ArcSwap::from_pointee(version),
+            slots: ArcSwap::default(),
+            restart_durations: Histogram::new(DURATION_BUCKETS),
+            reclaimed_bytes: Counter::default(),
+            released_bytes: Counter::default(),
+            restarts: Default::default(),
+        }
+    }
+
+    /// What the next instances are of.
+    #[must_use]
+    pub fn version(&self) -> Arc<Version> {
+        self.version.load_full()
+    }
+
+    /// Makes the next instances ones of `version`.
+    pub fn set_version(&self, version: Version) {
+        self.version.store(Arc::new(version));
+    }
+
+    /// The slots, by replica.
+    #[must_use]
+    pub fn slots(&self) -> Arc<Vec<Arc<Slot<L>>>> {
+        self.slots.load_full()
+    }
+
+    /// Puts `slots`, by replica, in the place of those before.
+    pub fn set_slots(&self, slots: Vec<Arc<Slot<L>>>) {
+        self.slots.store(Arc::new(slots));
+    }
+
+    /// Orders a restart of `slot`. The order is placed when this returns, and carried out whether or not
+    /// somebody waits for the outcome.
+    ///
+    /// `expected`: the lifetime that is meant; any, if `None`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not the live lifetime, busy, too many under way; in this order.
+    pub fn order_restart(
+        &self,
+        slot: &Slot<L>,
+        expected: Option<Generation>,
+        reason: Reason,
+        received: Instant,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+        slot.check_current(expected)?;
+        let (reply, outcome) = oneshot::channel();
+        slot.place(|| {
+            let permit =
+                self.permits.try_acquire().ok_or_else(|| Refusal::TooMany { limit: self.permits.limit() })?;
+            // Again, now that no other order can come between.
+            slot.check_current(expected)?;
+            Ok(Command::Restart(RestartOrder { expected, reason, received, reply, permit }))
+        })?;
+        Ok(outcome)
+    }
+
+    /// Restarts of its instances, in the order of [`Reason::ALL`].
+    #[must_use]
+    pub fn restarts(&self) -> [u64; Reason::ALL.len()] {
+        self.restarts.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Counts a new lifetime in `slot`.
+    pub fn count_restart(&self, slot: &Slot<L>, reason: Reason) {
+        slot.count_restart(reason);
+        self.restarts[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what an ordered restart took and gave back.
+    pub fn observe_restart(&self, done: &Restarted) {
+        self.restart_durations.observe(done.duration.as_secs_f64());
+        self.reclaimed_bytes.inc_by(done.reclaimed.0);
+        self.released_bytes.inc_by(done.released.0);
+    }
+}

@@ -1,0 +1,68 @@
+//! What a [`Store`](wasmtime::Store) holds: the guest's view of the host, and its limits.
+
+use std::{fmt, sync::Arc};
+
+use ebb_host::meter::Limiter;
+use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::{handles::HandleCounter, outgoing::Outgoing};
+use crate::{config::Destination, descriptors::HANDLES_PER_CONNECTION};
+
+/// The longest header fields that a guest can make, in bytes of the runner's memory: four times what servers take.
+const FIELDS_BYTES_MAX: usize = 32 * 1024;
+
+/// A guest's view of the host, and its limits.
+pub struct GuestState {
+    pub(super) wasi: WasiP1Ctx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    pub(super) limiter: Limiter,
+    pub(super) handles: HandleCounter,
+    /// The request that it works on is a HEAD. Only WASI 0.2 has one at a time.
+    pub(super) answers_head: bool,
+}
+
+impl fmt::Debug for GuestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestState").field("limiter", &self.limiter).finish_non_exhaustive()
+    }
+}
+
+impl GuestState {
+    /// A view `wasi` with the limits `limiter` and `handles`, and HTTP requests to `outgoing`.
+    #[must_use]
+    pub fn new(mut wasi: WasiP1Ctx, limiter: Limiter, outgoing: Arc<[Destination]>, handles: u32) -> Self {
+        wasi.ctx().table.set_max_capacity(handles as usize);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        Self {
+            wasi,
+            http,
+            outgoing: Outgoing::new(outgoing, handles / HANDLES_PER_CONNECTION),
+            limiter,
+            handles: HandleCounter::default(),
+            answers_head: false,
+        }
+    }
+
+    /// The preview1 view, for a core module's linker.
+    pub fn preview1(&mut self) -> &mut WasiP1Ctx {
+        self.handles.count(self.wasi.ctx().table);
+        &mut self.wasi
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.handles.count(self.wasi.ctx().table);
+        self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.handles.count(self.wasi.ctx().table);
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
