@@ -110,6 +110,13 @@ fn metered(wat: &str) -> (Arc<Meter>, u64) {
 
 /// `wat` as a command that may hold [`LIMIT`].
 fn program(wat: &str) -> Arc<Program> {
+    let (config, binary) = command(wat);
+    let engines = Engines::new(&config.engine).unwrap();
+    Arc::new(Program::new(&engines, &config.modules[0], &Kind::Command, &binary, None).unwrap())
+}
+
+/// The config of a runner whose one module is `wat`, and the module's file.
+fn command(wat: &str) -> (Config, Binary) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("guest.wat"), wat).unwrap();
     let text = format!(
@@ -118,9 +125,19 @@ fn program(wat: &str) -> Arc<Program> {
         LIMIT * PAGE_BYTES
     );
     let config = Config::parse(&folder.path().join("runner.yml"), &text).unwrap();
-    let engines = Engines::new(&config.engine).unwrap();
     let binary = Binary::read(&config.modules[0]).unwrap();
-    Arc::new(Program::new(&engines, &config.modules[0], &Kind::Command, &binary, None).unwrap())
+    (config, binary)
+}
+
+#[test]
+fn a_module_that_becomes_one_of_another_kind_does_not_keep_its_program() {
+    let wat = core("", "");
+    let (program, (mut config, binary)) = (program(&wat), command(&wat));
+    assert!(program.fits(&config.modules[0], &binary));
+    let text = "modules: [{name: guest, path: guest.wat, kind: http}]\n";
+    let http = Config::parse(&config.file, text).unwrap();
+    config.modules[0].kind = http.modules[0].kind.clone();
+    assert!(!program.fits(&config.modules[0], &binary));
 }
 
 fn grows(memories: usize) -> impl Strategy<Value = Vec<Grow>> {
