@@ -6,6 +6,7 @@
 mod cycles;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -26,16 +27,17 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The crates that `name` is built of, of this workspace and others.
-fn built_of(name: &str) -> Vec<String> {
+/// The lines of `cargo tree`, one per crate.
+fn cargo_tree(args: &[&str]) -> BTreeSet<String> {
     let cargo = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--package", name])
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
+        .args(args)
         .current_dir(paths::root())
         .output()
         .unwrap();
     assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
     let lines = String::from_utf8(cargo.stdout).unwrap();
-    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
 }
 
 /// What these crates may name, Cargo says; what of the standard library they may call, their `clippy.toml`.
@@ -57,9 +59,10 @@ fn the_pure_crates_are_built_of_nothing_that_does_io() {
         "ebb-service",
     ];
     for (name, least) in [("ebb-units", 5), ("ebb-core", 10)] {
-        let crates = built_of(name);
-        assert!(crates.len() >= least && crates.iter().any(|found| found == "serde"), "{name}: {crates:?}");
-        let found: Vec<_> = crates.iter().filter(|found| outward.contains(&found.as_str())).collect();
+        let crates = cargo_tree(&["--package", name, "--edges", "normal"]);
+        let crates: BTreeSet<_> = crates.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert!(crates.len() >= least && crates.contains("serde"), "{name}: {crates:?}");
+        let found: Vec<_> = outward.into_iter().filter(|outward| crates.contains(outward)).collect();
         assert!(found.is_empty(), "{name} is built of {found:?}");
         let guards = paths::root().join("crates").join(name.trim_start_matches("ebb-")).join("clippy.toml");
         let guards = fs::read_to_string(guards).unwrap();
@@ -67,6 +70,16 @@ fn the_pure_crates_are_built_of_nothing_that_does_io() {
             assert!(guards.contains(call), "{name} may call {call}");
         }
     }
+}
+
+/// Cargo compiles a crate once for each set of features: with one set, who has seen the demo has Wasmtime for the tests.
+#[test]
+fn tests_bring_no_features_that_the_programs_are_built_without() {
+    let format = ["--workspace", "--format", "{p} {f}", "--edges"];
+    let [programs, tests] =
+        ["normal,build", "normal,build,dev"].map(|edges| cargo_tree(&[&format[..], &[edges]].concat()));
+    let differ: Vec<_> = programs.difference(&tests).collect();
+    assert!(!programs.is_empty() && differ.is_empty(), "in tests with other features: {differ:#?}");
 }
 
 /// The folders of sources of all crates, of the guests' workspace, too.
