@@ -10,7 +10,7 @@ ARG RUST_VERSION
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}.0
 RUN rustup target add wasm32-wasip2
 COPY . .
-RUN cargo build --locked --release --bin ebb-runner --bin ebb-evaluator \
+RUN cargo build --locked --release --package ebb-runner --package ebb-evaluator \
  && cargo build --locked --release --target wasm32-wasip2 --manifest-path guests/Cargo.toml \
         --package ebb-guests --package storage \
  && mkdir -p /out/bin /out/guests /out/var/lib/ebb/volume /out/var/cache/ebb \

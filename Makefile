@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -euo pipefail -c
 CARGO ?= cargo
+GUESTS := $(CARGO) build --manifest-path guests/Cargo.toml --release --target wasm32-wasip2
+# Without the features that other crates of the workspace ask for, as whoever installs them builds them.
+SHIPPED := --package ebb-runner --package ebb-evaluator
 
 # make demo: where samples come from (scrape | prometheus), and how long it runs.
 STORE ?= scrape
@@ -17,17 +20,19 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: programs guests $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances leak and be restarted (STORE=prometheus, DEMO_SECONDS=90)
-	$(CARGO) run --quiet -p ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
+demo: tools $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances leak and be restarted (STORE=prometheus, DEMO_SECONDS=90)
+	$(GUESTS) --package ebb-guests --package storage --lib --bin leaky --bin steady --bin bursty
+	$(CARGO) build --bin ebb-runner --bin ebb-evaluator --bin ebb-demo
+	$(CARGO) run --quiet --bin ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: programs guests foreign chromium prometheus faketime dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
+test: guests foreign chromium prometheus faketime dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
 .PHONY: check
 check: tools ## run the tests that need no other program: unit, property and in-process; under a minute once built
-	$(CARGO) test --workspace --lib --bins --test runner --test reference
+	$(CARGO) test --workspace --lib --bins --test runner --test reference --test structure
 
 .PHONY: lint
 lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors
@@ -44,14 +49,14 @@ lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and source
 
 .PHONY: lab
 lab: tools guests prometheus ## compare all policies, simulated and on real instances; writes lab/report (LAB_LONG=1: hours)
-	$(CARGO) build --release --bin ebb-lab --bin ebb-runner --bin ebb-evaluator
+	$(CARGO) build --release $(SHIPPED) --package ebb-lab
 	target/release/ebb-lab simulate
 	target/release/ebb-lab live $(if $(LAB_LONG),--times 20)
 	target/release/ebb-lab report
 
 .PHONY: bench
 bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release $(SHIPPED) --package ebb-bench --package ebb-lab
 	target/release/bench-restart
 	target/release/bench-http
 	target/release/bench-fairness
@@ -66,7 +71,7 @@ fuzz: tools fuzz-tools ## mutate what everything that parses bytes from outside 
 
 .PHONY: soak
 soak: tools guests prometheus ## run a fleet under load and watch for growth; writes target/soak (SOAK_HOURS=1)
-	$(CARGO) build --release --bin ebb-soak --bin ebb-runner --bin ebb-evaluator
+	$(CARGO) build --release $(SHIPPED) --package ebb-soak
 	target/release/ebb-soak --hours $(SOAK_HOURS)
 
 .PHONY: compose-check
@@ -81,13 +86,9 @@ schemas: tools ## write config/*.schema.json anew, after a change of config keys
 
 # --- what the commands above need ---
 
-.PHONY: programs
-programs: tools
-	$(CARGO) build --workspace --bins
-
 .PHONY: guests
 guests: tools
-	$(CARGO) build --manifest-path guests/Cargo.toml --release --target wasm32-wasip2
+	$(GUESTS)
 
 .PHONY: foreign
 foreign: tools

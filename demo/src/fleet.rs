@@ -1,5 +1,6 @@
 //! What the demo runs: real processes on free loopback ports.
 
+use clap::ValueEnum;
 use ebb_testbed::{
     evaluator::Evaluator,
     load::storage::Clients,
@@ -8,7 +9,14 @@ use ebb_testbed::{
     runner::Runner,
 };
 
-use crate::StoreKind;
+/// Where the evaluator gets its samples from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreKind {
+    /// From the runners themselves.
+    Scrape,
+    /// From a real Prometheus.
+    Prometheus,
+}
 
 /// The demo's processes. They end with this value.
 pub(crate) struct Fleet {

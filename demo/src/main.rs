@@ -14,9 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
-use self::{fleet::Fleet, progress::Screen, story::Story};
+use self::{
+    fleet::{Fleet, StoreKind},
+    progress::Screen,
+    story::Story,
+};
 
 /// Watch real WebAssembly instances leak, and exactly those above a learned threshold being restarted.
 #[derive(Debug, Parser)]
@@ -28,15 +32,6 @@ struct Args {
     /// How long to watch.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(20..))]
     seconds: u64,
-}
-
-/// Where the evaluator gets its samples from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    /// From the runners themselves.
-    Scrape,
-    /// From a real Prometheus.
-    Prometheus,
 }
 
 /// Time between two pictures.

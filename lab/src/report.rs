@@ -1,18 +1,19 @@
 //! Sweeps and experiments → `scores.json`, tables and plots. Every number in it can be made again by the command that
 //! stands beside it.
 
+mod files;
 mod live;
 mod plot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs, io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 
+pub use self::files::{ReportError, read, write};
 use crate::{
     live::Live,
     score::{Estimate, Frontier, LEVELS, median, ratio},
@@ -45,37 +46,6 @@ pub const REFERENCE_LEVEL: f64 = 3.0;
 /// Policy → workload → score.
 pub type Scores = BTreeMap<String, BTreeMap<String, Score>>;
 
-/// Why a report could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A file could not be read or written.
-    #[error("{action} {}", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// A plot could not be drawn.
-    #[error("drawing {}: {problem}", path.display())]
-    Plot {
-        /// Which.
-        path: PathBuf,
-        /// What went wrong.
-        problem: String,
-    },
-    /// What an earlier command left is of another version.
-    #[error("reading {}: run `ebb-lab simulate` anew", path.display())]
-    Format {
-        /// Which file.
-        path: PathBuf,
-        /// What went wrong.
-        source: serde_json::Error,
-    },
-}
-
 /// What the simulator found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Simulation {
@@ -98,28 +68,6 @@ pub struct Storm {
     pub rule: String,
     /// Restarts per instance and hour.
     pub restarts_per_hour: f64,
-}
-
-/// Writes text to a file.
-///
-/// # Errors
-/// [`ReportError::File`].
-pub fn write(path: &Path, text: &str) -> Result<(), ReportError> {
-    let failed = |action| move |source| ReportError::File { action, path: path.to_owned(), source };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(failed("making the folder of"))?;
-    }
-    fs::write(path, text).map_err(failed("writing"))
-}
-
-/// Reads what an earlier command wrote.
-///
-/// # Errors
-/// [`ReportError::File`], [`ReportError::Format`].
-pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ReportError> {
-    let failed = |source| ReportError::File { action: "reading", path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map_err(failed)?;
-    serde_json::from_str(&text).map_err(|source| ReportError::Format { path: path.to_owned(), source })
 }
 
 impl Simulation {

@@ -1,6 +1,6 @@
 //! Two runners, Prometheus, an evaluator and clients, and what they say of themselves.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use ebb_testbed::{
     evaluator::Evaluator,
@@ -19,7 +19,7 @@ use ebb_units::Span;
 
 use crate::{
     reading::Held,
-    report::{Unread, Watched},
+    report::{Progress, Unread, Watched},
 };
 
 /// The host that requests for the module `echo` name.
@@ -44,24 +44,6 @@ pub(crate) struct Fleet {
     evaluator: Evaluator,
     prometheus: Prometheus,
     runners: [Runner; 2],
-}
-
-/// What was done since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Progress {
-    /// Restarts that the evaluator ordered and the runners did.
-    pub(crate) restarts: u64,
-    /// Requests answered as they should be.
-    pub(crate) served: u64,
-    /// Requests that were not.
-    pub(crate) failed: u64,
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { restarts, served, failed } = self;
-        write!(f, "{restarts} restarts, {served} requests served, {failed} failed")
-    }
 }
 
 impl Fleet {

@@ -28,8 +28,8 @@ use clap::Parser;
 use ebb_testbed::paths;
 
 use self::{
-    fleet::{Fleet, Progress, WATCHED},
-    report::{Report, Row, Unread},
+    fleet::{Fleet, WATCHED},
+    report::{Progress, Report, Row, Unread},
 };
 
 /// Run the real programs for hours and see whether anything grows.

@@ -1,9 +1,11 @@
 //! PURE: what each process held over time → a table, and what is wrong.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use crate::{
-    fleet::Progress,
     reading::Held,
     trend::{BATCHES, CONFIDENCE, Trend, Verdict},
 };
@@ -125,6 +127,24 @@ pub(crate) struct Report {
     pub(crate) ended: Option<String>,
     /// How many readings failed, and why the first did.
     pub(crate) unread: Unread,
+}
+
+/// What was done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Progress {
+    /// Restarts that the evaluator ordered and the runners did.
+    pub(crate) restarts: u64,
+    /// Requests answered as they should be.
+    pub(crate) served: u64,
+    /// Requests that were not.
+    pub(crate) failed: u64,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { restarts, served, failed } = self;
+        write!(f, "{restarts} restarts, {served} requests served, {failed} failed")
+    }
 }
 
 /// Readings that failed.

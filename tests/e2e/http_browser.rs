@@ -8,10 +8,13 @@ use std::{
     },
 };
 
-use ebb_testbed::{browser::Browser, runner::Runner, wait};
+use ebb_testbed::{runner::Runner, wait};
 use thirtyfour::{By, WebElement};
 
-use crate::support::{self, DEADLINE};
+use crate::{
+    browser::Browser,
+    support::{self, DEADLINE},
+};
 
 /// The page's row of a file.
 async fn row(browser: &Browser, name: &str) -> Option<WebElement> {

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod bounds;
+mod browser;
 mod clocks;
 mod dashboards;
 mod docs;
@@ -32,5 +33,4 @@ mod programs;
 mod restarts;
 mod schemas;
 mod series;
-mod structure;
 mod support;

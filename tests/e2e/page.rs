@@ -1,10 +1,13 @@
 //! The evaluator's page in a real browser: what it tells, that it keeps itself up to date, and that it needs no script.
 
-use ebb_testbed::{browser::Browser, evaluator::Evaluator, http, runner::Runner, wait};
+use ebb_testbed::{evaluator::Evaluator, http, runner::Runner, wait};
 use serde_json::json;
 use thirtyfour::{By, Key, WebElement};
 
-use crate::support::{self, DEADLINE};
+use crate::{
+    browser::Browser,
+    support::{self, DEADLINE},
+};
 
 /// Two modules: one that leaks and is restarted, one that does not and is not.
 struct Fleet {

@@ -8,7 +8,6 @@
 //! | [`process`] | one child process: its log, its signals, its end |
 //! | [`runner`], [`evaluator`], [`prometheus`] | each program with its config, address and readiness |
 //! | [`grafana`] | a dashboard's JSON → its queries |
-//! | [`browser`] | Chromium through its WebDriver |
 //! | [`clock`] | a time of day that a test sets |
 //! | [`http`] | requests to them |
 //! | [`load`] | HTTP load that looks at every byte, and clients that do not behave |
@@ -16,7 +15,6 @@
 //! | [`wait`] | conditions with a deadline |
 //! | [`paths`] | where programs and guests lie |
 
-pub mod browser;
 pub mod clock;
 pub mod evaluator;
 pub mod grafana;

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use super::{
-    ReportError,
+    files::ReportError,
     plot::{self, Lines},
 };
 use crate::live::{Live, Tried, measure::Measured};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use plotters::{coord::ranged1d::Ranged, prelude::*};
 
-use super::ReportError;
+use super::files::ReportError;
 use crate::score::Frontier;
 
 const SIZE: (u32, u32) = (900, 560);

@@ -7,7 +7,7 @@ use ebb_units::ByteCount;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{located, module::Positive};
+use super::{duration::Positive, located};
 
 /// The least that `header_limit` can be: what hyper needs for its buffer.
 const HEADER_LIMIT_MIN: u64 = 8 * 1024;

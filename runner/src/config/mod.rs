@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `module.rs` | one entry of `modules:` |
 //! | `http.rs` | where HTTP is served, and which requests are whose |
+//! | `duration.rs` | spans of time that may not be zero, or not any |
 //! | `located.rs` | checks whose refusals point at the offending value |
 //!
 //! What can only be seen on the host (does the module compile, is the folder there) is not judged here.
 
+mod duration;
 mod http;
 mod located;
 mod module;
@@ -31,12 +33,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::{
+    duration::EpochTick,
     http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
-    module::{DirConfig, GuestConfig, KindConfig, ModuleConfig},
+    module::{DirConfig, GuestConfig, KindConfig, ModuleConfig, PAGE_BYTES},
 };
-
-/// WebAssembly's page, in bytes.
-pub const PAGE_BYTES: u64 = 65_536;
 
 /// A validated config file.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,42 +134,6 @@ impl Default for EngineConfig {
             compile_cache: OwnFolder::Default,
             guest_threads: None,
         }
-    }
-}
-
-/// A tick between 1 ms and 1 s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EpochTick(pub Duration);
-
-impl Serialize for EpochTick {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        module::Positive(self.0).serialize(serializer)
-    }
-}
-
-impl JsonSchema for EpochTick {
-    fn schema_name() -> Cow<'static, str> {
-        "EpochTick".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = module::Positive::json_schema(generator);
-        schema.insert("description".to_owned(), "A span of time from 1ms to 1s.".into());
-        schema.insert("examples".to_owned(), ["1ms", "10ms", "100ms"].as_slice().into());
-        schema
-    }
-}
-
-impl<'de> Deserialize<'de> for EpochTick {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        located::scalar(deserializer, "a duration such as 10ms", |text| {
-            let tick = span(text)?;
-            if (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&tick) {
-                Ok(Self(tick))
-            } else {
-                Err(format!("{text} is no tick: expected 1ms to 1s"))
-            }
-        })
     }
 }
 
@@ -324,12 +288,6 @@ impl RawConfig {
             file: file.to_owned(),
         }
     }
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    text.parse().map(|span: Span| span.0).map_err(|cause| {
-        format!("{text:?} is not a duration ({cause}): expected for example 250ms, 10s or 5m")
-    })
 }
 
 #[cfg(test)]

@@ -8,16 +8,19 @@ use std::{
     time::Duration,
 };
 
-use ebb_units::{ByteCount, LONGER_THAN_ZERO, ModuleName, SPAN_FORM, Span};
+use ebb_units::{ByteCount, ModuleName, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    PAGE_BYTES,
+    duration::Positive,
     http::{RawServe, ServeConfig},
-    located, span,
+    located,
 };
 use crate::lifecycle::BackoffPolicy;
+
+/// WebAssembly's page, in bytes.
+pub const PAGE_BYTES: u64 = 65_536;
 
 /// Environment variables that the runner itself gives to every guest start with this.
 const RESERVED_ENV_PREFIX: &str = "EBB_";
@@ -275,40 +278,6 @@ impl<'de> Deserialize<'de> for Replicas {
         located::scalar(deserializer, "a number of replicas", |text| match text.parse() {
             Ok(count) if count <= REPLICAS_MAX => Ok(Self(count)),
             _ => Err(format!("invalid replicas {text:?}: expected 0 to {REPLICAS_MAX}")),
-        })
-    }
-}
-
-/// A span longer than zero.
-#[derive(Clone, Copy)]
-pub(super) struct Positive(pub(super) Duration);
-
-impl Serialize for Positive {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Span(self.0).serialize(serializer)
-    }
-}
-
-impl JsonSchema for Positive {
-    fn schema_name() -> Cow<'static, str> {
-        "Positive".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A span of time longer than zero: 250ms, 10s, 5m, 1h 30m, 1d.",
-            "type": "string",
-            "pattern": format!("^{LONGER_THAN_ZERO}{SPAN_FORM}$"),
-            "examples": ["250ms", "10s", "5m", "1h 30m", "1d"],
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Positive {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        located::scalar(deserializer, "a duration such as 10s", |text| match span(text)? {
-            Duration::ZERO => Err("expected a duration longer than zero".to_owned()),
-            span => Ok(Self(span)),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What each kind of module is offered: whether a binary fits, before it is compiled, and linked to it afterwards.
 
-use std::{fmt, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
 use ebb_service::quote;
 use wasmtime::{
@@ -11,7 +11,8 @@ use wasmtime_wasi::{WasiCtx, p1, p2, p2::bindings::CommandPre, p3};
 use wasmtime_wasi_http::{handler::ProxyPre, p2::bindings::ProxyPre as ProxyPre02, p3::bindings::ServicePre};
 
 use super::{
-    Binary, ProgramErrorCause,
+    binary::Binary,
+    error::{NAMES_MAX, ProgramErrorCause, Unfit, listed},
     world::{Export, Import, World},
 };
 use crate::{
@@ -24,41 +25,6 @@ use crate::{
 const RUN_02: &str = "wasi:cli/run@0.2.";
 const HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
 const HANDLER_03: &str = "wasi:http/handler@0.3.";
-
-/// Why a binary cannot be run as `kind`, as far as its imports and exports tell.
-#[derive(Debug, thiserror::Error)]
-pub(super) struct Unfit {
-    kind: &'static str,
-    /// What was expected to be exported, and what is.
-    entry: Option<(&'static str, String)>,
-    /// What is imported and not offered.
-    missing: Vec<String>,
-    offered: &'static str,
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, entry, missing, offered } = self;
-        if let Some((expected, found)) = entry {
-            write!(f, "kind `{kind}` expects {expected}; the file {found}")?;
-        }
-        if !missing.is_empty() {
-            let and = if entry.is_some() { ". Besides, it" } else { "the file" };
-            write!(f, "{and} imports {}; kind `{kind}` offers {offered}", listed(missing.iter().cloned()))?;
-        }
-        Ok(())
-    }
-}
-
-/// How many names an error tells.
-const NAMES_MAX: usize = 20;
-
-/// The first of `names`, and how many more there are.
-fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(NAMES_MAX);
-    let shown = names.take(NAMES_MAX).collect::<Vec<_>>().join(", ");
-    if more == 0 { shown } else { format!("{shown} and at least {more} more") }
-}
 
 /// A name that a file gives.
 fn quoted(name: &str) -> String {

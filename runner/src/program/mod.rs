@@ -1,15 +1,15 @@
 //! A module's file → a program that can be instantiated: read, compiled, linked, given a pool.
 //!
-//! `world` reads imports and exports, `link` judges them before the module is compiled, and links it then.
-//! Everything that can be wrong with a module is found here, before an instance is touched.
+//! `binary` reads the file, `world` its imports and exports; `link` judges these before the module is compiled, and
+//! links it then. Everything that can be wrong with a module is found here, before an instance is touched.
 
+mod binary;
+mod error;
 mod link;
 mod world;
 
 use std::{
-    io,
     num::NonZeroU32,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -18,80 +18,21 @@ use std::{
 };
 
 use ebb_host::meter::Limiter;
-use ebb_service::file;
 use ebb_units::{Digest, Generation, ModuleName, Replica};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
 use wasmtime::{Module, ResourcesRequired, component::Component};
 
+use self::error::ProgramErrorCause;
+pub use self::{binary::Binary, error::ProgramError};
 use crate::{
     config::{Destination, GuestConfig, KindConfig, ModuleConfig},
     descriptors::Claim,
-    engine::{Engines, Gc, PoolSize, WASMTIME_MAJOR},
-    guest::{
-        GuestState, Linked, Prepared, StartError,
-        host_calls::HostCalls,
-        view::{self, FolderError},
-    },
+    engine::{Engines, Gc, PoolSize},
+    guest::{GuestState, Linked, Prepared, StartError, host_calls::HostCalls, view},
     host::{self, Fit},
     kind::Kind,
 };
-
-/// The first four bytes of every WebAssembly binary, and the four after them in a core module and in a
-/// component.
-const MAGIC: &[u8] = b"\0asm";
-const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
-const COMPONENT_VERSION: &[u8] = &[0x0d, 0, 1, 0];
-
-/// The largest module that is read. Compiled, it is several times as large.
-const MODULE_BYTES_MAX: u64 = 512 << 20;
-
-/// Why a module cannot be run.
-#[derive(Debug, thiserror::Error)]
-#[error("module \"{name}\" ({})", path.display())]
-pub struct ProgramError {
-    name: ModuleName,
-    path: PathBuf,
-    source: ProgramErrorCause,
-}
-
-/// What was wrong with it.
-#[derive(Debug, thiserror::Error)]
-enum ProgramErrorCause {
-    #[error("reading the file; is it built, and is the path right?")]
-    Read(#[source] io::Error),
-    #[error("expected a WebAssembly binary or text; translating the text")]
-    Text(#[source] wat::Error),
-    #[error(
-        "expected a WebAssembly binary (\\0asm, then version 1 or 13), got one that starts with {0:02x?}; \
-         is the file complete?"
-    )]
-    NotWasm(Vec<u8>),
-    #[error(
-        "compiling; is the file complete, and are its proposals supported by Wasmtime {}?",
-        WASMTIME_MAJOR
-    )]
-    Compile(#[source] wasmtime::Error),
-    #[error("linking it as kind `{kind}`")]
-    Link { kind: &'static str, source: wasmtime::Error },
-    #[error(transparent)]
-    Unfit(Box<link::Unfit>),
-    #[error(
-        "http.concurrency: {0}: an instance of a wasi:http 0.2 component takes one request at a time; expected 1, \
-         or a component that exports `wasi:http/handler@0.3`"
-    )]
-    Concurrency(NonZeroU32),
-    #[error("it imports whole modules, which nobody could supply; compose it first (`wac plug`)")]
-    ImportsModules,
-    #[error(transparent)]
-    MemoryMaps(host::MemoryMapsError),
-    #[error("making room for {} instances; each memory takes 4 GiB of address space", .0.instances)]
-    Pool(PoolSize, #[source] wasmtime::Error),
-    #[error(transparent)]
-    Folder(FolderError),
-    #[error("starting threads for the module's host calls")]
-    Threads(#[source] io::Error),
-}
 
 /// Handles that an instance may hold, unless configured: what a program has open, and some.
 const HANDLES_USUAL: u32 = 512;
@@ -119,47 +60,6 @@ pub struct Program {
     epoch_tick: Duration,
 }
 
-/// A module's file, read and named, not yet compiled.
-pub struct Binary {
-    bytes: Vec<u8>,
-    /// Which binary this is.
-    pub digest: Digest,
-}
-
-impl Binary {
-    /// Reads the module's file, and translates it if it is text.
-    ///
-    /// # Errors
-    /// [`ProgramError`] when it is not WebAssembly.
-    pub fn read(config: &ModuleConfig) -> Result<Self, ProgramError> {
-        let fail = |source| ProgramError { name: config.name.clone(), path: config.path.clone(), source };
-        let bytes = file::read(&config.path, MODULE_BYTES_MAX)
-            .map_err(|error| fail(ProgramErrorCause::Read(error)))?;
-        let bytes = if bytes.starts_with(MAGIC) {
-            bytes
-        } else if std::str::from_utf8(&bytes).is_ok_and(|text| text.contains('(')) {
-            wat::parse_bytes(&bytes)
-                .map_err(|mut error| {
-                    error.set_path(&config.path);
-                    fail(ProgramErrorCause::Text(error))
-                })?
-                .into_owned()
-        } else {
-            bytes
-        };
-        let version = bytes.get(4..8);
-        if !bytes.starts_with(MAGIC) || !(version == Some(CORE_VERSION) || version == Some(COMPONENT_VERSION))
-        {
-            return Err(fail(ProgramErrorCause::NotWasm(bytes.iter().copied().take(8).collect())));
-        }
-        Ok(Self { digest: Digest::of(&bytes), bytes })
-    }
-
-    fn is_component(&self) -> bool {
-        self.bytes[4..8] == *COMPONENT_VERSION
-    }
-}
-
 impl Program {
     /// Compiles and links `binary` with room for the module's instances. Takes as long as compiling
     /// does, on all processors. `kind`: the module's. `host_calls`: its threads, if it has some already.
@@ -175,7 +75,7 @@ impl Program {
     ) -> Result<Self, ProgramError> {
         let built = build(engines, config, kind, binary, host_calls);
         engines.seal_cache();
-        built.map_err(|source| ProgramError { name: config.name.clone(), path: config.path.clone(), source })
+        built.map_err(|cause| cause.of(config))
     }
 
     /// Whether instances of both are alike: the same binary, which may see and use the same.

@@ -14,7 +14,7 @@ use prost::encoding::encode_varint;
 use serde_json::json;
 
 use super::{
-    fleet::{Fleet, scraped_at},
+    fleet::{Fleet, MEMORY_METRIC, START_TIME_METRIC, scraped_at},
     xor_chunk::Encoder,
 };
 
@@ -48,8 +48,8 @@ pub(crate) fn write(data: &Path, number: u32, scrapes: Range<i64>, fleet: &mut F
     fs::create_dir_all(folder.join("chunks")).expect("a folder can be made in a temporary one");
     let mut all = Vec::with_capacity(2 * fleet.slots.len());
     for slot in &mut fleet.slots {
-        let mut memory = Series::new(slot.labels(super::MEMORY_METRIC));
-        let mut start_time = Series::new(slot.labels(super::START_TIME_METRIC));
+        let mut memory = Series::new(slot.labels(MEMORY_METRIC));
+        let mut start_time = Series::new(slot.labels(START_TIME_METRIC));
         let mut readings = scrapes.clone().map(|scrape| {
             let at = scraped_at(scrape, slot.runner);
             (at, slot.read(at))

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 use ebb_testbed::http;
 use prost::encoding::encode_varint;
 
-use super::fleet::{Fleet, RUNNERS, SCRAPE_INTERVAL_MILLIS, Slot, scraped_at};
+use super::fleet::{
+    Fleet, MEMORY_METRIC, RUNNERS, SCRAPE_INTERVAL_MILLIS, START_TIME_METRIC, Slot, scraped_at,
+};
 
 /// Feeds one Prometheus.
 pub(crate) struct Feed {
@@ -26,9 +28,8 @@ const CATCH_UP_SLOTS: usize = 256;
 impl Feed {
     /// Goes on with `fleet`, from its `scrape`-th scrape.
     pub(crate) fn new(url: &str, fleet: Fleet, scrape: i64) -> Self {
-        let labels = |slot: &Slot| {
-            [super::MEMORY_METRIC, super::START_TIME_METRIC].map(|name| encoded_labels(&slot.labels(name)))
-        };
+        let labels =
+            |slot: &Slot| [MEMORY_METRIC, START_TIME_METRIC].map(|name| encoded_labels(&slot.labels(name)));
         let labels = fleet.slots.iter().map(labels).collect();
         let runners = usize::try_from(RUNNERS).expect("there are few runners");
         Self { url: format!("{url}/api/v1/write"), fleet, labels, next: vec![scrape; runners] }

@@ -2,6 +2,10 @@
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
+/// What a runner tells of each instance.
+pub(crate) const MEMORY_METRIC: &str = "wasm_linear_memory_bytes";
+pub(crate) const START_TIME_METRIC: &str = "wasm_instance_start_time_seconds";
+
 /// Time between two scrapes of a runner, in milliseconds.
 pub(crate) const SCRAPE_INTERVAL_MILLIS: i64 = 10_000;
 

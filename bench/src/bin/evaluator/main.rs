@@ -39,9 +39,6 @@ use tokio::time::{Instant, sleep};
 
 use self::{feed::Feed, server::Prometheus};
 
-const MEMORY_METRIC: &str = "wasm_linear_memory_bytes";
-const START_TIME_METRIC: &str = "wasm_instance_start_time_seconds";
-
 /// The medians of a day, one per series.
 const MEDIANS: &str = "quantile_over_time(0.5, wasm_linear_memory_bytes[24h])";
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{
     block,
     feed::{Feed, now_millis},
-    fleet::{Fleet, SCRAPE_INTERVAL_MILLIS, scraped_at},
+    fleet::{Fleet, MEMORY_METRIC, SCRAPE_INTERVAL_MILLIS, START_TIME_METRIC, scraped_at},
 };
 
 /// Length of history in Prometheus' blocks and head, in hours: as a server has it that has long been
@@ -89,7 +89,7 @@ impl Prometheus {
 
     /// A history with holes would make both sides look cheap.
     async fn check_history(&self, instances: usize) {
-        for name in [super::MEMORY_METRIC, super::START_TIME_METRIC] {
+        for name in [MEMORY_METRIC, START_TIME_METRIC] {
             let counted = self.query(&format!("sum(count_over_time({name}[24h] offset 10s))")).await;
             let expected = (instances as i64 * 24 * SCRAPES_PER_HOUR) as f64;
             assert_eq!(counted, [expected], "samples of {name}; Prometheus' log:\n{}", self.process.log());

@@ -2,10 +2,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
+use ebb_testbed::{free_address, http, paths, process::Process, wait};
 use tempfile::TempDir;
 use thirtyfour::{ChromeCapabilities, ChromiumLikeCapabilities as _, LoggingPrefsLogLevel, WebDriver};
-
-use crate::{free_address, http, paths, process::Process, wait};
 
 /// How long the driver may take to start, and the browser with it.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -25,9 +24,9 @@ const SWITCHES: [&str; 9] = [
 
 /// A browser with a profile of its own. It ends with this value.
 #[derive(Debug)]
-pub struct Browser {
+pub(crate) struct Browser {
     /// The session.
-    pub driver: WebDriver,
+    pub(crate) driver: WebDriver,
     // After the session, which it serves.
     _chromedriver: Process,
     devtools: String,
@@ -36,10 +35,7 @@ pub struct Browser {
 
 impl Browser {
     /// Starts a browser with a window of `size`, in pixels.
-    ///
-    /// # Panics
-    /// When Chromium or its driver is not installed, or does not start.
-    pub async fn start(size: (u32, u32)) -> Self {
+    pub(crate) async fn start(size: (u32, u32)) -> Self {
         assert!(
             ["chromedriver", "chromium"].into_iter().all(is_installed),
             "Chromium or its driver is missing: run `scripts/install-chromium.sh`"
@@ -62,10 +58,7 @@ impl Browser {
     }
 
     /// Gives a command of the Chrome DevTools protocol, such as `Emulation.setScriptExecutionDisabled`.
-    ///
-    /// # Panics
-    /// When the browser does not carry it out.
-    pub async fn devtools(&self, command: &str, params: serde_json::Value) {
+    pub(crate) async fn devtools(&self, command: &str, params: serde_json::Value) {
         let body = serde_json::json!({ "cmd": command, "params": params }).to_string();
         let request = http::client().post(&self.devtools).header("content-type", "application/json");
         let (status, answer) = http::answer(request.body(body)).await;
@@ -73,54 +66,32 @@ impl Browser {
     }
 
     /// Gives the page a size of its own, in pixels: a window is never as narrow as a telephone.
-    ///
-    /// # Panics
-    /// When the browser has gone.
-    pub async fn resize(&self, width: u32, height: u32) {
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
         let size =
             serde_json::json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
-    /// What pages are told when they ask whether the user prefers `light` or `dark`.
-    ///
-    /// # Panics
-    /// When the browser has gone.
-    pub async fn prefer_colours(&self, scheme: &str) {
-        let features = serde_json::json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        self.devtools("Emulation.setEmulatedMedia", features).await;
-    }
-
     /// Whether scripts of pages are run from now on.
-    ///
-    /// # Panics
-    /// When the browser has gone.
-    pub async fn run_scripts(&self, run: bool) {
+    pub(crate) async fn run_scripts(&self, run: bool) {
         let disabled = serde_json::json!({ "value": !run });
         self.devtools("Emulation.setScriptExecutionDisabled", disabled).await;
     }
 
     /// Where downloads go.
-    #[must_use]
-    pub fn downloads(&self) -> std::path::PathBuf {
+    pub(crate) fn downloads(&self) -> std::path::PathBuf {
         self.dir.path().join("downloads")
     }
 
     /// Errors and warnings on the console since the last call.
-    ///
-    /// # Panics
-    /// When the browser has gone.
-    pub async fn complaints(&self) -> Vec<String> {
+    pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.driver.get_log("browser").await.expect("the browser keeps a log");
         let bad = log.into_iter().filter(|entry| ["SEVERE", "WARNING"].contains(&entry.level.as_str()));
         bad.map(|entry| entry.message).collect()
     }
 
     /// A picture of the window, to `target/screenshots/NAME.png`.
-    ///
-    /// # Panics
-    /// When it cannot be taken or written.
-    pub async fn screenshot(&self, name: &str) {
+    pub(crate) async fn screenshot(&self, name: &str) {
         let folder = paths::root().join("target/screenshots");
         fs::create_dir_all(&folder).expect("target/ is a folder of this build");
         let taken = self.driver.screenshot(&folder.join(format!("{name}.png"))).await;
@@ -128,10 +99,7 @@ impl Browser {
     }
 
     /// Ends the session.
-    ///
-    /// # Panics
-    /// When the browser has gone.
-    pub async fn quit(self) {
+    pub(crate) async fn quit(self) {
         self.driver.quit().await.expect("the browser ends when told to");
     }
 }
