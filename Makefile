@@ -27,7 +27,7 @@ test: programs guests foreign chromium prometheus faketime dashboard-tools syste
 
 .PHONY: check
 check: tools ## run the tests that need no other program: unit, property and in-process; under a minute once built
-	$(CARGO) test --workspace --lib --bins --test runner --test reference
+	$(CARGO) test --workspace --lib --bins --test runner --test loom --test reference
 
 .PHONY: lint
 lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors

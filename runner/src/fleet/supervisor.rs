@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Kind,
-    exchange::call::Server,
+    exchange::state::Server,
     guest::{End, Prepared, Remains, Running, Serving, StartError, turns::Places},
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,

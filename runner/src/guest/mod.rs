@@ -57,7 +57,7 @@ use turns::{Life, Places, Turn, poll_life};
 use crate::{
     config::Destination,
     descriptors::HANDLES_PER_CONNECTION,
-    exchange::{call::Server, queue::Queue, worker::Worker},
+    exchange::{queue::Queue, state::Server, worker::Worker},
 };
 
 /// Frames of a trap's backtrace that are worth a log line.
@@ -306,7 +306,7 @@ impl Prepared {
         let service = match &self.entry {
             Entry::Core(_) | Entry::Component(_) => None,
             Entry::Http { concurrency, .. } => Some(Service {
-                worker: serving.queue.register(serving.server, *concurrency),
+                worker: Worker::register(serving.queue, serving.server, *concurrency),
                 pause: serving.request_timeout.min(LOOK_PAUSE_MAX),
                 grace: serving.drain_timeout,
             }),
