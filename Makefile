@@ -32,7 +32,7 @@ test: guests foreign chromium prometheus faketime dashboard-tools systemd ## run
 
 .PHONY: check
 check: tools ## run the tests that need no other program: unit, property and in-process; under a minute once built
-	$(CARGO) test --workspace --lib --bins --test runner --test reference --test structure
+	$(CARGO) test --workspace --lib --bins --test runner --test loom --test reference --test structure
 
 .PHONY: lint
 lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors

@@ -183,7 +183,7 @@ pub enum HostPattern {
     #[default]
     Any,
     /// `*.example.org`, kept as `.example.org`.
-    Below(String),
+    Subdomains(String),
     /// `files.example.org`
     Exact(String),
 }
@@ -204,7 +204,7 @@ impl FromStr for HostPattern {
         match host.strip_prefix('*') {
             Some("") => Ok(Self::Any),
             Some(domain) if domain.len() > 1 && domain.starts_with('.') && is_name(domain) => {
-                Ok(Self::Below(domain.to_owned()))
+                Ok(Self::Subdomains(domain.to_owned()))
             }
             None if is_name(&host) => Ok(Self::Exact(host)),
             _ => Err(format!(
@@ -218,7 +218,7 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("*"),
-            Self::Below(domain) => write!(f, "*{domain}"),
+            Self::Subdomains(domain) => write!(f, "*{domain}"),
             Self::Exact(host) => f.write_str(host),
         }
     }
@@ -230,7 +230,7 @@ impl HostPattern {
     pub fn matches(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Below(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
+            Self::Subdomains(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
             Self::Exact(exact) => host == exact,
         }
     }
@@ -266,15 +266,15 @@ impl<'de> Deserialize<'de> for HostPattern {
     }
 }
 
-/// A path and everything below it, without the closing slash: `/files` covers `/files` and `/files/a`,
-/// and not `/filesystem`. The empty one covers all.
+/// A path and everything below it, without the closing slash: `/files` matches `/files` and `/files/a`,
+/// and not `/filesystem`. The empty one matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PathPrefix(String);
 
 impl PathPrefix {
-    /// Whether `path` is covered.
+    /// Whether `path` is meant.
     #[must_use]
-    pub fn covers(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         path.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             || self.0.is_empty()
     }
@@ -392,10 +392,10 @@ mod tests {
     #[test]
     fn a_path_prefix_ends_at_a_segment() {
         let files: PathPrefix = "/files/".parse().unwrap();
-        assert!(files.covers("/files") && files.covers("/files/") && files.covers("/files/a"));
-        assert!(!files.covers("/filesystem") && !files.covers("/") && !files.covers(""));
+        assert!(files.matches("/files") && files.matches("/files/") && files.matches("/files/a"));
+        assert!(!files.matches("/filesystem") && !files.matches("/") && !files.matches(""));
         let root: PathPrefix = "/".parse().unwrap();
-        assert!(root.covers("/") && root.covers("/files") && root.covers("*"));
+        assert!(root.matches("/") && root.matches("/files") && root.matches("*"));
     }
 
     #[test]

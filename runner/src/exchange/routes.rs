@@ -22,7 +22,7 @@ impl<T: Clone> Routes<T> {
         routes.sort_by_key(|(route, _)| {
             let host = match &route.host {
                 HostPattern::Exact(_) => (2, 0),
-                HostPattern::Below(domain) => (1, domain.len()),
+                HostPattern::Subdomains(domain) => (1, domain.len()),
                 HostPattern::Any => (0, 0),
             };
             Reverse((host, route.path.length()))
@@ -44,7 +44,7 @@ impl<T: Clone> Routes<T> {
         } else {
             host
         };
-        let found = self.0.iter().find(|(route, _)| route.host.matches(host) && route.path.covers(path));
+        let found = self.0.iter().find(|(route, _)| route.host.matches(host) && route.path.matches(path));
         found.map(|(_, owner)| owner)
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_route_covers_is_nobodys() {
+    fn what_no_route_matches_is_nobodys() {
         let routes = Routes::new([route("example.org", "/a")]);
         assert_eq!(find(&routes, "example.org", "/"), "nobody");
         assert_eq!(find(&routes, "other.org", "/a"), "nobody");

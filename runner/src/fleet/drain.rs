@@ -114,7 +114,7 @@ impl Draining {
         let done = Restarted { reclaimed: old_bytes.saturating_sub(new_bytes), released, ..restarted(false) };
         note_restart(&module, slot.replica, reason, &done);
         drop(permit);
-        // The next order may come as soon as this one is answered, and must find the mailbox free.
+        // The next order may come as soon as this one is answered, and must find the mailbox empty.
         slot.order_done();
         if let Some(reply) = reply {
             // Whoever gave the order may have gone; it was carried out all the same.

@@ -22,7 +22,7 @@ use super::{
     module::{self, Module, Occupant, Slot},
 };
 use crate::{
-    exchange::call::Server,
+    exchange::state::Server,
     guest::{End, Ended, Prepared, Running, StartError, turns::Places},
     kind::Kind,
     lifecycle::{self, Action, Cause, Event, State},

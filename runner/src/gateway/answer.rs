@@ -16,7 +16,7 @@ use http_body_util::Full;
 use tracing::info;
 use wasmtime_wasi_http::Error;
 
-use crate::exchange::{ResponseHead, call::Call, progress::ProgressTimeout, service::Service};
+use crate::exchange::{job::ResponseHead, service::Service, state::Exchange};
 
 /// What clients are told to wait before they try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -35,7 +35,7 @@ pub(super) struct Notice {
 pub(super) struct Record {
     /// Whose request it was; nobody's if no route leads to a module.
     pub(super) service: Option<Arc<Service>>,
-    pub(super) call: Option<Arc<Call>>,
+    pub(super) exchange: Option<Arc<Exchange>>,
     begun: Instant,
     status: u16,
     bytes_sent: u64,
@@ -67,7 +67,7 @@ impl Record {
     pub(super) fn begin(line: Option<RequestLine>) -> Self {
         Self {
             service: None,
-            call: None,
+            exchange: None,
             begun: Instant::now(),
             status: CLIENT_CLOSED_REQUEST,
             bytes_sent: 0,
@@ -109,7 +109,7 @@ impl Drop for Record {
             service.traffic.end(self.status, duration.as_secs_f64(), truncated);
         }
         let Some(line) = &self.line else { return };
-        let server = self.call.as_ref().and_then(|call| call.server());
+        let server = self.exchange.as_ref().and_then(|exchange| exchange.server());
         info!(
             target: "access",
             method = %line.method,
@@ -140,8 +140,8 @@ pub(super) struct AnswerBody {
 enum Source {
     /// The runner's own words, or none.
     Own(Full<Bytes>),
-    /// The guest's, kept in the call.
-    Guest(Arc<Call>),
+    /// The guest's, kept in the exchange.
+    Guest(Arc<Exchange>),
 }
 
 /// The runner's own answer to a request. `has_body`: the method allows for one. `close`: the rest of the request
@@ -171,10 +171,10 @@ pub(super) fn own(
     response.map(|()| AnswerBody { source: Source::Own(Full::new(text)), record })
 }
 
-/// The guest's response to `call`'s request. `has_body`: the method allows for one.
+/// The guest's response to `exchange`'s request. `has_body`: the method allows for one.
 pub(super) fn guest(
     mut head: ResponseHead,
-    call: Arc<Call>,
+    exchange: Arc<Exchange>,
     mut record: Record,
     has_body: bool,
 ) -> http::Response<AnswerBody> {
@@ -183,16 +183,16 @@ pub(super) fn guest(
         *head.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     }
     let has_body = has_body && !matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let is_empty = call.response().as_ref().is_some_and(Body::is_end_stream);
+    let is_empty = exchange.ask_body(Body::is_end_stream).unwrap_or(false);
     record.head(head.status(), head.headers(), has_body && !is_empty);
     date::set(head.headers_mut());
     let source = if has_body {
-        Source::Guest(call)
+        Source::Guest(exchange)
     } else {
         // A guest that writes a body all the same would otherwise wait until somebody reads it.
         tokio::spawn(async move {
-            while let Some(Ok(_)) = poll_fn(|context| poll_guest(&call, context)).await {}
-            call.client_done(true);
+            while let Some(Ok(_)) = poll_fn(|context| exchange.poll_body(context)).await {}
+            exchange.client_done(true);
         });
         Source::Own(Full::default())
     };
@@ -210,7 +210,7 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         let frame = std::task::ready!(match &mut this.source {
             Source::Own(text) => Pin::new(text).poll_frame(context).map_err(|never| match never {}),
-            Source::Guest(call) => poll_guest(call, context),
+            Source::Guest(exchange) => exchange.poll_body(context),
         });
         match &frame {
             // hyper does not ask for more after trailers.
@@ -225,46 +225,22 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(text) => text.is_end_stream(),
-            Source::Guest(call) => call.response().as_ref().is_some_and(Body::is_end_stream),
+            Source::Guest(exchange) => exchange.ask_body(Body::is_end_stream).unwrap_or(false),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(text) => text.size_hint(),
-            Source::Guest(call) => call.response().as_ref().map_or_else(SizeHint::default, Body::size_hint),
+            Source::Guest(exchange) => exchange.ask_body(Body::size_hint).unwrap_or_default(),
         }
     }
-}
-
-fn poll_guest(call: &Call, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-    call.progress(ProgressTimeout::taken);
-    // Before looking, so that a fault or a seal in between wakes.
-    call.download_waker().register(context.waker());
-    let polled = match call.response().as_mut() {
-        Some(body) => Pin::new(body).poll_frame(context),
-        // Taken out: the client was too slow.
-        None => return Poll::Ready(Some(Err(Error::ConnectionWriteTimeout))),
-    };
-    match &polled {
-        // The body of an instance that went away looks like one that came to its end. Told as such, a
-        // client would take half an answer for all of it.
-        Poll::Pending | Poll::Ready(None) if call.fault().is_some() => {
-            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
-        }
-        Poll::Ready(Some(Ok(frame))) => {
-            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-            call.progress(|progress, now| progress.offered(bytes, now));
-        }
-        Poll::Pending | Poll::Ready(None | Some(Err(_))) => {}
-    }
-    polled
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        if let Source::Guest(call) = &self.source {
-            call.client_done(self.record.outcome == Outcome::Complete);
+        if let Source::Guest(exchange) = &self.source {
+            exchange.client_done(self.record.outcome == Outcome::Complete);
         }
     }
 }

@@ -42,9 +42,9 @@ use answer::{AnswerBody, Notice, Record, RequestLine};
 use crate::{
     config::HttpConfig,
     exchange::{
-        ResponseHead,
-        call::{Call, Fault, Job},
+        job::{Job, ResponseHead},
         service::Service,
+        state::{Exchange, Failure, Fault},
     },
     fleet::Fleet,
 };
@@ -93,9 +93,9 @@ pub struct Gateway {
 /// What the requests of a connection share.
 #[derive(Default)]
 struct Connection {
-    hang_up: Arc<Notify>,
-    /// Whether a request has come.
-    greeted: AtomicBool,
+    /// Closes it for a request's sake.
+    close: Arc<Notify>,
+    got_request: AtomicBool,
 }
 
 impl Gateway {
@@ -141,8 +141,8 @@ impl Gateway {
                 tokio::select! {
                     biased;
                     () = cut.cancelled() => debug!("data connection closed: the runner stops"),
-                    () = connection.hang_up.notified() => debug!("data connection closed: client too slow"),
-                    () = connection.say_nothing() => debug!("data connection closed: no request"),
+                    () = connection.close.notified() => debug!("data connection closed: client too slow"),
+                    () = connection.idle_timeout() => debug!("data connection closed: no request"),
                     outcome = served => if let Err(error) = outcome {
                         debug!(error, "data connection");
                     },
@@ -186,7 +186,7 @@ impl Gateway {
         request: http::Request<Incoming>,
         connection: &Connection,
     ) -> http::Response<AnswerBody> {
-        connection.greeted.store(true, Ordering::Relaxed);
+        connection.got_request.store(true, Ordering::Relaxed);
         let authority = protocol::authority(&request);
         let mut record = Record::begin(self.access_log.then(|| {
             RequestLine {
@@ -205,12 +205,12 @@ impl Gateway {
         };
         record.belongs_to(Arc::clone(&service));
         // Only a connection that carries nothing else may be closed for one request's sake.
-        let hang_up = match request.version() {
+        let close = match request.version() {
             Version::HTTP_2 => None,
-            _ => Some(Arc::clone(&connection.hang_up)),
+            _ => Some(Arc::clone(&connection.close)),
         };
-        match pass_on(&service, request, hang_up, &mut record).await {
-            Ok((head, call)) => answer::guest(head, call, record, has_body),
+        match pass_on(&service, request, close, &mut record).await {
+            Ok((head, exchange)) => answer::guest(head, exchange, record, has_body),
             Err((notice, close)) => answer::own(notice, record, has_body, close),
         }
     }
@@ -219,23 +219,21 @@ impl Gateway {
 impl Connection {
     /// Returns when a client has sent no request within the time for one. hyper counts that time only once
     /// it knows which version of HTTP the client speaks.
-    async fn say_nothing(&self) {
+    async fn idle_timeout(&self) {
         tokio::time::sleep(HEAD_TIMEOUT).await;
-        if self.greeted.load(Ordering::Relaxed) {
+        if self.got_request.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     }
 }
 
 /// A request whose response has not begun. Dropped as it is, nobody waits for it any more.
-struct Waiting(Option<Arc<Call>>);
+struct Waiting(Option<Arc<Exchange>>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(call) = &self.0
-            && !call.abandon()
-        {
-            call.client_done(false);
+        if let Some(exchange) = &self.0 {
+            exchange.client_done(false);
         }
     }
 }
@@ -245,70 +243,67 @@ impl Drop for Waiting {
 async fn pass_on(
     service: &Service,
     request: http::Request<Incoming>,
-    hang_up: Option<Arc<Notify>>,
+    close: Option<Arc<Notify>>,
     record: &mut Record,
-) -> Result<(ResponseHead, Arc<Call>), (Notice, bool)> {
+) -> Result<(ResponseHead, Arc<Exchange>), (Notice, bool)> {
     let serve = service.settings();
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > serve.body_limit.0) {
         return Err((TOO_LARGE, true));
     }
-    let call = Arc::new(Call::new(serve.request_timeout, hang_up));
-    record.call = Some(Arc::clone(&call));
-    let mut waiting = Waiting(Some(Arc::clone(&call)));
+    let exchange = Arc::new(Exchange::new(serve.request_timeout, close));
+    record.exchange = Some(Arc::clone(&exchange));
+    let mut waiting = Waiting(Some(Arc::clone(&exchange)));
     let (reply, mut response) = oneshot::channel();
-    let request = request.map(|incoming| upload::watch(incoming, Arc::clone(&call), serve.body_limit.0));
-    let job = Job { request, call: Arc::clone(&call), reply };
+    let request = request.map(|incoming| upload::watch(incoming, &exchange, serve.body_limit.0));
+    let job = Job { request, exchange: Arc::clone(&exchange), reply };
     service.queue.push(job).map_err(|_| (QUEUE_FULL, false))?;
     let head = tokio::select! {
         biased;
-        head = head_or_fault(&mut response, &call) => head,
+        head = head_or_fault(&mut response, &exchange) => head,
         () = tokio::time::sleep(serve.queue_timeout) => {
-            if call.abandon() {
+            if exchange.abandon() {
                 return Err((WAITED_TOO_LONG, false));
             }
             // An instance has it, and is watched from there.
-            head_or_fault(&mut response, &call).await
+            head_or_fault(&mut response, &exchange).await
         }
     };
-    if call.is_too_large() {
-        return Err((TOO_LARGE, true));
-    }
-    if call.upload_is_cut() {
-        return Err((TOO_SLOW, true));
-    }
-    match head {
-        // Nothing of it has been sent yet: better an answer that says what happened than one that breaks off.
-        Some(head) if call.fault().is_none() => {
+    // Nothing of it has been sent yet: better an answer that says what happened than one that breaks off.
+    let fault = match (exchange.failure(), head) {
+        (None, Some(head)) => {
             waiting.0 = None;
-            Ok((head, call))
+            return Ok((head, exchange));
         }
-        Some(_) | None => match call.server() {
-            None => Err((MODULE_GONE, false)),
-            Some(server) => {
-                let fault = call.fault().unwrap_or(&Fault::Gone);
-                warn!(module = %service.module, replica = server.replica.0, generation = server.generation.0,
-                    error = %fault, "request failed");
-                Err((notice(fault), false))
-            }
-        },
-    }
+        (Some(Failure::TooLarge), _) => return Err((TOO_LARGE, true)),
+        (Some(Failure::TooSlow), _) => return Err((TOO_SLOW, true)),
+        (Some(Failure::Fault(fault)), _) => fault,
+        // Its job was dropped, and why is not known yet.
+        (None, None) => Fault::Gone,
+    };
+    let Some(server) = exchange.server() else { return Err((MODULE_GONE, false)) };
+    warn!(module = %service.module, replica = server.replica.0, generation = server.generation.0,
+        error = %fault, "request failed");
+    Err((notice(&fault), false))
 }
 
 /// The head of the response; `None`: there will be none.
-async fn head_or_fault(response: &mut oneshot::Receiver<ResponseHead>, call: &Call) -> Option<ResponseHead> {
+async fn head_or_fault(
+    response: &mut oneshot::Receiver<ResponseHead>,
+    exchange: &Exchange,
+) -> Option<ResponseHead> {
     tokio::select! {
         biased;
         head = response => head.ok(),
         // The instance may go on with other requests for long.
-        () = call.failed() => None,
+        () = exchange.failed() => None,
     }
 }
 
 const fn notice(fault: &Fault) -> Notice {
     match fault {
         Fault::Stuck(_) => INSTANCE_STUCK,
-        _ => INSTANCE_FAILED,
+        Fault::Gone | Fault::NoResponse | Fault::Unfinished | Fault::Code(_) => INSTANCE_FAILED,
     }
 }

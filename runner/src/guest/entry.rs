@@ -14,7 +14,7 @@ use super::{
     serve,
     state::GuestState,
 };
-use crate::exchange::{call::Server, service::Service, worker::Worker};
+use crate::exchange::{service::Service, state::Server, worker::Worker};
 
 /// How often at least a guest's requests are looked after, for those that have begun since.
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -84,7 +84,7 @@ impl Entry {
             Self::Core(start) => Work::Core(start),
             Self::Component(command) => Work::Component(command),
             Self::Http { proxy, concurrency, service } => {
-                let worker = service.queue.register(server, concurrency);
+                let worker = Worker::register(&service.queue, server, concurrency);
                 let settings = service.settings();
                 let pause = settings.request_timeout.min(LOOK_PAUSE_MAX);
                 Work::Http { proxy, worker, pause, grace: settings.drain_timeout }

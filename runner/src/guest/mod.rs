@@ -49,7 +49,7 @@ use handles::Handles;
 pub use state::GuestState;
 use turns::{Life, Places, Turn, poll_life};
 
-use crate::exchange::{call::Server, worker::Worker};
+use crate::exchange::{state::Server, worker::Worker};
 
 /// Handles of a component's own, which its instances pass to each other. They are small, in the runner's memory, and
 /// stand for nothing of the host's.

@@ -20,8 +20,8 @@ use super::{
     state::GuestState,
 };
 use crate::exchange::{
-    Request,
-    call::{Call, Fault, Job},
+    job::{Job, Request},
+    state::{Exchange, Fault},
     worker::Worker,
 };
 
@@ -34,15 +34,15 @@ pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, worker: 
     match proxy {
         Proxy::P2(proxy) => loop {
             let job = worker.next().await;
-            let call = Arc::clone(&job.call);
+            let exchange = Arc::clone(&job.exchange);
             if let Err(error) = handle_02(store, proxy, job).await {
-                call.fail(Fault::Gone);
+                exchange.fail(Fault::Gone);
                 return end_of(Err(error));
             }
-            if call.fault() == Some(&Fault::NoResponse) {
+            if exchange.fault() == Some(Fault::NoResponse) {
                 return End::Crash(NO_RESPONSE.to_owned());
             }
-            worker.done(&call);
+            worker.done(&exchange);
             // There may always be another request; the connections of these have their turn, too.
             tokio::task::coop::consume_budget().await;
         },
@@ -55,7 +55,7 @@ pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, worker: 
 
 /// Hands one request to the guest, and returns when the guest has returned.
 async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> wasmtime::Result<()> {
-    let Job { request, call, reply } = job;
+    let Job { request, exchange, reply } = job;
     store.data_mut().answers_head = request.method() == Method::HEAD;
     let mut view = store.data_mut().http();
     let request = view.new_incoming_request(types_02::Scheme::Http, request)?;
@@ -63,47 +63,51 @@ async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> 
     let reply = Arc::new(Mutex::new(Some(reply)));
     let take = |reply: &Mutex<Option<_>>| reply.lock().unwrap_or_else(PoisonError::into_inner).take();
     let response = view.new_response_outparam_from_callback({
-        let (reply, call) = (Arc::clone(&reply), Arc::clone(&call));
+        let (reply, exchange) = (Arc::clone(&reply), Arc::clone(&exchange));
         move |outcome| {
             let Some(reply) = take(&reply) else { return };
             match outcome {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    call.keep_response(body);
+                    exchange.set_body(body);
                     // Whoever waited may have gone.
                     drop(reply.send(http::Response::from_parts(head, ())));
                 }
-                Err(code) => call.fail(Fault::Code(format!("{code:?}"))),
+                Err(code) => exchange.fail(Fault::Code(format!("{code:?}"))),
             }
         }
     })?;
     proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await?;
     if take(&reply).is_some() {
-        call.fail(Fault::NoResponse);
+        exchange.fail(Fault::NoResponse);
     } else {
-        call.detach_body();
+        exchange.detach_body();
     }
     Ok(())
 }
 
 /// Works on as many requests as the worker gives. Returns only with the guest's end.
 async fn serve_03(accessor: &Accessor<GuestState>, proxy: &Proxy, worker: &Worker) -> wasmtime::Result<()> {
-    let mut calls = FuturesUnordered::new();
+    let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
-            Some(handled) = calls.next(), if !calls.is_empty() => {
-                let call: Arc<Call> = handled?;
-                worker.done(&call);
+            Some(handled) = under_way.next(), if !under_way.is_empty() => {
+                let exchange: Arc<Exchange> = handled?;
+                worker.done(&exchange);
             }
-            job = worker.next() => calls.push(handle_03(accessor, proxy, job)),
+            job = worker.next() => under_way.push(handle_03(accessor, proxy, job)),
         }
     }
 }
 
 /// Hands one request to the guest, and returns when its response was sent or has failed.
-async fn handle_03(accessor: &Accessor<GuestState>, proxy: &Proxy, job: Job) -> wasmtime::Result<Arc<Call>> {
-    let Job { request, call, reply } = job;
+async fn handle_03(
+    accessor: &Accessor<GuestState>,
+    proxy: &Proxy,
+    job: Job,
+) -> wasmtime::Result<Arc<Exchange>> {
+    let Job { request, exchange, reply } = job;
     let request = absolute(request);
     let (sender, response) = futures::channel::oneshot::channel();
     let prepared = accessor
@@ -112,19 +116,19 @@ async fn handle_03(accessor: &Accessor<GuestState>, proxy: &Proxy, job: Job) -> 
     match response.await {
         Ok(Ok(response)) => {
             let (head, body) = response.into_parts();
-            call.keep_response(body);
+            exchange.set_body(body);
             if reply.send(http::Response::from_parts(head, ())).is_ok() {
                 // The guest goes on writing its body.
-                call.settled().await;
+                exchange.until_client_done().await;
             }
         }
         Ok(Err(error)) => match error.downcast_ref::<types_03::ErrorCode>() {
-            Some(code) => call.fail(Fault::Code(format!("{code:?}"))),
+            Some(code) => exchange.fail(Fault::Code(format!("{code:?}"))),
             None => return Err(error),
         },
-        Err(_) => call.fail(Fault::NoResponse),
+        Err(_) => exchange.fail(Fault::NoResponse),
     }
-    Ok(call)
+    Ok(exchange)
 }
 
 /// The request with the host that it asks for in its target: WASI 0.3 takes it from there, and hides the

@@ -17,7 +17,7 @@ use super::{Binary, Program};
 use crate::{
     config::{Config, PAGE_BYTES},
     engine::Engines,
-    exchange::call::Server,
+    exchange::state::Server,
     guest::{End, turns::Places},
     kind::Kind,
     threads::Threads,
