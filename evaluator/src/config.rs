@@ -3,10 +3,12 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `rules.rs` | `defaults:` and `modules:` → the [`Rule`](ebb_core::policy::Rule) of each module |
+//! | `section.rs` | the settings of a rule, as they are written and checked one by one |
 //! | `allow.rs` | `runners.allow:` → which addresses restarts may be ordered from |
 
 mod allow;
 mod rules;
+mod section;
 
 use std::{
     borrow::Cow,
@@ -26,7 +28,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     allow::{AllowList, AllowedRunner},
-    rules::{RuleConfig, Rules},
+    rules::Rules,
+    section::RuleConfig,
 };
 use crate::store::{ScrapeConfig, labels::AddressTemplate, prometheus::PrometheusConfig};
 
@@ -99,7 +102,7 @@ struct ConfigFile {
     budget: BudgetConfig,
     /// The rule of every module.
     #[serde(default)]
-    #[schemars(schema_with = "rules::schema_of_defaults")]
+    #[schemars(schema_with = "section::schema_of_defaults")]
     defaults: RuleConfig,
     /// By module name, what is different for one; the rest is taken from `defaults`.
     #[serde(default, deserialize_with = "rules::each_module_once")]
@@ -329,7 +332,7 @@ impl ConfigFile {
             hold: self.hold,
             runners,
             budget: self.budget,
-            rules: Rules::new(self.defaults, self.modules)?,
+            rules: Rules::new(&self.defaults, &self.modules)?,
         })
     }
 }

@@ -5,10 +5,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use ebb_core::decide::{
-    order::{Action, Outcome},
-    pending::Effect,
-    verdict::{Judgement, Verdict},
+use ebb_core::{
+    decide::{
+        judgement::Judgement,
+        order::{Action, Outcome},
+        pending::Effect,
+    },
+    policy::Verdict,
 };
 use ebb_units::{Generation, Millis, SlotId};
 use serde::Serialize;

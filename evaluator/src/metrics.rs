@@ -8,11 +8,14 @@ use std::{
     time::Instant,
 };
 
-use ebb_core::decide::{
-    hold::Hold,
-    order::{Action, Outcome},
-    pending::Effect,
-    verdict::{Judgement, Verdict},
+use ebb_core::{
+    decide::{
+        hold::Hold,
+        judgement::Judgement,
+        order::{Action, Outcome},
+        pending::Effect,
+    },
+    policy::Verdict,
 };
 use ebb_service::process::ProcessCollector;
 use ebb_units::Millis;

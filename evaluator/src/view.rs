@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ebb_core::{
-    decide::{hold::Hold, verdict::Judgement},
+    decide::{hold::Hold, judgement::Judgement},
     explain::explain,
     policy::{Learned, Rule},
 };

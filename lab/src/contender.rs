@@ -2,7 +2,7 @@
 
 use ebb_core::{
     decide::budget::BudgetConfig,
-    policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
+    policy::{Adapt, GuardRails, IntervalKind, MaxAge, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
 };
 use ebb_units::{ByteCount, RestartPrice, Span};
 
@@ -17,16 +17,10 @@ pub struct Contender {
     pub rules: Vec<Rule>,
 }
 
-/// The guard rails of every contender: those that are shipped.
-#[must_use]
-pub const fn guard_rails() -> GuardRails {
-    GuardRails { min_age: Span::secs(300), min_lifetimes: 5, max_bytes: None, min_reclaim: ByteCount::mib(1) }
-}
-
 /// A policy with the shipped guard rails.
 #[must_use]
-pub const fn rule(policy: Policy) -> Rule {
-    Rule { policy, guard_rails: guard_rails() }
+pub fn rule(policy: Policy) -> Rule {
+    Rule { policy, guard_rails: GuardRails::default() }
 }
 
 /// `renewal` at a price of so many MiB held for a minute.
@@ -49,8 +43,8 @@ pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
     rule(Policy::TInterval(TInterval {
         interval,
         confidence_level: level.try_into().expect("a level between 0 and 1"),
-        coverage: 0.99.try_into().expect("a share between 0 and 1"),
         adapt,
+        ..TInterval::default()
     }))
 }
 
@@ -132,7 +126,7 @@ pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
             "max_age",
             "max_age",
             geometric(0.5, 1.8, 8)
-                .map(|hours| rule(Policy::MaxAge(Span::secs(whole(hours * 3600.0)))))
+                .map(|hours| rule(Policy::MaxAge(MaxAge { max_age: Span::secs(whole(hours * 3600.0)) })))
                 .collect(),
         ),
         contender("none", "", vec![rule(Policy::None)]),

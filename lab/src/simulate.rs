@@ -11,13 +11,13 @@ use ebb_core::{
         assessment::Assessment,
         budget::BudgetConfig,
         clock::Now,
+        judgement::Judgement,
         order::{Action, Outcome as OrderOutcome, Restarted},
         pending::Eligibility,
         tick::{Fleet, Settings},
-        verdict::Judgement,
     },
     history::{History, Sample, Window},
-    policy::{HostMemory, Hosts, Policy, Rule},
+    policy::{HostMemory, Hosts, Rule},
 };
 use ebb_evaluator::config::{HoldConfig, RunnersConfig};
 use ebb_units::{Generation, Millis, Population, SeriesId, SlotId, Span};
@@ -283,7 +283,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn hosts(&self, now: Millis) -> Hosts {
-        if !matches!(self.setup.rule.policy, Policy::LargestFirst(_) | Policy::OldestFirst(_)) {
+        if self.setup.rule.policy.pressure().is_none() {
             return Hosts::default();
         }
         let used: i64 = self.replicas.iter().map(|replica| replica.instance.bytes).sum();

@@ -3,7 +3,7 @@
 //! | step | module | question |
 //! | --- | --- | --- |
 //! | hold | [`hold`], [`clock`] | can what was fetched be relied on at all? |
-//! | judge | [`verdict`], [`assessment`] | what is said of each instance, and why? |
+//! | judge | [`judgement`], [`assessment`] | what is said of each instance, and why? |
 //! | admit | [`budget`], [`pending`] | which of the restarts wished for are done now, and what came of those before? |
 //! | order | [`order`] | what is done about an instance, and what becomes of an order? |
 //!
@@ -13,7 +13,7 @@ pub mod assessment;
 pub mod budget;
 pub mod clock;
 pub mod hold;
+pub mod judgement;
 pub mod order;
 pub mod pending;
 pub mod tick;
-pub mod verdict;

@@ -1,4 +1,7 @@
-//! PURE: the policies, one file each where there is anything to compute, and the guard rails that hold for all.
+//! The policies, and the guard rails that hold for all.
+//!
+//! A policy's file has its settings and their defaults, what it learns, the bound that follows, and its words. Here they
+//! are put together, and every `match` names every policy.
 //!
 //! | policy | file | an instance is restarted when |
 //! | --- | --- | --- |
@@ -6,64 +9,167 @@
 //! | `renewal` | `renewal.rs` | it holds more than its slot costs on average, restarts included |
 //! | `largest_first`, `oldest_first` | `pressure.rs` | its host is short of memory and it comes first |
 //! | `static` | | it holds more than the guard rail `max_bytes`, and the policy adds nothing to that |
-//! | `max_age` | | it has run that long |
+//! | `max_age` | `max_age.rs` | it has run that long |
 //! | `none` | | never, but for the guard rail `max_bytes` |
 
+mod bound;
+mod guard_rails;
+mod max_age;
 mod pressure;
 mod renewal;
 mod t_interval;
+mod verdict;
 
-use ebb_units::{ByteCount, Span};
-use serde::Serialize;
+use ebb_units::ByteCount;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoStaticStr, VariantNames};
 
+use self::t_interval::slope;
 pub use self::{
+    bound::{Bound, Threshold},
+    guard_rails::GuardRails,
+    max_age::MaxAge,
     pressure::{HostMemory, Hosts, Pressure, VictimOrder},
-    renewal::{CostBasis, Pooling, Renewal},
+    renewal::{Pooling, Renewal},
     t_interval::{Adapt, IntervalKind, StepBounds, TInterval},
+    verdict::Verdict,
 };
-use ebb_units::ConfidenceLevel;
-
 use crate::{
-    estimate::{Estimate, MedianSample, NoEstimate, cost::PopulationCost},
+    estimate::{Estimate, MedianSample, cost::PopulationCost},
     history::{Lifetime, Slot},
 };
 
-/// When an instance is restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// When an instance is restarted. Serialized as `{renewal: {restart_price: …}}`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema, EnumIter, IntoStaticStr, VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Policy {
-    /// Above the upper end of a Student-t interval of the medians of all lifetimes.
+    /// When it holds more than the upper end of an interval of the medians of all lifetimes.
     TInterval(TInterval),
-    /// Above the average cost of its slot.
+    /// When it holds more than its slot costs on average, restarts included.
     Renewal(Renewal),
-    /// When the host is short of memory: the largest first.
+    /// When its host is short of memory and it is the largest. Needs `available_below`.
     LargestFirst(Pressure),
-    /// When the host is short of memory: the oldest first.
+    /// When its host is short of memory and it has run longest. Needs `available_below`.
     OldestFirst(Pressure),
-    /// Above the guard rail `max_bytes`, which is then needed.
+    /// When it holds more than `max_bytes`, which is then needed.
     Static,
-    /// At this age.
-    MaxAge(Span),
-    /// Never, but for the guard rail `max_bytes`.
+    /// When it has run for `max_age`, which is then needed.
+    MaxAge(MaxAge),
+    /// Never, but for `max_bytes`.
     None,
 }
 
-/// What holds whatever the policy is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct GuardRails {
-    /// Younger instances are neither restarted nor counted in the sample.
-    pub min_age: Span,
-    /// With fewer lifetimes in the sample it gives no threshold.
-    pub min_lifetimes: u64,
-    /// Above this an instance is restarted whatever the policy says.
-    pub max_bytes: Option<ByteCount>,
-    /// Where a restart would give back less, nothing is restarted, but for `max_age`, and for who stands above `max_bytes`
-    /// while nobody knows what it started with.
-    pub min_reclaim: ByteCount,
+impl Default for Policy {
+    fn default() -> Self {
+        Self::Renewal(Renewal::default())
+    }
+}
+
+impl Policy {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    /// The setting, of its own or of the guard rails, that it cannot do without, and what that is.
+    #[must_use]
+    pub const fn needs(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::LargestFirst(_) | Self::OldestFirst(_) => Some(Pressure::NEEDS),
+            Self::Static => Some(("max_bytes", "the size above which to restart, such as 64MiB")),
+            Self::MaxAge(_) => Some(MaxAge::NEEDS),
+            Self::TInterval(_) | Self::Renewal(_) | Self::None => None,
+        }
+    }
+
+    /// The confidence level, if it has one.
+    #[must_use]
+    pub const fn confidence_level(&self) -> Option<f64> {
+        match self {
+            Self::TInterval(policy) => Some(policy.confidence_level.get()),
+            Self::Renewal(_)
+            | Self::LargestFirst(_)
+            | Self::OldestFirst(_)
+            | Self::Static
+            | Self::MaxAge(_)
+            | Self::None => None,
+        }
+    }
+
+    /// Which instances of a host that is short of memory are restarted first, and when it is, if that is what the policy
+    /// is about.
+    #[must_use]
+    pub const fn pressure(&self) -> Option<(VictimOrder, Pressure)> {
+        match self {
+            Self::LargestFirst(pressure) => Some((VictimOrder::Largest, *pressure)),
+            Self::OldestFirst(pressure) => Some((VictimOrder::Oldest, *pressure)),
+            Self::TInterval(_) | Self::Renewal(_) | Self::Static | Self::MaxAge(_) | Self::None => None,
+        }
+    }
+
+    /// What it says of an instance that holds `size` and is `age_millis` old, guard rails aside.
+    #[must_use]
+    pub fn verdict(&self, learned: Threshold, bound: &Bound, size: ByteCount, age_millis: i64) -> Verdict {
+        if let Some(threshold) = bound.threshold_bytes {
+            return if size.as_f64() > threshold { Verdict::AboveThreshold } else { Verdict::Within };
+        }
+        match self {
+            Self::TInterval(_) | Self::Renewal(_) => learned.verdict_without_bound(),
+            Self::LargestFirst(_) | Self::OldestFirst(_) | Self::Static => Verdict::Within,
+            Self::MaxAge(policy) => policy.verdict(age_millis),
+            Self::None => Verdict::NoThreshold,
+        }
+    }
+
+    /// What it is set to, for tables.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self {
+            Self::TInterval(policy) => policy.summary(),
+            Self::Renewal(policy) => policy.summary(),
+            Self::LargestFirst(pressure) | Self::OldestFirst(pressure) => pressure.summary(),
+            Self::Static => "max_bytes alone".to_owned(),
+            Self::MaxAge(policy) => policy.summary(),
+            Self::None => String::new(),
+        }
+    }
+
+    /// It in words, for explanations: `upper end of the prediction interval at level 0.99`. `level` is that of the
+    /// instance, where it has its own.
+    #[must_use]
+    pub fn describe(&self, level: Option<f64>) -> String {
+        match self {
+            Self::TInterval(policy) => policy.describe(level),
+            Self::Renewal(policy) => policy.describe(),
+            Self::LargestFirst(pressure) | Self::OldestFirst(pressure) => pressure.describe(self.name()),
+            Self::MaxAge(policy) => policy.describe(),
+            Self::Static | Self::None => format!("policy {}", self.name()),
+        }
+    }
+
+    /// What an instance's threshold rests on, in words to stand behind [`Policy::describe`].
+    #[must_use]
+    pub fn basis(&self, learned: &Learned, bound: &Bound) -> String {
+        match self {
+            Self::TInterval(_) => learned
+                .estimate
+                .as_ref()
+                .map_or_else(String::new, |estimate| TInterval::basis(estimate, learned.mean_slope, bound)),
+            Self::Renewal(_) => Renewal::basis(bound),
+            Self::LargestFirst(_) | Self::OldestFirst(_) | Self::Static | Self::MaxAge(_) | Self::None => {
+                String::new()
+            }
+        }
+    }
 }
 
 /// All that decides about the instances of one module.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Rule {
     /// When.
     pub policy: Policy,
@@ -73,7 +179,7 @@ pub struct Rule {
 }
 
 /// What was learned of one population.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Learned {
     /// Lifetimes that count: old enough, and with samples inside the window.
     pub sample_size: u64,
@@ -96,44 +202,6 @@ pub struct Learned {
     pub cost: Option<PopulationCost>,
 }
 
-/// The size above which instances are restarted, or why there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Threshold {
-    /// Bytes; an instance that holds more is restarted.
-    Bytes(f64),
-    /// The sample does not support one.
-    Unavailable(NoEstimate),
-    /// The policy has none.
-    NotSought,
-}
-
-impl Threshold {
-    /// The size, if there is one.
-    #[must_use]
-    pub const fn bytes(self) -> Option<f64> {
-        match self {
-            Self::Bytes(bytes) => Some(bytes),
-            Self::Unavailable(_) | Self::NotSought => None,
-        }
-    }
-}
-
-/// What one instance is compared with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Bound {
-    /// The size above which it is restarted, in bytes.
-    pub threshold_bytes: Option<f64>,
-    /// The confidence level, where the policy has one.
-    pub confidence_level: Option<f64>,
-    /// Its growth in bytes per second, where the policy looks at it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slope: Option<f64>,
-    /// The costs that the threshold rests on, where it rests on costs.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub cost: Option<CostBasis>,
-}
-
 impl Rule {
     /// Learns from the slots of one population, from lifetimes that are over and living alike.
     pub fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot> + Clone) -> Learned {
@@ -153,96 +221,38 @@ impl Rule {
             }
         }
         let estimate = sample.estimate(self.guard_rails.min_lifetimes);
-        let cost = match self.policy {
-            Policy::Renewal(policy) => policy.learn(slots),
-            _ => None,
-        };
-        let threshold = match (self.policy, estimate) {
-            (Policy::TInterval(policy), Ok(estimate)) => {
-                Threshold::Bytes(policy.upper_bytes(&estimate, policy.confidence_level))
-            }
-            (Policy::TInterval(_), Err(reason)) => Threshold::Unavailable(reason),
-            (Policy::Renewal(_), _) => {
-                cost.map_or(Threshold::NotSought, |cost| Threshold::Bytes(cost.average_bytes()))
-            }
-            _ => Threshold::NotSought,
-        };
-        Learned {
+        let mut learned = Learned {
             sample_size: sample.lifetimes(),
             estimate: estimate.ok(),
             mean_slope: slope(grown, grown_millis),
-            threshold,
             fresh_bytes,
-            step_bounds: match (self.policy, estimate) {
-                (Policy::TInterval(policy), Ok(estimate)) => policy.step_bounds(&estimate),
-                _ => None,
-            },
-            cost,
+            ..Learned::default()
+        };
+        match self.policy {
+            Policy::TInterval(policy) => (learned.threshold, learned.step_bounds) = policy.learn(estimate),
+            Policy::Renewal(policy) => (learned.threshold, learned.cost) = policy.learn(slots),
+            Policy::LargestFirst(_)
+            | Policy::OldestFirst(_)
+            | Policy::Static
+            | Policy::MaxAge(_)
+            | Policy::None => {}
         }
+        learned
     }
 
     /// What the instance `lifetime` that lives in `slot` is compared with.
     #[must_use]
     pub fn bound(&self, learned: &Learned, slot: &Slot, lifetime: &Lifetime) -> Bound {
         match self.policy {
-            Policy::TInterval(policy) if policy.adapt == Adapt::Off => Bound {
-                threshold_bytes: learned.threshold.bytes(),
-                confidence_level: Some(policy.confidence_level.get()),
-                ..Bound::default()
-            },
             Policy::TInterval(policy) => {
-                let (bytes, millis) = lifetime.growth();
-                let own_slope = slope(u128::from(bytes), i128::from(millis));
-                let bound = |bounds| TInterval::bound_of(bounds, own_slope, learned.mean_slope);
-                Bound {
-                    threshold_bytes: learned.step_bounds.as_ref().map(bound),
-                    confidence_level: Some(policy.level(own_slope, learned.mean_slope).get()),
-                    slope: Some(own_slope),
-                    cost: None,
-                }
+                policy.bound(learned.threshold, learned.step_bounds.as_ref(), learned.mean_slope, lifetime)
             }
-            Policy::Renewal(policy) => {
-                let (threshold_bytes, cost) =
-                    learned.cost.and_then(|cost| policy.threshold(&cost, slot)).unzip();
-                Bound { threshold_bytes, cost, ..Bound::default() }
-            }
-            _ => Bound::default(),
+            Policy::Renewal(policy) => policy.bound(learned.cost.as_ref(), slot),
+            Policy::LargestFirst(_)
+            | Policy::OldestFirst(_)
+            | Policy::Static
+            | Policy::MaxAge(_)
+            | Policy::None => Bound::default(),
         }
     }
-
-    /// The policy in words, for explanations: `upper end of the prediction interval at level 0.99`. `level` is that
-    /// of the instance, where it has its own.
-    #[must_use]
-    pub fn describe(&self, level: Option<f64>) -> String {
-        match self.policy {
-            Policy::TInterval(policy) => {
-                let level = level.and_then(|level| ConfidenceLevel::try_from(level).ok());
-                policy.describe(level.unwrap_or(policy.confidence_level))
-            }
-            Policy::Renewal(policy) => policy.describe(),
-            Policy::LargestFirst(pressure) => {
-                format!("policy largest_first below {} available", pressure.available_below)
-            }
-            Policy::OldestFirst(pressure) => {
-                format!("policy oldest_first below {} available", pressure.available_below)
-            }
-            Policy::Static => "policy static".to_owned(),
-            Policy::MaxAge(age) => format!("policy max_age {age}"),
-            Policy::None => "policy none".to_owned(),
-        }
-    }
-
-    /// The confidence level, if the policy has one.
-    #[must_use]
-    pub const fn confidence_level(&self) -> Option<f64> {
-        match self.policy {
-            Policy::TInterval(policy) => Some(policy.confidence_level.get()),
-            _ => None,
-        }
-    }
-}
-
-/// Growth in bytes per second.
-fn slope(bytes: u128, millis: i128) -> f64 {
-    if millis > 0 { bytes as f64 * 1000.0 / millis as f64 } else { 0.0 }
 }

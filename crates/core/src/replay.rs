@@ -21,9 +21,9 @@ use serde::Serialize;
 use crate::{
     decide::{
         clock::Now,
+        judgement::Judgement,
         order::{Action, Outcome as OrderOutcome, Restarted},
         tick::{Fleet, Settings, Tick},
-        verdict::Judgement,
     },
     explain::explain,
     history::{History, Sample, Window, median, most_complete},

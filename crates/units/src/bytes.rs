@@ -23,6 +23,12 @@ impl ByteCount {
         self.0 as f64
     }
 
+    /// What was computed in bytes; zero below that.
+    #[must_use]
+    pub const fn rounded(bytes: f64) -> Self {
+        Self(bytes.max(0.0).round() as u64)
+    }
+
     /// `self − other`, or zero.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {

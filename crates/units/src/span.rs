@@ -22,6 +22,12 @@ impl Span {
         Self(Duration::from_millis(n))
     }
 
+    /// What was computed in seconds, without fractions; zero below that.
+    #[must_use]
+    pub const fn whole_secs(seconds: f64) -> Self {
+        Self::secs(seconds.max(0.0) as u64)
+    }
+
     /// The span in whole milliseconds, rounded down.
     #[must_use]
     pub const fn as_millis(self) -> i64 {

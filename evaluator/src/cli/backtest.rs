@@ -101,8 +101,7 @@ impl FromStr for PolicySpec {
                 (_, Some((key, value))) => Ok(format!("{key}: {value}")),
             });
         let yaml = settings.collect::<Result<Vec<_>, _>>()?.join("\n");
-        let rule = serde_yaml::from_str(&yaml).map_err(|error| error.to_string())?;
-        Ok(Self { text: text.to_owned(), rule })
+        Ok(Self { text: text.to_owned(), rule: RuleConfig::of_one_policy(&yaml)? })
     }
 }
 

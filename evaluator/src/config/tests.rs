@@ -33,8 +33,8 @@ fn a_module_takes_what_it_does_not_set_from_the_defaults() {
         "{SMALLEST}defaults: {{policy: t_interval, confidence_level: 0.9, max_bytes: 64MiB}}\nmodules: {{leaky: {{confidence_level: 0.999}}}}\n"
     ))
     .unwrap();
-    assert_eq!(config.rules.of("leaky").confidence_level(), Some(0.999));
-    assert_eq!(config.rules.of("other").confidence_level(), Some(0.9));
+    assert_eq!(config.rules.of("leaky").policy.confidence_level(), Some(0.999));
+    assert_eq!(config.rules.of("other").policy.confidence_level(), Some(0.9));
     assert_eq!(config.rules.of("leaky").guard_rails.max_bytes, Some(ByteCount::mib(64)));
 }
 
@@ -85,6 +85,43 @@ fn every_policy_can_be_chosen_and_asks_for_what_it_needs() {
         let text = format!("{SMALLEST}defaults: {{policy: {policy}}}\n");
         refused(&text, "evaluator.yml:2:", &format!("defaults.{field}: the policy needs"));
     }
+}
+
+#[test]
+fn what_check_prints_is_complete_and_no_more_than_its_policy_has() {
+    let config = read(&format!("{SMALLEST}modules: {{a: {{policy: max_age, max_age: 1d}}}}\n")).unwrap();
+    let printed: serde_yaml::Value = serde_yaml::to_value(&config.rules).unwrap();
+    let keys = |rule: &serde_yaml::Value| -> Vec<String> {
+        rule.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()
+    };
+    let rails = ["min_age", "min_lifetimes", "min_reclaim"];
+    assert_eq!(keys(&printed["defaults"]), [&["policy", "restart_price", "pooling"], &rails[..]].concat());
+    assert_eq!(keys(&printed["modules"]["a"]), [&["policy", "max_age"], &rails[..]].concat());
+}
+
+#[test]
+fn a_wrong_value_is_refused_in_its_section_and_at_its_own_place() {
+    let beside =
+        |text: &str, place: &str, expected: &str| refused(&format!("{SMALLEST}{text}\n"), place, expected);
+    beside(
+        "defaults:\n  policy: t_interval\n  coverage: 2",
+        "evaluator.yml:4:13: defaults.coverage: ",
+        "strictly between 0 and 1",
+    );
+    beside(
+        "defaults:\n  min_age: 1s\nmodules:\n  a:\n    min_age: soon",
+        "evaluator.yml:6:14: modules.a.min_age: ",
+        "expected for example 250ms",
+    );
+    beside(
+        "modules:\n  a: {}\n  b:\n    policy: []",
+        "evaluator.yml:5:13: modules.b.policy: ",
+        "expected one of `t_interval`",
+    );
+    beside("defaults:\n  pooling: 1\n", "evaluator.yml:3:12: defaults.pooling: ", "");
+    beside("defaults: {pooling: off, pooling: off}", "evaluator.yml:2:", "duplicate field `pooling`");
+    // Set to nothing is not set.
+    assert_eq!(read(&format!("{SMALLEST}defaults: {{pooling: null}}\n")).unwrap(), read(SMALLEST).unwrap());
 }
 
 #[test]

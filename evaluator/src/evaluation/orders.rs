@@ -7,9 +7,9 @@ use std::{
 
 use ebb_core::{
     decide::{
+        judgement::Judgement,
         order::{Action, Outcome, Reason},
         pending::{Effect, Restart},
-        verdict::Judgement,
     },
     explain::explain,
 };

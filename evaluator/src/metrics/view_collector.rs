@@ -43,7 +43,7 @@ const POPULATION_GAUGES: [PopulationGauge; 10] = [
     ),
     ("ebb_evaluator_sample_size", "Lifetimes that count", None, |view| Some(view.learned.sample_size as f64)),
     ("ebb_evaluator_confidence_level", "Confidence level of the policy", None, |view| {
-        view.rule.confidence_level()
+        view.rule.policy.confidence_level()
     }),
     (
         "ebb_evaluator_reclaimable",

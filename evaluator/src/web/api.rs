@@ -9,9 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use ebb_core::decide::{
-    order::Action,
-    verdict::{Judgement, Verdict},
+use ebb_core::{
+    decide::{judgement::Judgement, order::Action},
+    policy::Verdict,
 };
 use ebb_service::{
     exposition::{self, Format},

@@ -13,7 +13,7 @@ use axum::{
     routing::get,
 };
 use ebb_core::{
-    decide::verdict::Judgement,
+    decide::judgement::Judgement,
     history::{Extract, TRACES_MAX},
 };
 use ebb_service::quote;

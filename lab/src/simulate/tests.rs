@@ -1,4 +1,4 @@
-use ebb_core::policy::{Adapt, IntervalKind, Policy, Pooling};
+use ebb_core::policy::{Adapt, IntervalKind, MaxAge, Policy, Pooling};
 
 use super::*;
 use crate::{
@@ -65,7 +65,7 @@ fn whatever_goes_wrong_the_invariants_hold() {
         renewal(Pooling::Adaptive, 200),
         t_interval(IntervalKind::Confidence, Adapt::Literal, 0.5),
         t_interval(IntervalKind::Prediction, Adapt::Intent, 0.8),
-        rule(Policy::MaxAge(Span::secs(1200))),
+        rule(Policy::MaxAge(MaxAge { max_age: Span::secs(1200) })),
     ] {
         let run = run(policy, Workload::Mixture, 40, 2 * DAY, faults);
         assert!(run.outcome.restarts > 50 && run.failed_orders > 5, "{policy:?}: {run:?}");
@@ -93,7 +93,9 @@ fn an_evaluator_started_anew_decides_the_same_where_instances_run_for_longer_tha
 #[test]
 fn an_outage_of_all_scrapes_holds_every_restart_however_much_was_learned() {
     let faults = Faults { outage_from: Some(DAY), ..Faults::default() };
-    for policy in [renewal(Pooling::Adaptive, 200), rule(Policy::MaxAge(Span::secs(1200)))] {
+    for policy in
+        [renewal(Pooling::Adaptive, 200), rule(Policy::MaxAge(MaxAge { max_age: Span::secs(1200) }))]
+    {
         let until = |ticks| run(policy, Workload::Leaks, 10, ticks, faults);
         // The last samples stay young for three ticks.
         let (before, after) = (until(DAY + 3), until(2 * DAY));

@@ -9,8 +9,8 @@ use ebb_units::{Generation, Millis, Population, SlotId};
 use self::victims::{Candidate, choose_victims};
 use crate::{
     decide::{
+        judgement::{Judgement, judge},
         pending::Eligibility,
-        verdict::{Judgement, judge},
     },
     history::History,
     policy::{Hosts, Learned, Rule},

@@ -3,7 +3,8 @@
 use ebb_units::Generation;
 use serde::Serialize;
 
-use super::{budget::Limit, verdict::Verdict};
+use super::budget::Limit;
+use crate::policy::Verdict;
 
 /// What was done about an instance that asked for a restart.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::{
     decide::{
         budget::{Budget, BudgetConfig},
-        verdict::{Judgement, Verdict},
+        judgement::Judgement,
     },
     history::{History, Lifetime},
+    policy::Verdict,
 };
 
 /// What was seen of a restart's effect.

@@ -12,9 +12,9 @@ use super::{
     budget::{Admission, Budget, BudgetConfig},
     clock::Now,
     hold::{HealthGate, Hold, Limits, Seen},
+    judgement::Judgement,
     order::{Action, Outcome},
     pending::{Effect, Eligibility, PendingRestarts, Restart},
-    verdict::Judgement,
 };
 use crate::{
     history::History,

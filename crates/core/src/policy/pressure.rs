@@ -1,17 +1,34 @@
-//! PURE: when the host is short of memory, restart instances until it is not; which first is the policy.
+//! `largest_first`, `oldest_first`: when the host is short of memory, restart instances until it is not.
 //!
-//! Who they are is found in `assessment/victims.rs`: it concerns more than one instance.
+//! Which ones is found in `decide/assessment/victims.rs`: it concerns more than one instance.
 
 use std::collections::HashMap;
 
 use ebb_units::{ByteCount, Millis, RunnerId};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Restart on host memory pressure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Restart on host memory pressure. By default, never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
 pub struct Pressure {
     /// The host is short of memory when less than this is available.
     pub available_below: ByteCount,
+}
+
+impl Pressure {
+    /// The setting that has no default, and what it is.
+    pub(super) const NEEDS: (&str, &str) =
+        ("available_below", "the available memory below which a host is short of it, such as 512MiB");
+
+    pub(super) fn summary(&self) -> String {
+        format!("below {} available", self.available_below)
+    }
+
+    pub(super) fn describe(&self, name: &str) -> String {
+        format!("policy {name} below {} available", self.available_below)
+    }
 }
 
 /// Which instance is restarted first when the host is short of memory.

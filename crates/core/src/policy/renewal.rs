@@ -1,4 +1,4 @@
-//! PURE: restart when the instance now costs more than its slot does on average, restart included.
+//! `renewal`: restart when the instance now costs more than its slot does on average, restart included.
 //!
 //! The memory of an instance never falls. So once it holds more than the long-run average cost of keeping the slot
 //! running, going on can only raise that average, and restarting lowers it. For lifetimes that resemble each other
@@ -7,17 +7,20 @@
 //! Source: renewal reward; Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7: the
 //! one-step-look-ahead rule is optimal in the monotone case.
 
-use ebb_units::{Millis, RestartPrice};
+use ebb_units::{ByteCount, Millis, RestartPrice, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bound::{Bound, Threshold};
 use crate::{
-    estimate::cost::{Others, PopulationCost, SlotCost},
+    estimate::cost::{CostBasis, Others, PopulationCost, SlotCost},
     history::Slot,
 };
 
 /// Restart above the average cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
 pub struct Renewal {
     /// What a restart is worth.
     pub restart_price: RestartPrice,
@@ -35,43 +38,34 @@ pub enum Pooling {
     Adaptive,
 }
 
-/// What the threshold of one slot rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct CostBasis {
-    /// Time for which the slot was observed, in seconds.
-    pub observed_seconds: f64,
-    /// Its average memory, in bytes.
-    pub average_memory_bytes: f64,
-    /// Of the life of the instance that lives there now, the seconds before it was first seen: they do not count.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub unseen_seconds: f64,
-    /// Its restarts in that time.
-    pub restarts: u64,
-    /// How often its memory fell without a restart in that time.
-    #[serde(skip_serializing_if = "is_none")]
-    pub falls: u64,
-    /// Average cost of the population's other slots, in bytes.
-    pub others_average_bytes: Option<f64>,
-    /// For how many seconds of the slot's own time that average counts.
-    pub others_weight_seconds: f64,
-}
-
-const fn is_zero(seconds: &f64) -> bool {
-    *seconds == 0.0
-}
-
-const fn is_none(count: &u64) -> bool {
-    *count == 0
+impl Default for Renewal {
+    fn default() -> Self {
+        let restart_price = RestartPrice::new(ByteCount::mib(1024), Span::secs(600));
+        Self { restart_price: restart_price.expect("it is more than nothing"), pooling: Pooling::Adaptive }
+    }
 }
 
 impl Renewal {
-    /// What the population's slots cost. None when nothing was observed for any time.
-    pub(super) fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Option<PopulationCost> {
-        PopulationCost::of(slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)))
+    /// What the population's slots cost, and their average cost as the threshold; neither when nothing was observed for any
+    /// time.
+    pub(super) fn learn<'a>(
+        &self,
+        slots: impl Iterator<Item = &'a Slot>,
+    ) -> (Threshold, Option<PopulationCost>) {
+        let cost = PopulationCost::of(slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)));
+        let average = |cost: PopulationCost| Threshold::Bytes(cost.average_bytes());
+        (cost.map_or(Threshold::NotSought, average), cost)
+    }
+
+    /// The size from which the instance in `slot` costs more than the average.
+    pub(super) fn bound(&self, population: Option<&PopulationCost>, slot: &Slot) -> Bound {
+        let (threshold_bytes, cost) =
+            population.and_then(|population| self.threshold(population, slot)).unzip();
+        Bound { threshold_bytes, cost, ..Bound::default() }
     }
 
     /// The size from which the instance in `slot` costs more than the average, in bytes; and what it rests on.
-    pub(super) fn threshold(&self, population: &PopulationCost, slot: &Slot) -> Option<(f64, CostBasis)> {
+    fn threshold(&self, population: &PopulationCost, slot: &Slot) -> Option<(f64, CostBasis)> {
         let own = SlotCost::of(slot, self.restart_price)?;
         let others = match self.pooling {
             Pooling::Off => None,
@@ -97,11 +91,52 @@ impl Renewal {
         Some((own.average_bytes(prior), basis))
     }
 
+    pub(super) fn summary(&self) -> String {
+        let pooling = match self.pooling {
+            Pooling::Off => ", not pooled",
+            Pooling::Adaptive => "",
+        };
+        format!("restart price {}{pooling}", self.restart_price)
+    }
+
     pub(super) fn describe(&self) -> String {
         let pooling = match self.pooling {
             Pooling::Off => "",
             Pooling::Adaptive => ", pooled with its module's",
         };
         format!("average cost at a restart price of {}{pooling}", self.restart_price)
+    }
+
+    /// What a threshold rests on, in words.
+    pub(super) fn basis(bound: &Bound) -> String {
+        bound.cost.as_ref().map_or_else(String::new, |cost| format!(" ({})", costs(cost)))
+    }
+}
+
+fn costs(cost: &CostBasis) -> String {
+    let unseen = if cost.unseen_seconds >= 1.0 {
+        format!("; its first {} were not seen", Span::whole_secs(cost.unseen_seconds))
+    } else {
+        String::new()
+    };
+    let falls = match cost.falls {
+        0 => String::new(),
+        1 => " and 1 fall of memory without one".to_owned(),
+        falls => format!(" and {falls} falls of memory without one"),
+    };
+    let own = format!(
+        "mean {} and {} {}{falls} in {}{unseen}",
+        ByteCount::rounded(cost.average_memory_bytes),
+        cost.restarts,
+        if cost.restarts == 1 { "restart" } else { "restarts" },
+        Span::whole_secs(cost.observed_seconds)
+    );
+    match cost.others_average_bytes {
+        Some(average) => format!(
+            "{own}; the other replicas' average {} weighs like {}",
+            ByteCount::rounded(average),
+            Span::whole_secs(cost.others_weight_seconds)
+        ),
+        None => own,
     }
 }

@@ -1,10 +1,14 @@
-//! PURE: restart above the upper end of a Student-t interval (Nakagawa & Kushida 2021).
+//! `t_interval`: restart above the upper end of a Student-t interval (Nakagawa & Kushida 2021).
 
-use ebb_units::{ConfidenceLevel, Coverage};
+use ebb_units::{ByteCount, ConfidenceLevel, Coverage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::estimate::Estimate;
+use super::bound::{Bound, Threshold};
+use crate::{
+    estimate::{Estimate, NoEstimate},
+    history::Lifetime,
+};
 
 /// What the interval is an interval of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,16 +36,30 @@ pub enum Adapt {
 }
 
 /// Restart above the upper end of an interval of the medians of all lifetimes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
 pub struct TInterval {
     /// What the interval is an interval of.
     pub interval: IntervalKind,
-    /// Level 1 − α of the two-sided interval.
+    // 1 − α of the two-sided interval.
+    /// Level of the interval.
     pub confidence_level: ConfidenceLevel,
-    /// [`IntervalKind::Tolerance`]: the share of lifetimes that the interval contains.
+    /// The share of lifetimes that the interval contains, with `interval: tolerance`.
     pub coverage: Coverage,
     /// How the level follows an instance's growth.
     pub adapt: Adapt,
+}
+
+impl Default for TInterval {
+    fn default() -> Self {
+        Self {
+            interval: IntervalKind::Prediction,
+            confidence_level: 0.99.try_into().expect("0.99 lies between 0 and 1"),
+            coverage: 0.99.try_into().expect("0.99 lies between 0 and 1"),
+            adapt: Adapt::Off,
+        }
+    }
 }
 
 /// Levels are told apart by quarters of a doubling of growth, from a quarter of the population's growth to four times
@@ -54,9 +72,44 @@ const STEPS_PER_SIDE: usize = 8;
 pub type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
 
 impl TInterval {
+    /// The bound of a typical instance, and those at each step of growth, from the `estimate` of all lifetimes.
+    pub(super) fn learn(&self, estimate: Result<Estimate, NoEstimate>) -> (Threshold, Option<StepBounds>) {
+        match estimate {
+            Ok(estimate) => {
+                let threshold = self.upper_bytes(&estimate, self.confidence_level);
+                (Threshold::Bytes(threshold), self.step_bounds(&estimate))
+            }
+            Err(reason) => (Threshold::Unavailable(reason), None),
+        }
+    }
+
+    /// The bound of the instance `lifetime` in a population that grows at `mean_slope`, by what was learned of that.
+    pub(super) fn bound(
+        &self,
+        threshold: Threshold,
+        step_bounds: Option<&StepBounds>,
+        mean_slope: f64,
+        lifetime: &Lifetime,
+    ) -> Bound {
+        if self.adapt == Adapt::Off {
+            return Bound {
+                threshold_bytes: threshold.bytes(),
+                confidence_level: Some(self.confidence_level.get()),
+                ..Bound::default()
+            };
+        }
+        let (bytes, millis) = lifetime.growth();
+        let own_slope = slope(u128::from(bytes), i128::from(millis));
+        Bound {
+            threshold_bytes: step_bounds.map(|bounds| Self::bound_of(bounds, own_slope, mean_slope)),
+            confidence_level: Some(self.level(own_slope, mean_slope).get()),
+            slope: Some(own_slope),
+            cost: None,
+        }
+    }
+
     /// The interval's upper end at `level`, in bytes.
-    #[must_use]
-    pub fn upper_bytes(&self, estimate: &Estimate, level: ConfidenceLevel) -> f64 {
+    fn upper_bytes(&self, estimate: &Estimate, level: ConfidenceLevel) -> f64 {
         match self.interval {
             IntervalKind::Confidence => estimate.confidence_upper_bytes(level),
             IntervalKind::Prediction => estimate.prediction_upper_bytes(level),
@@ -67,21 +120,18 @@ impl TInterval {
     /// The level for an instance whose memory grows at `slope`, where its population's grows at `mean_slope`, both
     /// in bytes per second: 1 − α^r, r = `slope` / `mean_slope`, so that a typical instance gets the level 1 − α.
     /// With [`Adapt::Literal`], 1 − α^(1/r).
-    #[must_use]
-    pub fn level(&self, slope: f64, mean_slope: f64) -> ConfidenceLevel {
+    fn level(&self, slope: f64, mean_slope: f64) -> ConfidenceLevel {
         self.level_at(step(slope, mean_slope))
     }
 
     /// The interval's upper end at the level of every step, where the level follows growth.
-    #[must_use]
-    pub fn step_bounds(&self, estimate: &Estimate) -> Option<StepBounds> {
+    fn step_bounds(&self, estimate: &Estimate) -> Option<StepBounds> {
         let bound = |step| self.upper_bytes(estimate, self.level_at(step));
         (self.adapt != Adapt::Off).then(|| std::array::from_fn(bound))
     }
 
     /// Of [`TInterval::step_bounds`], the one at [`TInterval::level`].
-    #[must_use]
-    pub fn bound_of(bounds: &StepBounds, slope: f64, mean_slope: f64) -> f64 {
+    fn bound_of(bounds: &StepBounds, slope: f64, mean_slope: f64) -> f64 {
         bounds[step(slope, mean_slope)]
     }
 
@@ -94,7 +144,23 @@ impl TInterval {
         }
     }
 
-    pub(super) fn describe(&self, level: ConfidenceLevel) -> String {
+    pub(super) fn summary(&self) -> String {
+        let kind = match self.interval {
+            IntervalKind::Confidence => "confidence".to_owned(),
+            IntervalKind::Prediction => "prediction".to_owned(),
+            IntervalKind::Tolerance => format!("tolerance of {}", self.coverage.get()),
+        };
+        let adapt = match self.adapt {
+            Adapt::Off => "",
+            Adapt::Intent | Adapt::Literal => ", by growth",
+        };
+        format!("level {}, {kind}{adapt}", self.confidence_level)
+    }
+
+    /// `level` is that of the instance, where it has its own.
+    pub(super) fn describe(&self, level: Option<f64>) -> String {
+        let level = level.and_then(|level| ConfidenceLevel::try_from(level).ok());
+        let level = level.unwrap_or(self.confidence_level);
         match self.interval {
             IntervalKind::Confidence => format!("upper end of the confidence interval at level {level}"),
             IntervalKind::Prediction => format!("upper end of the prediction interval at level {level}"),
@@ -106,6 +172,25 @@ impl TInterval {
             }
         }
     }
+
+    /// What a threshold rests on, in words.
+    pub(super) fn basis(estimate: &Estimate, mean_slope: f64, bound: &Bound) -> String {
+        let hourly = |slope: f64| ByteCount::rounded(slope * 3600.0);
+        let slope = bound.slope.map_or_else(String::new, |slope| {
+            format!(", growing {}/h where its module grows {}/h", hourly(slope), hourly(mean_slope))
+        });
+        format!(
+            " of {} lifetimes (mean {}, deviation {}{slope})",
+            estimate.lifetimes,
+            ByteCount::rounded(estimate.mean_bytes),
+            ByteCount::rounded(estimate.stddev_bytes)
+        )
+    }
+}
+
+/// Growth in bytes per second.
+pub(super) fn slope(bytes: u128, millis: i128) -> f64 {
+    if millis > 0 { bytes as f64 * 1000.0 / millis as f64 } else { 0.0 }
 }
 
 /// Which step of growth an instance is at; the middle one grows as its population does.

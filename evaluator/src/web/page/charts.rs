@@ -1,7 +1,7 @@
 //! PURE: each replica's memory over time against its threshold, as SVG inside HTML.
 
 use ebb_core::{
-    decide::verdict::Judgement,
+    decide::judgement::Judgement,
     history::{Extract, Trace},
 };
 use ebb_units::{Millis, Span};

@@ -1,6 +1,6 @@
 //! PURE: one instance: why it is, or was, restarted, and why not. What `ebb-evaluator explain` tells, with a chart.
 
-use ebb_core::decide::verdict::Judgement;
+use ebb_core::decide::judgement::Judgement;
 use maud::{Markup, html};
 
 use super::{

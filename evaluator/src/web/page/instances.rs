@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ebb_core::decide::verdict::{Judgement, Verdict};
+use ebb_core::{decide::judgement::Judgement, policy::Verdict};
 use maud::{Markup, PreEscaped, html};
 
 use super::{

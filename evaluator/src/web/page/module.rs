@@ -63,7 +63,7 @@ fn learned(frame: &Frame<'_>, population: &PopulationView) -> Markup {
         }
         p.rule {
             "Digest " code { (population.population.digest) }
-            ", rule: " (population.rule.describe(None))
+            ", rule: " (population.rule.policy.describe(None))
             "; min_age " (rails.min_age)
             @if let Some(max_bytes) = rails.max_bytes { ", max_bytes " (max_bytes) }
             ", min_reclaim " (rails.min_reclaim) "."

@@ -88,7 +88,7 @@ fn table(frame: &Frame<'_>, populations: &[PopulationView]) -> Markup {
 
 /// One population's figures.
 fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
-    let (policy, setting) = words::policy(&population.rule.policy);
+    let policy = population.rule.policy;
     let module = &population.population.module;
     html! {
         tr data-module=(module) {
@@ -96,7 +96,7 @@ fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
                 a href=(module_path(module)) { (module) }
                 " " span.faint { (population.population.digest) }
             }
-            td { (policy) " " span.faint { (setting) } }
+            td { (policy.name()) " " span.faint { (policy.summary()) } }
             td.number { (population.instances) }
             td.number { (words::bytes(population.memory_bytes)) }
             td.number { (words::threshold(&population.learned)) }

@@ -3,12 +3,12 @@ use std::{collections::BTreeSet, path::Path};
 use ebb_core::{
     decide::{
         hold::Hold,
+        judgement::Judgement,
         order::{Action, Outcome, Restarted},
         pending::Effect,
-        verdict::{Judgement, Verdict},
     },
     history::{History, Sample, Window},
-    policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold},
+    policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold, Verdict},
 };
 use ebb_units::{ByteCount, Generation, Population, SlotId, Span};
 
@@ -39,12 +39,9 @@ fn population(module: &str) -> PopulationView {
         },
         learned: Learned {
             sample_size: 17,
-            estimate: None,
-            mean_slope: 0.0,
             threshold: Threshold::Bytes(8e6),
             fresh_bytes: Some(1_000_000),
-            step_bounds: None,
-            cost: None,
+            ..Learned::default()
         },
         instances: 1,
         memory_bytes: 9_000_000,

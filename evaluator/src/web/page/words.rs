@@ -4,9 +4,8 @@ use ebb_core::{
     decide::{
         order::{Action, Outcome},
         pending::Effect,
-        verdict::Verdict,
     },
-    policy::{Adapt, IntervalKind, Learned, Policy, Pooling, Threshold},
+    policy::{Learned, Threshold, Verdict},
 };
 use ebb_units::{ByteCount, Millis, Span};
 use maud::{Markup, html};
@@ -52,34 +51,6 @@ pub(super) fn spaced(name: &str) -> String {
 /// A number and what it counts, with an s unless it is one.
 pub(super) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
-/// A policy's name, and what it is set to.
-pub(super) fn policy(policy: &Policy) -> (&'static str, String) {
-    match policy {
-        Policy::TInterval(policy) => {
-            let kind = match policy.interval {
-                IntervalKind::Confidence => "confidence".to_owned(),
-                IntervalKind::Prediction => "prediction".to_owned(),
-                IntervalKind::Tolerance => format!("tolerance of {}", policy.coverage.get()),
-            };
-            let adapt = if policy.adapt == Adapt::Off { "" } else { ", by growth" };
-            ("t_interval", format!("level {}, {kind}{adapt}", policy.confidence_level))
-        }
-        Policy::Renewal(policy) => {
-            let pooling = if policy.pooling == Pooling::Off { ", not pooled" } else { "" };
-            ("renewal", format!("restart price {}{pooling}", policy.restart_price))
-        }
-        Policy::LargestFirst(pressure) => {
-            ("largest_first", format!("below {} available", pressure.available_below))
-        }
-        Policy::OldestFirst(pressure) => {
-            ("oldest_first", format!("below {} available", pressure.available_below))
-        }
-        Policy::Static => ("static", "max_bytes alone".to_owned()),
-        Policy::MaxAge(age) => ("max_age", age.to_string()),
-        Policy::None => ("none", String::new()),
-    }
 }
 
 /// A population's threshold, or why there is none.

@@ -5,9 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    decide::verdict::Verdict,
     history::{Sample, Window},
-    policy::{Adapt, GuardRails, HostMemory, IntervalKind, Policy, Pooling, Pressure, Renewal, TInterval},
+    policy::{
+        Adapt, GuardRails, HostMemory, IntervalKind, MaxAge, Policy, Pooling, Pressure, Renewal, TInterval,
+        Verdict,
+    },
 };
 
 const SECOND: i64 = 1000;
@@ -161,7 +163,7 @@ fn who_cannot_be_restarted_shields_nobody_and_who_was_gives_back_already() {
 fn an_instance_whose_samples_are_old_is_not_judged() {
     let history = three();
     let at = Millis(NOW.0 + STALE_AFTER + 1);
-    let rule = rule(Policy::MaxAge(Span::secs(100)));
+    let rule = rule(Policy::MaxAge(MaxAge { max_age: Span::secs(100) }));
     let eligibility = |_: &SlotId, _| Eligibility::Eligible;
     let assessment = Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, at, STALE_AFTER);
     assert_eq!(assessment.instances, []);

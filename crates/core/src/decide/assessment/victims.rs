@@ -5,11 +5,8 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 use ebb_units::{ByteCount, Generation, Millis, RunnerId, SlotId};
 
 use crate::{
-    decide::{
-        pending::Eligibility,
-        verdict::{Judgement, Verdict},
-    },
-    policy::{HostMemory, Hosts, Policy, Rule, VictimOrder},
+    decide::{judgement::Judgement, pending::Eligibility},
+    policy::{HostMemory, Hosts, Rule, Verdict, VictimOrder},
 };
 
 /// An instance that may be restarted under pressure.
@@ -28,11 +25,7 @@ pub(super) struct Candidate {
 impl Candidate {
     /// The candidate that `judgement` at `index` makes under `rule`, if it does.
     pub(super) fn new(rule: &Rule, index: usize, judgement: &Judgement) -> Option<Self> {
-        let (order, pressure) = match rule.policy {
-            Policy::LargestFirst(pressure) => (VictimOrder::Largest, pressure),
-            Policy::OldestFirst(pressure) => (VictimOrder::Oldest, pressure),
-            _ => return None,
-        };
+        let (order, pressure) = rule.policy.pressure()?;
         (judgement.verdict == Verdict::Within).then_some(Self {
             index,
             order,

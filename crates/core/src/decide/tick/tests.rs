@@ -2,9 +2,9 @@ use ebb_units::{ByteCount, Population, Span};
 
 use super::*;
 use crate::{
-    decide::{order::Restarted, verdict::Verdict},
+    decide::order::Restarted,
     history::{Sample, Window},
-    policy::{GuardRails, Policy},
+    policy::{GuardRails, Policy, Verdict},
 };
 
 const MINUTE: i64 = 60_000;

@@ -5,80 +5,8 @@ use serde::Serialize;
 
 use crate::{
     history::{Lifetime, Slot},
-    policy::{Bound, Learned, Policy, Rule, Threshold},
+    policy::{Bound, Learned, Rule, Verdict},
 };
-
-/// What is said of a living instance. Only the first four ask for a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, PartialOrd, Ord)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It holds more than the threshold.
-    AboveThreshold,
-    /// It holds more than `max_bytes`.
-    AboveMaxBytes,
-    /// It has run longer than `max_age`.
-    AboveMaxAge,
-    /// Its host is short of memory, and its turn has come.
-    HostShortOfMemory,
-    /// Nothing speaks against it.
-    Within,
-    /// The policy looks at the host's memory, and no young reading of it is there.
-    HostMemoryUnknown,
-    /// It is younger than `min_age`.
-    TooYoung,
-    /// Its population has too few lifetimes for a threshold.
-    TooFewLifetimes,
-    /// It was not observed for long enough for a threshold.
-    NotObserved,
-    /// It holds more than allowed, but a restart would give back less than `min_reclaim`.
-    TooLittleToReclaim,
-    /// The policy has no threshold.
-    NoThreshold,
-}
-
-impl Verdict {
-    /// Every verdict, for metrics that exist from the start.
-    pub const ALL: [Self; 11] = [
-        Self::AboveThreshold,
-        Self::AboveMaxBytes,
-        Self::AboveMaxAge,
-        Self::HostShortOfMemory,
-        Self::Within,
-        Self::HostMemoryUnknown,
-        Self::TooYoung,
-        Self::TooFewLifetimes,
-        Self::NotObserved,
-        Self::TooLittleToReclaim,
-        Self::NoThreshold,
-    ];
-
-    /// Whether the instance should be restarted.
-    #[must_use]
-    pub const fn wants_restart(self) -> bool {
-        matches!(
-            self,
-            Self::AboveThreshold | Self::AboveMaxBytes | Self::AboveMaxAge | Self::HostShortOfMemory
-        )
-    }
-
-    /// The verdict's name, as metrics and the API tell it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AboveThreshold => "above_threshold",
-            Self::AboveMaxBytes => "above_max_bytes",
-            Self::AboveMaxAge => "above_max_age",
-            Self::HostShortOfMemory => "host_short_of_memory",
-            Self::Within => "within",
-            Self::HostMemoryUnknown => "host_memory_unknown",
-            Self::TooYoung => "too_young",
-            Self::TooFewLifetimes => "too_few_lifetimes",
-            Self::NotObserved => "not_observed",
-            Self::TooLittleToReclaim => "too_little_to_reclaim",
-            Self::NoThreshold => "no_threshold",
-        }
-    }
-}
 
 /// Everything a verdict on one instance rests on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -157,28 +85,19 @@ fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement, reclaim_is_kno
     if judgement.age_millis < rails.min_age.as_millis() {
         return Verdict::TooYoung;
     }
-    let wish = match (rule.policy, judgement.bound.threshold_bytes) {
-        // Who stands above the ceiling and was large when first seen gets a chance. Who never moved in all of the window
-        // does not: it would get one in every window.
-        _ if rails.max_bytes.is_some_and(|max| size > max) && !reclaim_is_known => {
+    let wish = if rails.max_bytes.is_some_and(|max| size > max) {
+        // Who was large when first seen gets a chance. Who never moved in all of the window does not: it would get one in
+        // every window.
+        if !reclaim_is_known {
             return Verdict::AboveMaxBytes;
         }
-        _ if rails.max_bytes.is_some_and(|max| size > max) => Verdict::AboveMaxBytes,
-        (_, Some(threshold)) if size.as_f64() > threshold => Verdict::AboveThreshold,
-        (_, Some(_)) | (Policy::Static | Policy::LargestFirst(_) | Policy::OldestFirst(_), None) => {
-            return Verdict::Within;
+        Verdict::AboveMaxBytes
+    } else {
+        let verdict = rule.policy.verdict(learned.threshold, &judgement.bound, size, judgement.age_millis);
+        if verdict != Verdict::AboveThreshold {
+            return verdict;
         }
-        (Policy::MaxAge(max_age), None) if judgement.age_millis >= max_age.as_millis() => {
-            return Verdict::AboveMaxAge;
-        }
-        (Policy::MaxAge(_), None) => return Verdict::Within,
-        (Policy::None, None) => return Verdict::NoThreshold,
-        (Policy::TInterval(_) | Policy::Renewal(_), None) => {
-            return match learned.threshold {
-                Threshold::Unavailable(_) => Verdict::TooFewLifetimes,
-                Threshold::Bytes(_) | Threshold::NotSought => Verdict::NotObserved,
-            };
-        }
+        verdict
     };
     if judgement.reclaimable_bytes < rails.min_reclaim.0.max(1) { Verdict::TooLittleToReclaim } else { wish }
 }
@@ -192,7 +111,7 @@ mod tests {
     use super::*;
     use crate::{
         history::{History, Sample, Window},
-        policy::{Adapt, GuardRails, IntervalKind, Pooling, Renewal, TInterval},
+        policy::{Adapt, GuardRails, IntervalKind, MaxAge, Policy, Pooling, Renewal, TInterval},
     };
 
     fn confidence_interval(level: f64) -> Policy {
@@ -352,7 +271,7 @@ mod tests {
     #[test]
     fn max_age_restarts_even_what_gives_nothing_back() {
         let mut rule = rule();
-        rule.policy = Policy::MaxAge(Span::secs(100));
+        rule.policy = Policy::MaxAge(MaxAge { max_age: Span::secs(100) });
         assert_eq!(verdicts(&rule, &[1000], 99), [Within]);
         assert_eq!(verdicts(&rule, &[1000], 101), [AboveMaxAge]);
     }
