@@ -13,8 +13,8 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ebb_evaluator::{
     RunError, Service,
+    client::{self, BodyError, client_builder},
     config::Config,
-    http::{self, BodyError, client_builder},
     live::{self, Finding, Level},
 };
 use ebb_service::{
@@ -288,7 +288,7 @@ async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
     let client =
         client_builder().no_proxy().timeout(ASK_WITHIN).build().map_err(|error| failed(error.into()))?;
     let get = async |url: String| {
-        http::body(client.get(url).send().await?.error_for_status()?, ANSWER_BYTES_MAX).await
+        client::body(client.get(url).send().await?.error_for_status()?, ANSWER_BYTES_MAX).await
     };
     let instances = get(ask("instances")).await.map_err(failed)?;
     let decisions = get(ask("decisions")).await.map_err(failed)?;

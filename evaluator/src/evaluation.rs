@@ -35,12 +35,12 @@ use crate::{
     config::{Config, StoreConfig},
     decisions::Journal,
     metrics::Metrics,
-    restart::Restarter,
+    runners::Restarter,
+    snapshot::{PopulationSnapshot, Snapshot, SnapshotCell},
     store::{
         ClockCheck, EarlierSize, Fetched, Scrape, Store, StoreError, labels::differences,
         prometheus::Prometheus,
     },
-    view::{PopulationView, SnapshotCell, View},
 };
 
 /// Evaluates a fleet, tick by tick.
@@ -65,7 +65,7 @@ pub struct Evaluator {
 /// Where a tick's results are read.
 #[derive(Clone, Debug)]
 pub struct Sinks {
-    /// The newest view.
+    /// The newest snapshot.
     pub board: Arc<SnapshotCell>,
     /// The newest decisions.
     pub journal: Arc<Journal>,
@@ -141,8 +141,8 @@ impl Evaluator {
         self.tell_hold(hold.as_ref());
         timer.step("judge");
         let Assessment { populations, instances } = assessment;
-        let view = |assessed| self.population_view(assessed, &instances, &module_holds, now);
-        let populations: Vec<_> = populations.into_iter().map(view).collect();
+        let snapshot = |assessed| self.population_snapshot(assessed, &instances, &module_holds, now);
+        let populations: Vec<_> = populations.into_iter().map(snapshot).collect();
         let given = give(&self.restarter, self.config.budget.max_unavailable, orders).await;
         for (order, action) in &given {
             self.tick.conclude(order, action, now);
@@ -359,17 +359,17 @@ impl Evaluator {
     }
 
     /// One population as the API shows it.
-    fn population_view(
+    fn population_snapshot(
         &self,
         assessed: Assessed,
         instances: &[Judgement],
         holds: &BTreeMap<Arc<str>, Hold>,
         now: Now,
-    ) -> PopulationView {
+    ) -> PopulationSnapshot {
         let instances = &instances[assessed.instances];
         let above = instances.iter().filter(|instance| instance.verdict.wants_restart());
         let module = &assessed.population.module;
-        PopulationView {
+        PopulationSnapshot {
             rule: assessed.rule,
             learned: assessed.learned,
             instances: instances.len(),
@@ -395,7 +395,7 @@ impl Evaluator {
 
     fn publish(
         &self,
-        populations: Vec<PopulationView>,
+        populations: Vec<PopulationSnapshot>,
         instances: Vec<Judgement>,
         hold: Option<Hold>,
         now: Millis,
@@ -405,7 +405,7 @@ impl Evaluator {
             self.sinks.metrics.succeeded(now);
         }
         let lifetimes = self.intake.history().populations().flat_map(|(_, slots)| slots.values());
-        self.sinks.board.publish(View {
+        self.sinks.board.publish(Snapshot {
             at: now,
             hold,
             dry_run: self.config.dry_run,

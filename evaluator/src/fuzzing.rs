@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 pub use crate::store::prometheus::fuzzing::{matcher, query_answer, remote_read, xor_chunk};
 use ebb_core::decide::order::Outcome;
 
-use crate::{config::Config, restart::outcome};
+use crate::{config::Config, runners::outcome};
 
 /// An exposition of a runner.
 pub fn exposition(data: &[u8]) {

@@ -25,10 +25,10 @@ use ebb_units::{Millis, SeriesId};
 
 use self::findings::{Observed, RunnerAnswer, StoreAnswer, Token};
 use crate::{
+    client::{self, BodyError, client_builder, server_time},
     config::{Config, StoreConfig},
     evaluation,
-    http::{self, BodyError, client_builder, server_time},
-    restart::RestartRequest,
+    runners::RestartRequest,
     store::{ClockCheck, Fetched, Store, StoreError},
 };
 
@@ -124,6 +124,6 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<i64>, Byt
     let response = sent.map_err(|error| describe(error.into()))?;
     let here = Millis::from(SystemTime::now());
     let (status, ahead) = (response.status(), server_time(response.headers()).map(|there| here.since(there)));
-    let body = http::body(response, BODY_BYTES_MAX).await.map_err(describe)?;
+    let body = client::body(response, BODY_BYTES_MAX).await.map_err(describe)?;
     Ok((status, ahead, body))
 }

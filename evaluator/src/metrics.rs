@@ -1,6 +1,6 @@
-//! The evaluator's own metrics: counters and durations kept here, everything else read off the view.
+//! The evaluator's own metrics: counters and durations kept here, everything else read off the snapshot.
 
-mod view_collector;
+mod snapshot_collector;
 
 use std::{
     collections::HashMap,
@@ -25,8 +25,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::view_collector::ViewCollector;
-use crate::{store::Fetched, view::SnapshotCell};
+use self::snapshot_collector::SnapshotCollector;
+use crate::{snapshot::SnapshotCell, store::Fetched};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -123,7 +123,7 @@ impl Metrics {
         }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector));
-        registry.register_collector(Box::new(ViewCollector::new(board)));
+        registry.register_collector(Box::new(SnapshotCollector::new(board)));
         metrics.register(registry.sub_registry_with_prefix("ebb_evaluator"));
         (Arc::new(metrics), registry)
     }

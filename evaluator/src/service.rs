@@ -30,9 +30,9 @@ use crate::{
     decisions::Journal,
     evaluation::{Evaluator, Sinks},
     metrics::Metrics,
+    snapshot::SnapshotCell,
     store::StoreError,
-    view::SnapshotCell,
-    web::{self, Desk, ExtractRequest, ReloadRequest, Web},
+    web::{self, EvaluatorHandle, ExtractRequest, ReloadRequest, Web},
 };
 
 /// Everything that an evaluator needs to run.
@@ -94,10 +94,10 @@ pub async fn run(service: Service) -> Result<(), RunError> {
     let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), sinks.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
     let (extract_sender, extract_requests) = mpsc::channel(1);
-    let desk = Desk { reload: reload_sender, extract: extract_sender };
+    let handle = EvaluatorHandle { reload: reload_sender, extract: extract_sender };
     let dry_run = config_seen.borrow().dry_run;
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
-    let web = web::router(Web::new(sinks, registry, config_seen, desk));
+    let web = web::router(Web::new(sinks, registry, config_seen, handle));
     let stopped = stop.clone();
     let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());

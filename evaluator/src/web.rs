@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `api.rs` | health, metrics, reload, and JSON: what was learned, what was decided |
 //! | `site.rs` | what a page needs, gathered; its rendering, sent |
-//! | `page.rs`, `page/` | PURE: view, decisions, extract → HTML |
+//! | `page.rs`, `page/` | PURE: snapshot, decisions, extract → HTML |
 //! | `assets/` | the page's style sheet and script |
 
 mod api;
@@ -42,7 +42,7 @@ pub struct ExtractRequest {
 
 /// Where the evaluation takes requests.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct EvaluatorHandle {
     /// For its config.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// For its history.
@@ -55,15 +55,20 @@ pub struct Web {
     sinks: Sinks,
     registry: Arc<Registry>,
     config: watch::Receiver<Arc<Config>>,
-    desk: Desk,
+    evaluator: EvaluatorHandle,
     exposition_bytes: Arc<AtomicUsize>,
 }
 
 impl Web {
-    /// Serves `sinks`, and asks at the `desk` for what they do not hold.
+    /// Serves `sinks`, and asks the `evaluator` for what they do not hold.
     #[must_use]
-    pub fn new(sinks: Sinks, registry: Registry, config: watch::Receiver<Arc<Config>>, desk: Desk) -> Self {
-        Self { sinks, registry: Arc::new(registry), config, desk, exposition_bytes: Arc::default() }
+    pub fn new(
+        sinks: Sinks,
+        registry: Registry,
+        config: watch::Receiver<Arc<Config>>,
+        evaluator: EvaluatorHandle,
+    ) -> Self {
+        Self { sinks, registry: Arc::new(registry), config, evaluator, exposition_bytes: Arc::default() }
     }
 }
 

@@ -18,7 +18,7 @@ use futures::{StreamExt as _, future::join_all, stream};
 use tracing::{info, warn};
 
 use super::Sinks;
-use crate::{restart::Restarter, view::PopulationView};
+use crate::{runners::Restarter, snapshot::PopulationSnapshot};
 
 /// Gives orders: the modules side by side, `max_unavailable` at a time in each.
 pub(super) async fn give(
@@ -65,14 +65,15 @@ pub(super) fn record_effect(restart: &Restart, effect: Effect, sinks: &Sinks) {
 
 /// Records what was done about an instance that asks for a restart.
 pub(super) fn record(
-    populations: &[PopulationView],
+    populations: &[PopulationSnapshot],
     wish: &Judgement,
     action: &Action,
     sinks: &Sinks,
     now: Millis,
 ) {
-    let population = populations.iter().find(|view| view.population == wish.slot.population);
-    let explanation = population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, wish));
+    let population = populations.iter().find(|snapshot| snapshot.population == wish.slot.population);
+    let explanation =
+        population.map_or_else(String::new, |snapshot| explain(&snapshot.rule, &snapshot.learned, wish));
     sinks.metrics.acted(&wish.slot.population.module, action);
     let recorded = sinks.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
     let Some(id) = recorded else { return };

@@ -36,7 +36,7 @@ use super::{
     START_TIME_METRIC, Sink, StoreError,
     labels::{AddressTemplate, Naming, is_label_name},
 };
-use crate::http::server_time;
+use crate::client::server_time;
 
 /// The `store.prometheus:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]

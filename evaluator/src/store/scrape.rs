@@ -22,7 +22,7 @@ use super::{
     labels::{Labels, Named, Naming},
     series::{HostReadings, Numbers, Readings},
 };
-use crate::http::{self, client_builder, server_time};
+use crate::client::{self, client_builder, server_time};
 
 /// The `store.scrape:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -168,7 +168,7 @@ async fn scrape(http: &reqwest::Client, target: &str) -> Result<(String, Option<
         return Err(format!("expected status 200, got {}", response.status()));
     }
     let server_time = server_time(response.headers());
-    let body = http::body(response, BODY_BYTES_MAX).await.map_err(|error| Chain(&error).to_string())?;
+    let body = client::body(response, BODY_BYTES_MAX).await.map_err(|error| Chain(&error).to_string())?;
     let text = String::from_utf8(body.into()).map_err(|_| "expected UTF-8 text".to_owned())?;
     Ok((text, server_time))
 }

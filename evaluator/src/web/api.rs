@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Web;
-use crate::{decisions::Decision, view::View};
+use crate::{decisions::Decision, snapshot::Snapshot};
 
 /// Its routes.
 pub(super) fn routes() -> Router<Web> {
@@ -56,12 +56,12 @@ async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
 }
 
 async fn ready(State(web): State<Web>) -> Response {
-    let view = web.sinks.board.newest();
-    match &view.hold {
-        _ if view.at.0 == 0 => {
+    let snapshot = web.sinks.board.newest();
+    match &snapshot.hold {
+        _ if snapshot.at.0 == 0 => {
             problem(StatusCode::SERVICE_UNAVAILABLE, "the first evaluation is not done yet")
         }
-        Some(hold) if view.populations.is_empty() => {
+        Some(hold) if snapshot.populations.is_empty() => {
             problem(StatusCode::SERVICE_UNAVAILABLE, &hold.to_string())
         }
         _ => "Ebb evaluator is ready.\n".into_response(),
@@ -95,7 +95,7 @@ async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
         }
     }
     let (answer, answered) = oneshot::channel();
-    let sent = web.desk.reload.send(answer).await;
+    let sent = web.evaluator.reload.send(answer).await;
     match (sent, answered.await) {
         (Ok(()), Ok(Ok(()))) => StatusCode::OK.into_response(),
         (Ok(()), Ok(Err(message))) => problem(StatusCode::BAD_REQUEST, &message),
@@ -129,15 +129,15 @@ async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejec
     if let Err(message) = parameters(asked) {
         return problem(StatusCode::BAD_REQUEST, &message);
     }
-    let view = web.sinks.board.newest();
+    let snapshot = web.sinks.board.newest();
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
-        at: view.at,
-        hold: &view.hold,
-        dry_run: view.dry_run,
-        restarts_available: view.restarts_available,
-        lifetimes: view.lifetimes,
-        instances: view.instances.len(),
+        at: snapshot.at,
+        hold: &snapshot.hold,
+        dry_run: snapshot.dry_run,
+        restarts_available: snapshot.restarts_available,
+        lifetimes: snapshot.lifetimes,
+        instances: snapshot.instances.len(),
     })
     .into_response()
 }
@@ -205,8 +205,8 @@ struct Explained<'a> {
     explanation: String,
 }
 
-fn explained<'a>(view: &View, judgement: &'a Judgement) -> Explained<'a> {
-    Explained { judgement, explanation: view.explanation(judgement) }
+fn explained<'a>(snapshot: &Snapshot, judgement: &'a Judgement) -> Explained<'a> {
+    Explained { judgement, explanation: snapshot.explanation(judgement) }
 }
 
 async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
@@ -217,10 +217,12 @@ async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
         Ok(filter) => filter,
         Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
     };
-    let view = web.sinks.board.newest();
-    let wanted = view.instances.iter().filter(|instance| filter.wants(instance));
-    let shown: Vec<_> =
-        wanted.take(filter.limit.unwrap_or(usize::MAX)).map(|instance| explained(&view, instance)).collect();
+    let snapshot = web.sinks.board.newest();
+    let wanted = snapshot.instances.iter().filter(|instance| filter.wants(instance));
+    let shown: Vec<_> = wanted
+        .take(filter.limit.unwrap_or(usize::MAX))
+        .map(|instance| explained(&snapshot, instance))
+        .collect();
     Json(shown).into_response()
 }
 

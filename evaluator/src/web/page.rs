@@ -8,44 +8,44 @@
 //! | `decisions.rs` | what was decided, newest first |
 //! | `settings.rs` | the config that is in force |
 //! | `instances.rs`, `charts.rs` | a table, and charts, of instances |
-//! | `asked.rs` | what an address asks for; the address that asks for it |
+//! | `query.rs` | what an address asks for; the address that asks for it |
 //! | `paging.rs` | a long list → one page of it, and how to get to the others |
-//! | `words.rs` | times, sizes, policies and outcomes in words |
+//! | `format.rs` | times, sizes, policies and outcomes in words |
 
-mod asked;
 mod charts;
 mod decisions;
+mod format;
 mod instance;
 mod instances;
 mod module;
 mod overview;
 mod paging;
+mod query;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use maud::{DOCTYPE, Markup, html};
 
 pub(super) use self::{
-    asked::Asked,
     decisions::{decisions, wants},
     instance::instance,
     instances::Listing,
     module::module,
     overview::overview,
+    query::PageQuery,
     settings::settings,
 };
 use ebb_core::history::Extract;
 use ebb_units::Millis;
 
-use crate::{config::Config, decisions::Decision, view::View};
+use crate::{config::Config, decisions::Decision, snapshot::Snapshot};
 
 /// What every page rests on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
+pub(super) struct PageContext<'a> {
     /// The newest tick.
-    pub(super) view: &'a View,
+    pub(super) snapshot: &'a Snapshot,
     /// The config in force.
     pub(super) config: &'a Config,
     /// The time.
@@ -54,7 +54,7 @@ pub(super) struct Frame<'a> {
 
 /// What a page shows beyond the newest tick.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shown<'a> {
+pub(super) struct PageData<'a> {
     /// Decisions, newest first.
     pub(super) decisions: &'a [Decision],
     /// Memory over time; none while the evaluation is too busy to tell.
@@ -80,7 +80,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
     d='M1 2.5l4.5 6.500 3-2.500 6.500 7' fill='none' stroke='%231d63a8' stroke-width='2.200' \
     stroke-linecap='round' stroke-linejoin='round'/%3E%3C/svg%3E";
 
-impl Frame<'_> {
+impl PageContext<'_> {
     /// A whole page with `body` below the state of the evaluation. `tab`: where it belongs.
     pub(super) fn document(&self, title: &str, tab: Tab, body: &Markup) -> Markup {
         html! {
@@ -135,20 +135,20 @@ impl Frame<'_> {
 
     /// Whether restarts are done, and if not, why not.
     fn state(&self) -> Markup {
-        let view = self.view;
+        let snapshot = self.snapshot;
         html! {
             div.state {
                 @if self.config.dry_run {
                     span.badge.dry { "Dry run" }
-                } @else if view.hold.is_some() {
+                } @else if snapshot.hold.is_some() {
                     span.badge.held { "Holding" }
-                } @else if view.at.0 > 0 {
+                } @else if snapshot.at.0 > 0 {
                     span.badge.on { "Restarts on" }
                 }
-                @if view.at.0 > 0 {
+                @if snapshot.at.0 > 0 {
                     span {
-                        "Newest tick " (words::moment(view.at, self.now)) ", "
-                        (words::ago(self.now.since(view.at)))
+                        "Newest tick " (format::moment(snapshot.at, self.now)) ", "
+                        (format::ago(self.now.since(snapshot.at)))
                     }
                     @if self.is_late() {
                         strong.late { "late: one is due every " (self.config.interval) }
@@ -156,9 +156,9 @@ impl Frame<'_> {
                     (self.budget())
                 }
             }
-            @if let Some(hold) = &view.hold {
+            @if let Some(hold) = &snapshot.hold {
                 div.notice.hold {
-                    strong { "No restart is ordered: " (words::spaced(hold.name())) "." }
+                    strong { "No restart is ordered: " (format::spaced(hold.name())) "." }
                     " " (hold)
                 }
             }
@@ -168,7 +168,7 @@ impl Frame<'_> {
                     " Everything is decided, nothing is restarted."
                 }
             }
-            @if view.at.0 == 0 {
+            @if snapshot.at.0 == 0 {
                 div.notice {
                     strong { "The first evaluation is under way." }
                     " It reads the samples of the last " (self.config.lookback) " from the store."
@@ -179,14 +179,14 @@ impl Frame<'_> {
 
     /// A tick is late when the next one should be over, too.
     fn is_late(&self) -> bool {
-        self.now.since(self.view.at) > 2 * self.config.interval.as_millis() + 1000
+        self.now.since(self.snapshot.at) > 2 * self.config.interval.as_millis() + 1000
     }
 
     fn budget(&self) -> Markup {
         let budget = &self.config.budget;
         html! {
             span {
-                "Budget: " strong { (self.view.restarts_available.max(0)) } " of " (budget.burst)
+                "Budget: " strong { (self.snapshot.restarts_available.max(0)) } " of " (budget.burst)
                 " restarts available, " (budget.restarts_per_minute) " a minute"
             }
         }

@@ -23,9 +23,9 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     ExtractRequest, Web,
-    page::{self, Asked, Frame, Listing, Shown},
+    page::{self, Listing, PageContext, PageData, PageQuery},
 };
-use crate::{config::Config, decisions::Decision, view::View};
+use crate::{config::Config, decisions::Decision, snapshot::Snapshot};
 
 /// Decisions that stand on another page than their own.
 const DECISIONS: usize = 10;
@@ -58,26 +58,26 @@ fn asset(content_type: &'static str, content: &'static str) -> Response {
 }
 
 /// What an address asks for, or why it cannot be told.
-type AskedQuery = Result<Query<Asked>, QueryRejection>;
+type QueryResult = Result<Query<PageQuery>, QueryRejection>;
 
-/// What is known at this moment.
-struct Known {
-    view: Arc<View>,
+/// What a request is answered from: as it is at this moment.
+struct RequestContext {
+    snapshot: Arc<Snapshot>,
     config: Arc<Config>,
     now: Millis,
 }
 
-impl Known {
+impl RequestContext {
     fn of(web: &Web) -> Self {
         Self {
-            view: web.sinks.board.newest(),
+            snapshot: web.sinks.board.newest(),
             config: Arc::clone(&web.config.borrow()),
             now: Millis::from(SystemTime::now()),
         }
     }
 
-    fn frame(&self) -> Frame<'_> {
-        Frame { view: &self.view, config: &self.config, now: self.now }
+    fn context(&self) -> PageContext<'_> {
+        PageContext { snapshot: &self.snapshot, config: &self.config, now: self.now }
     }
 
     fn not_found(&self, what: &str) -> Response {
@@ -86,12 +86,15 @@ impl Known {
             "{what} has no instance that was seen within {}, and no decision on it is kept.",
             self.config.lookback
         );
-        send(StatusCode::NOT_FOUND, self.frame().problem("Not found", &message))
+        send(StatusCode::NOT_FOUND, self.context().problem("Not found", &message))
     }
 
     fn refused(&self, rejection: &QueryRejection) -> Response {
         let message = quote::clipped(&rejection.body_text());
-        send(StatusCode::BAD_REQUEST, self.frame().problem("This address asks for nothing known", &message))
+        send(
+            StatusCode::BAD_REQUEST,
+            self.context().problem("This address asks for nothing request", &message),
+        )
     }
 }
 
@@ -99,92 +102,97 @@ fn send(status: StatusCode, page: Markup) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], page).into_response()
 }
 
-async fn overview(State(web): State<Web>, asked: AskedQuery) -> Response {
-    let known = Known::of(&web);
-    let asked = match asked {
-        Ok(Query(asked)) => asked,
-        Err(rejection) => return known.refused(&rejection),
+async fn overview(State(web): State<Web>, query: QueryResult) -> Response {
+    let request = RequestContext::of(&web);
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return request.refused(&rejection),
     };
     let decisions = web.sinks.journal.newest(DECISIONS, |_| true);
-    let shown = Shown { decisions: &decisions, extract: None };
-    send(StatusCode::OK, page::overview(&known.frame(), &asked, shown))
+    let data = PageData { decisions: &decisions, extract: None };
+    send(StatusCode::OK, page::overview(&request.context(), &query, data))
 }
 
-async fn module(State(web): State<Web>, Path(module): Path<String>, asked: AskedQuery) -> Response {
-    let known = Known::of(&web);
-    let asked = match asked {
-        Ok(Query(asked)) => asked,
-        Err(rejection) => return known.refused(&rejection),
+async fn module(State(web): State<Web>, Path(module): Path<String>, query: QueryResult) -> Response {
+    let request = RequestContext::of(&web);
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return request.refused(&rejection),
     };
-    let listing = Listing::new(&known.view, &module, &asked);
+    let listing = Listing::new(&request.snapshot, &module, &query);
     let of_module = |decision: &Decision| *decision.judgement.slot.population.module == *module;
     let decisions = web.sinks.journal.newest(DECISIONS, of_module);
-    let extract = extract(&web, &known, &asked, &listing.instances).await;
-    let shown = Shown { decisions: &decisions, extract: extract.as_ref() };
-    match page::module(&known.frame(), &module, &asked, &listing, shown) {
+    let extract = extract(&web, &request, &query, &listing.instances).await;
+    let data = PageData { decisions: &decisions, extract: extract.as_ref() };
+    match page::module(&request.context(), &module, &query, &listing, data) {
         Some(page) => send(StatusCode::OK, page),
-        None => known.not_found(&format!("Module {module}")),
+        None => request.not_found(&format!("Module {module}")),
     }
 }
 
 async fn instance(
     State(web): State<Web>,
     Path((module, replica)): Path<(String, String)>,
-    asked: AskedQuery,
+    query: QueryResult,
 ) -> Response {
-    let known = Known::of(&web);
-    let asked = match asked {
-        Ok(Query(asked)) => asked,
-        Err(rejection) => return known.refused(&rejection),
+    let request = RequestContext::of(&web);
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return request.refused(&rejection),
     };
     let name = format!("{module}/{replica}");
-    let Ok(replica) = replica.parse() else { return known.not_found(&name) };
-    let wanted = Asked {
+    let Ok(replica) = replica.parse() else { return request.not_found(&name) };
+    let wanted = PageQuery {
         module: Some(module.clone()),
         replica: Some(replica),
-        instance: asked.instance.clone(),
-        ..Asked::default()
+        instance: query.instance.clone(),
+        ..PageQuery::default()
     };
     let is_wanted = |judgement: &&Judgement| {
         let slot = &judgement.slot;
         *slot.population.module == *module
             && slot.replica == replica
-            && asked.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
+            && query.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
     };
     // The same replica lives on as many runners as there are.
-    let instances: Vec<_> = known.view.instances.iter().filter(is_wanted).take(TRACES_MAX).collect();
+    let instances: Vec<_> = request.snapshot.instances.iter().filter(is_wanted).take(TRACES_MAX).collect();
     let decisions = web.sinks.journal.newest(DECISIONS, |decision| page::wants(&wanted, decision));
-    let extract = extract(&web, &known, &asked, &instances).await;
-    let shown = Shown { decisions: &decisions, extract: extract.as_ref() };
-    match page::instance(&known.frame(), (&module, replica), &asked, &instances, shown) {
+    let extract = extract(&web, &request, &query, &instances).await;
+    let data = PageData { decisions: &decisions, extract: extract.as_ref() };
+    match page::instance(&request.context(), (&module, replica), &query, &instances, data) {
         Some(page) => send(StatusCode::OK, page),
-        None => known.not_found(&name),
+        None => request.not_found(&name),
     }
 }
 
-async fn decisions(State(web): State<Web>, asked: AskedQuery) -> Response {
-    let known = Known::of(&web);
-    let asked = match asked {
-        Ok(Query(asked)) => asked,
-        Err(rejection) => return known.refused(&rejection),
+async fn decisions(State(web): State<Web>, query: QueryResult) -> Response {
+    let request = RequestContext::of(&web);
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return request.refused(&rejection),
     };
     // The journal itself is bounded.
-    let found = web.sinks.journal.newest(usize::MAX, |decision| page::wants(&asked, decision));
-    send(StatusCode::OK, page::decisions(&known.frame(), &asked, &found))
+    let found = web.sinks.journal.newest(usize::MAX, |decision| page::wants(&query, decision));
+    send(StatusCode::OK, page::decisions(&request.context(), &query, &found))
 }
 
 async fn config(State(web): State<Web>) -> Response {
-    let known = Known::of(&web);
-    send(StatusCode::OK, page::settings(&known.frame()))
+    let request = RequestContext::of(&web);
+    send(StatusCode::OK, page::settings(&request.context()))
 }
 
 /// The memory of the first of `instances` over time; none when the evaluation does not answer in time.
-async fn extract(web: &Web, known: &Known, asked: &Asked, instances: &[&Judgement]) -> Option<Extract> {
+async fn extract(
+    web: &Web,
+    request: &RequestContext,
+    query: &PageQuery,
+    instances: &[&Judgement],
+) -> Option<Extract> {
     let slots = instances.iter().take(TRACES_MAX).map(|judgement| judgement.slot.clone()).collect();
-    let since = known.now.minus(asked.chart_span(known.config.lookback).as_millis());
+    let since = request.now.minus(query.chart_span(request.config.lookback).as_millis());
     let (answer, answered) = oneshot::channel();
     let ask = async {
-        web.desk.extract.send(ExtractRequest { slots, since, answer }).await.ok()?;
+        web.evaluator.extract.send(ExtractRequest { slots, since, answer }).await.ok()?;
         answered.await.ok()
     };
     timeout(EXTRACT_WITHIN, ask).await.ok().flatten()

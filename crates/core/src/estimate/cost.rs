@@ -168,7 +168,7 @@ impl SlotCost {
     }
 
     /// The cost in byte-seconds if the average is `average`.
-    fn at(&self, average: f64) -> f64 {
+    fn cost_given(&self, average: f64) -> f64 {
         let partial =
             |seen: &Cost| (average * seen.seconds).clamp(seen.byte_seconds, seen.byte_seconds + self.price);
         self.whole.byte_seconds + partial(&self.partial[0]) + partial(&self.partial[1])
@@ -191,7 +191,7 @@ impl SlotCost {
         let prior = prior.unwrap_or(Others { average_bytes: 0.0, seconds: 0.0 });
         let seconds = self.seconds() + prior.seconds;
         let excess =
-            |average: f64| self.at(average) + prior.average_bytes * prior.seconds - average * seconds;
+            |average: f64| self.cost_given(average) + prior.average_bytes * prior.seconds - average * seconds;
         // The excess falls with the average, in straight lines between these points.
         let mut bends = [0.0; 4];
         for (pair, seen) in bends.chunks_mut(2).zip(self.partial) {
@@ -242,7 +242,7 @@ impl PopulationCost {
     #[must_use]
     pub fn without(&self, own: &SlotCost) -> Option<Others> {
         let seconds = self.seconds - own.seconds();
-        let cost = self.average_bytes * self.seconds - own.at(self.average_bytes);
+        let cost = self.average_bytes * self.seconds - own.cost_given(self.average_bytes);
         (self.slots > 1 && seconds > 0.0).then(|| Others { average_bytes: cost.max(0.0) / seconds, seconds })
     }
 
@@ -274,7 +274,7 @@ impl PopulationCost {
         }
         let observed = sum(slots, |slot| {
             let own = telling(slot);
-            let excess = slot.at(self.average_bytes) - self.average_bytes * slot.seconds();
+            let excess = slot.cost_given(self.average_bytes) - self.average_bytes * slot.seconds();
             if own > 0.0 { excess * excess / own } else { 0.0 }
         });
         let between = (observed - (groups - 1.0) * within) / (seconds - squares / seconds);
@@ -288,7 +288,7 @@ impl PopulationCost {
 /// falls in straight lines, by the time that tells of the average.
 fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
     const PRECISION: f64 = 1e-9;
-    let cost = |average: f64| sum(slots, |slot| slot.at(average));
+    let cost = |average: f64| sum(slots, |slot| slot.cost_given(average));
     let (mut low, mut high) = (cost(0.0) / seconds, cost(f64::MAX) / seconds);
     let mut guess = high;
     while high - low > high * PRECISION {
@@ -518,7 +518,7 @@ mod tests {
             let costs = costs(&fleet);
             let average = PopulationCost::of(costs.iter().copied()).unwrap().average_bytes();
             let excess = |average: f64| {
-                costs.iter().map(|slot| slot.at(average) - average * slot.seconds()).sum::<f64>()
+                costs.iter().map(|slot| slot.cost_given(average) - average * slot.seconds()).sum::<f64>()
             };
             let seconds: f64 = costs.iter().map(SlotCost::seconds).sum();
             let rounding = 1e-8 * average * seconds + 1.0;
@@ -531,7 +531,8 @@ mod tests {
     fn a_slot_is_compared_with_the_others_not_with_itself() {
         let costs = costs(&[(0, &[100, 100]), (10, &[100, 100])]);
         let population = PopulationCost::of(costs.iter().copied()).unwrap();
-        let others = [1, 0].map(|other| costs[other].at(population.average_bytes()) / costs[other].seconds());
+        let others =
+            [1, 0].map(|other| costs[other].cost_given(population.average_bytes()) / costs[other].seconds());
         for (own, expected) in costs.iter().zip(others) {
             assert_near(population.without(own).unwrap().average_bytes, expected);
         }

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PrometheusConfig, StoreError};
-use crate::http::{self, BodyError, client_builder};
+use crate::client::{self, BodyError, client_builder};
 
 /// User name and password.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -149,7 +149,7 @@ impl Client {
     ) -> Result<bytes::Bytes, StoreError> {
         let status = response.status();
         if status == reqwest::StatusCode::OK {
-            return http::body(response, bytes_max).await.map_err(|error| match error {
+            return client::body(response, bytes_max).await.map_err(|error| match error {
                 BodyError::Transport(error) => failure(attempt, self.timeout, error),
                 too_long @ BodyError::TooLong(_) => {
                     StoreError::Malformed { attempt: attempt.to_owned(), problem: too_long.to_string() }
@@ -159,7 +159,7 @@ impl Client {
         Err(StoreError::Refused {
             attempt: attempt.to_owned(),
             status: status.as_u16(),
-            message: message(&http::refusal(response).await),
+            message: message(&client::refusal(response).await),
         })
     }
 

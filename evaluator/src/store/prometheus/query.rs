@@ -25,7 +25,7 @@ use super::{
     ClockCheck, Fetched, Sink, StoreError,
     client::{Client, SAMPLES_BYTES_MAX},
 };
-use crate::http::server_time;
+use crate::client::server_time;
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]

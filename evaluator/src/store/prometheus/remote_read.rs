@@ -26,7 +26,7 @@ use super::{
     client::{self, Client},
     xor_chunk,
 };
-use crate::http::server_time;
+use crate::client::server_time;
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use ebb_core::{
 use ebb_units::{Millis, Span};
 use maud::{Markup, PreEscaped, html};
 
-use super::{Asked, Frame, asked::instance_path, words};
+use super::{PageContext, PageQuery, format, query::instance_path};
 use crate::chart::{Chart, Line, MEMORY, stepped};
 
 /// How far charts can be made to reach back.
@@ -31,7 +31,7 @@ pub(super) enum Size {
     Large,
 }
 
-impl Asked {
+impl PageQuery {
     /// How far charts reach back: what was asked for, as far as anything is remembered.
     pub(in crate::web) fn chart_span(&self, lookback: Span) -> Span {
         self.since.unwrap_or(SPAN).min(lookback)
@@ -40,15 +40,15 @@ impl Asked {
 
 /// Charts of `instances`, to one scale, with links to other spans of time.
 pub(super) fn charts(
-    frame: &Frame<'_>,
+    context: &PageContext<'_>,
     path: &str,
-    asked: &Asked,
+    query: &PageQuery,
     instances: &[&Judgement],
     extract: Option<&Extract>,
     size: Size,
 ) -> Markup {
     html! {
-        (spans(frame, path, asked))
+        (spans(context, path, query))
         @match extract {
             None => p.empty { "The evaluation is busy: it gives the history out between two ticks. Look again in a moment." },
             Some(extract) => {
@@ -68,15 +68,15 @@ pub(super) fn charts(
     }
 }
 
-fn spans(frame: &Frame<'_>, path: &str, asked: &Asked) -> Markup {
-    let lookback = frame.config.lookback;
-    let current = asked.chart_span(lookback);
+fn spans(context: &PageContext<'_>, path: &str, query: &PageQuery) -> Markup {
+    let lookback = context.config.lookback;
+    let current = query.chart_span(lookback);
     let shorter = SPANS.into_iter().filter(|span| *span < lookback);
     html! {
         nav.filters aria-label="How far charts reach back" {
             @for span in shorter.chain([lookback]) {
-                a href=(Asked { since: Some(span), ..asked.clone() }.at(path)) aria-current=[(span == current).then_some("true")] {
-                    (words::span(span.as_millis()))
+                a href=(PageQuery { since: Some(span), ..query.clone() }.at(path)) aria-current=[(span == current).then_some("true")] {
+                    (format::span(span.as_millis()))
                 }
             }
         }
@@ -116,13 +116,13 @@ fn figure(trace: &Trace, judgement: Option<&Judgement>, scale: &Scale, size: Siz
     let slot = &trace.slot;
     let name = format!("{}/{}", slot.population.module, slot.replica);
     let threshold = judgement.and_then(|judgement| judgement.bound.threshold_bytes);
-    let now = judgement.map(|judgement| words::bytes(judgement.memory_bytes));
-    let restarts = words::count(trace.restarts, "restart");
+    let now = judgement.map(|judgement| format::bytes(judgement.memory_bytes));
+    let restarts = format::count(trace.restarts, "restart");
     let told = threshold.map_or_else(
         || "no threshold".to_owned(),
         |bytes| {
             let above = if bytes > scale.bytes_max { " (above the chart)" } else { "" };
-            format!("threshold {}{above}", words::rounded(bytes))
+            format!("threshold {}{above}", format::rounded(bytes))
         },
     );
     let label = format!(

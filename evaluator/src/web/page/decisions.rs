@@ -5,31 +5,31 @@ use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Asked, Frame, Tab, asked::instance_path, paging::Page, words};
+use super::{PageContext, PageQuery, Tab, format, paging::Page, query::instance_path};
 use crate::decisions::Decision;
 
 /// Decisions of one page.
 const DECISIONS: usize = 50;
 
-/// Whether `asked` wants to see a decision.
-pub(in crate::web) fn wants(asked: &Asked, decision: &Decision) -> bool {
+/// Whether `query` wants to see a decision.
+pub(in crate::web) fn wants(query: &PageQuery, decision: &Decision) -> bool {
     let slot = &decision.judgement.slot;
     let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-    is(&asked.module, &slot.population.module)
-        && asked.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
-        && asked.replica.is_none_or(|replica| replica == slot.replica)
-        && is(&asked.verdict, decision.judgement.verdict.name())
-        && (is(&asked.action, decision.action.kind()) || is(&asked.action, decision.action.name()))
+    is(&query.module, &slot.population.module)
+        && query.instance.as_deref().is_none_or(|name| slot.runner.is_named(name))
+        && query.replica.is_none_or(|replica| replica == slot.replica)
+        && is(&query.verdict, decision.judgement.verdict.name())
+        && (is(&query.action, decision.action.kind()) || is(&query.action, decision.action.name()))
 }
 
 /// The page of all decisions that are wanted and still kept.
-pub(in crate::web) fn decisions(frame: &Frame<'_>, asked: &Asked, found: &[Decision]) -> Markup {
-    let page = Page::new(asked.page, DECISIONS, found.len());
+pub(in crate::web) fn decisions(context: &PageContext<'_>, query: &PageQuery, found: &[Decision]) -> Markup {
+    let page = Page::new(query.page, DECISIONS, found.len());
     let of: Vec<String> = [
-        asked.module.clone().map(|module| format!("of module {module}")),
-        asked.replica.map(|replica| format!("of replica {replica}")),
-        asked.instance.clone().map(|runner| format!("on {runner}")),
-        asked.verdict.clone().map(|verdict| format!("for {}", words::spaced(&verdict))),
+        query.module.clone().map(|module| format!("of module {module}")),
+        query.replica.map(|replica| format!("of replica {replica}")),
+        query.instance.clone().map(|runner| format!("on {runner}")),
+        query.verdict.clone().map(|verdict| format!("for {}", format::spaced(&verdict))),
     ]
     .into_iter()
     .flatten()
@@ -37,62 +37,62 @@ pub(in crate::web) fn decisions(frame: &Frame<'_>, asked: &Asked, found: &[Decis
     let body = html! {
         h1 { "Decisions" }
         p.faint {
-            "About instances that asked for a restart. A decision that repeats itself is counted, not listed again."
+            "About instances that query for a restart. A decision that repeats itself is counted, not listed again."
         }
         @if !of.is_empty() {
             p { "Only " (of.join(", ")) ". " a href="/decisions" { "Show all" } }
         }
-        (filters(asked))
-        (list(frame, &found[page.range()]))
-        (page.links("/decisions", asked, "decisions"))
+        (filters(query))
+        (list(context, &found[page.range()]))
+        (page.links("/decisions", query, "decisions"))
     };
-    frame.document("Decisions", Tab::Decisions, &body)
+    context.document("Decisions", Tab::Decisions, &body)
 }
 
-fn filters(asked: &Asked) -> Markup {
+fn filters(query: &PageQuery) -> Markup {
     let to = |action: Option<&str>| {
-        Asked { action: action.map(str::to_owned), page: None, ..asked.clone() }.at("/decisions")
+        PageQuery { action: action.map(str::to_owned), page: None, ..query.clone() }.at("/decisions")
     };
-    let current = |action: Option<&str>| (asked.action.as_deref() == action).then_some("true");
+    let current = |action: Option<&str>| (query.action.as_deref() == action).then_some("true");
     html! {
         nav.filters aria-label="What was done" {
             a href=(to(None)) aria-current=[current(None)] { "all" }
             @for action in Action::KINDS {
-                a href=(to(Some(action))) aria-current=[current(Some(action))] { (words::spaced(action)) }
+                a href=(to(Some(action))) aria-current=[current(Some(action))] { (format::spaced(action)) }
             }
         }
     }
 }
 
 /// Decisions in a list.
-pub(super) fn list(frame: &Frame<'_>, decisions: &[Decision]) -> Markup {
+pub(super) fn list(context: &PageContext<'_>, decisions: &[Decision]) -> Markup {
     html! {
         @if decisions.is_empty() {
             p.empty { "None since the evaluator was started." }
         } @else {
             ol.decisions {
-                @for decision in decisions { (item(frame, decision)) }
+                @for decision in decisions { (item(context, decision)) }
             }
         }
     }
 }
 
-fn item(frame: &Frame<'_>, decision: &Decision) -> Markup {
+fn item(context: &PageContext<'_>, decision: &Decision) -> Markup {
     let slot = &decision.judgement.slot;
     html! {
         li data-decision=(decision.id) data-action=(decision.action.name()) {
             p.what {
-                (words::moment(decision.at, frame.now))
+                (format::moment(decision.at, context.now))
                 " " a href=(instance_path(slot)) { (slot.population.module) "/" (slot.replica) }
                 " " span.faint { (slot.runner) }
-                " " (words::action(&decision.action))
-                @if let Some(effect) = &decision.effect { " " (words::effect(effect)) }
+                " " (format::action(&decision.action))
+                @if let Some(effect) = &decision.effect { " " (format::effect(effect)) }
             }
             p.sentence {
                 (decision.explanation)
                 @if decision.repeated > 1 {
                     " " span.faint {
-                        "(decided " (decision.repeated) " times, last at " (words::moment(decision.last_at, frame.now)) ")"
+                        "(decided " (decision.repeated) " times, last at " (format::moment(decision.last_at, context.now)) ")"
                     }
                 }
             }
@@ -153,10 +153,10 @@ fn plain(value: &Value) -> String {
 
 fn as_read(name: &str, value: &Value) -> Option<String> {
     let number = value.as_f64()?;
-    let millis = |factor: f64| words::span((number * factor) as i64);
+    let millis = |factor: f64| format::span((number * factor) as i64);
     match name {
-        _ if name.contains("bytes") => Some(words::rounded(number)),
-        "slope" => Some(format!("{} per hour", words::rounded(number * 3600.0))),
+        _ if name.contains("bytes") => Some(format::rounded(number)),
+        "slope" => Some(format!("{} per hour", format::rounded(number * 3600.0))),
         "at" | "last_at" | "generation" | "new_generation" => {
             Some(ebb_units::Millis(value.as_i64()?).rfc3339())
         }

@@ -4,31 +4,31 @@ use ebb_core::decide::judgement::Judgement;
 use maud::{Markup, html};
 
 use super::{
-    Asked, Frame, Shown, Tab,
-    asked::module_path,
+    PageContext, PageData, PageQuery, Tab,
     charts::{self, Size},
     decisions::{self, inputs},
-    instances, words,
+    format, instances,
+    query::module_path,
 };
 
 /// The page of what lives in the replicas `replica` of `module`, on one runner or on several.
 pub(in crate::web) fn instance(
-    frame: &Frame<'_>,
+    context: &PageContext<'_>,
     (module, replica): (&str, u32),
-    asked: &Asked,
+    query: &PageQuery,
     instances: &[&Judgement],
-    shown: Shown<'_>,
+    data: PageData<'_>,
 ) -> Option<Markup> {
-    if instances.is_empty() && shown.decisions.is_empty() {
+    if instances.is_empty() && data.decisions.is_empty() {
         return None;
     }
     let name = format!("{module}/{replica}");
     let path = format!("{}/{replica}", module_path(module));
-    let every = Asked {
+    let every = PageQuery {
         module: Some(module.to_owned()),
         replica: Some(replica),
-        instance: asked.instance.clone(),
-        ..Asked::default()
+        instance: query.instance.clone(),
+        ..PageQuery::default()
     };
     let body = html! {
         p.crumbs { a href="/" { "Modules" } " / " a href=(module_path(module)) { (module) } }
@@ -36,33 +36,33 @@ pub(in crate::web) fn instance(
         @if instances.is_empty() {
             p.empty { "It does not live at present: its newest sample is too old, or there is none." }
         }
-        @for judgement in instances { (judged(frame, judgement)) }
+        @for judgement in instances { (judged(context, judgement)) }
         @if !instances.is_empty() {
             h2 { "Memory over time" }
-            (charts::charts(frame, &path, asked, instances, shown.extract, Size::Large))
+            (charts::charts(context, &path, query, instances, data.extract, Size::Large))
         }
         h2 { "Decisions on it" }
-        (decisions::list(frame, shown.decisions))
+        (decisions::list(context, data.decisions))
         p { a href=(every.at("/decisions")) { "All decisions on " (name) } }
     };
-    Some(frame.document(&name, Tab::Modules, &body))
+    Some(context.document(&name, Tab::Modules, &body))
 }
 
 /// What is said of an instance now, and on what that rests.
-fn judged(frame: &Frame<'_>, judgement: &Judgement) -> Markup {
+fn judged(context: &PageContext<'_>, judgement: &Judgement) -> Markup {
     let slot = &judgement.slot;
     html! {
         section.card data-verdict=(judgement.verdict.name()) {
             p.what {
-                (words::verdict(judgement.verdict))
+                (format::verdict(judgement.verdict))
                 " " span.faint { "on " (slot.runner) ", digest " (slot.population.digest) }
             }
-            p.sentence { (frame.view.explanation(judgement)) }
+            p.sentence { (context.snapshot.explanation(judgement)) }
             dl.totals {
-                div { dt { "Memory" } dd { (words::bytes(judgement.memory_bytes)) } }
+                div { dt { "Memory" } dd { (format::bytes(judgement.memory_bytes)) } }
                 div { dt { "Threshold" } dd { (instances::threshold(judgement)) } }
-                div { dt { "Reclaimable" } dd { (words::bytes(judgement.reclaimable_bytes)) } }
-                div { dt { "Age" } dd { (words::span(judgement.age_millis)) } }
+                div { dt { "Reclaimable" } dd { (format::bytes(judgement.reclaimable_bytes)) } }
+                div { dt { "Age" } dd { (format::span(judgement.age_millis)) } }
             }
             details id={ "inputs-" (slot.runner) "-" (slot.population.digest) } {
                 summary { "All inputs" }

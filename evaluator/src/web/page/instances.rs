@@ -6,12 +6,11 @@ use ebb_core::{decide::judgement::Judgement, policy::Verdict};
 use maud::{Markup, PreEscaped, html};
 
 use super::{
-    Asked, Frame,
-    asked::{Sort, instance_path, module_path},
+    PageContext, PageQuery, format,
     paging::Page,
-    words,
+    query::{Sort, instance_path, module_path},
 };
-use crate::view::View;
+use crate::snapshot::Snapshot;
 
 /// Instances of one page.
 const INSTANCES: usize = 50;
@@ -26,19 +25,19 @@ pub(in crate::web) struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    /// What `asked` wants to see of `module`.
-    pub(in crate::web) fn new(view: &'a View, module: &str, asked: &Asked) -> Self {
+    /// What `query` wants to see of `module`.
+    pub(in crate::web) fn new(snapshot: &'a Snapshot, module: &str, query: &PageQuery) -> Self {
         let of_module = |judgement: &&Judgement| &*judgement.slot.population.module == module;
-        let all: Vec<_> = view.instances.iter().filter(of_module).collect();
+        let all: Vec<_> = snapshot.instances.iter().filter(of_module).collect();
         let mut verdicts = BTreeMap::new();
         for judgement in &all {
             *verdicts.entry(judgement.verdict).or_default() += 1;
         }
         let wanted = |judgement: &&Judgement| {
-            asked.verdict.as_deref().is_none_or(|verdict| verdict == judgement.verdict.name())
+            query.verdict.as_deref().is_none_or(|verdict| verdict == judgement.verdict.name())
         };
         let mut wanted: Vec<_> = all.into_iter().filter(wanted).collect();
-        match asked.sort.unwrap_or_default() {
+        match query.sort.unwrap_or_default() {
             Sort::Name => {}
             Sort::Memory => wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.memory_bytes)),
             Sort::Age => wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.age_millis)),
@@ -46,44 +45,49 @@ impl<'a> Listing<'a> {
                 wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.reclaimable_bytes));
             }
         }
-        let page = Page::new(asked.page, INSTANCES, wanted.len());
+        let page = Page::new(query.page, INSTANCES, wanted.len());
         Self { instances: wanted[page.range()].to_vec(), page, verdicts }
     }
 }
 
 /// The table, with links to other orders and verdicts.
-pub(super) fn table(frame: &Frame<'_>, module: &str, asked: &Asked, listing: &Listing<'_>) -> Markup {
+pub(super) fn table(
+    context: &PageContext<'_>,
+    module: &str,
+    query: &PageQuery,
+    listing: &Listing<'_>,
+) -> Markup {
     let path = module_path(module);
     let largest = listing.instances.iter().map(|judgement| judgement.memory_bytes).max().unwrap_or(0);
     html! {
-        (filters(&path, asked, listing))
+        (filters(&path, query, listing))
         @if listing.instances.is_empty() { p.empty { "There is none now." } }
         div.scroll #instances-scroll tabindex="0" role="region" aria-label="Instances" {
             table {
                 thead {
                     tr {
-                        (head(&path, asked, Sort::Name, "Instance", false))
-                        (head(&path, asked, Sort::Memory, "Memory", true))
+                        (head(&path, query, Sort::Name, "Instance", false))
+                        (head(&path, query, Sort::Memory, "Memory", true))
                         th.number scope="col" { "Threshold" }
-                        (head(&path, asked, Sort::Reclaimable, "Reclaimable", true))
-                        (head(&path, asked, Sort::Age, "Age", true))
+                        (head(&path, query, Sort::Reclaimable, "Reclaimable", true))
+                        (head(&path, query, Sort::Age, "Age", true))
                         th scope="col" { "Verdict" }
                         th scope="col" { "Why" }
                     }
                 }
                 tbody {
-                    @for judgement in &listing.instances { (row(frame, judgement, largest)) }
+                    @for judgement in &listing.instances { (row(context, judgement, largest)) }
                 }
             }
         }
-        (listing.page.links(&path, asked, "instances"))
+        (listing.page.links(&path, query, "instances"))
     }
 }
 
-fn head(path: &str, asked: &Asked, sort: Sort, name: &str, number: bool) -> Markup {
-    let current = asked.sort.unwrap_or_default() == sort;
+fn head(path: &str, query: &PageQuery, sort: Sort, name: &str, number: bool) -> Markup {
+    let current = query.sort.unwrap_or_default() == sort;
     let order = if sort == Sort::Name { "ascending" } else { "descending" };
-    let to = Asked { sort: Some(sort), page: None, ..asked.clone() }.at(path);
+    let to = PageQuery { sort: Some(sort), page: None, ..query.clone() }.at(path);
     html! {
         th.number[number] scope="col" aria-sort=[current.then_some(order)] {
             a href=(to) { (name) }
@@ -94,11 +98,11 @@ fn head(path: &str, asked: &Asked, sort: Sort, name: &str, number: bool) -> Mark
     }
 }
 
-fn filters(path: &str, asked: &Asked, listing: &Listing<'_>) -> Markup {
+fn filters(path: &str, query: &PageQuery, listing: &Listing<'_>) -> Markup {
     let to = |verdict: Option<&str>| {
-        Asked { verdict: verdict.map(str::to_owned), page: None, ..asked.clone() }.at(path)
+        PageQuery { verdict: verdict.map(str::to_owned), page: None, ..query.clone() }.at(path)
     };
-    let current = |verdict: Option<&str>| (asked.verdict.as_deref() == verdict).then_some("true");
+    let current = |verdict: Option<&str>| (query.verdict.as_deref() == verdict).then_some("true");
     html! {
         nav.filters aria-label="Verdicts" {
             a href=(to(None)) aria-current=[current(None)] {
@@ -106,14 +110,14 @@ fn filters(path: &str, asked: &Asked, listing: &Listing<'_>) -> Markup {
             }
             @for (verdict, count) in &listing.verdicts {
                 a href=(to(Some(verdict.name()))) aria-current=[current(Some(verdict.name()))] {
-                    (words::spaced(verdict.name())) " " (count)
+                    (format::spaced(verdict.name())) " " (count)
                 }
             }
         }
     }
 }
 
-fn row(frame: &Frame<'_>, judgement: &Judgement, largest: u64) -> Markup {
+fn row(context: &PageContext<'_>, judgement: &Judgement, largest: u64) -> Markup {
     let slot = &judgement.slot;
     html! {
         tr data-replica=(slot.replica) {
@@ -121,19 +125,19 @@ fn row(frame: &Frame<'_>, judgement: &Judgement, largest: u64) -> Markup {
                 a href=(instance_path(slot)) { (slot.population.module) "/" (slot.replica) }
                 " " span.faint { (slot.runner) }
             }
-            td.number { (words::bytes(judgement.memory_bytes)) (bar(judgement, largest)) }
+            td.number { (format::bytes(judgement.memory_bytes)) (bar(judgement, largest)) }
             td.number { (threshold(judgement)) }
-            td.number { (words::bytes(judgement.reclaimable_bytes)) }
-            td.number { (words::span(judgement.age_millis)) }
-            td { (words::verdict(judgement.verdict)) }
-            td.why { (frame.view.explanation(judgement)) }
+            td.number { (format::bytes(judgement.reclaimable_bytes)) }
+            td.number { (format::span(judgement.age_millis)) }
+            td { (format::verdict(judgement.verdict)) }
+            td.why { (context.snapshot.explanation(judgement)) }
         }
     }
 }
 
 /// What an instance is compared with.
 pub(super) fn threshold(judgement: &Judgement) -> String {
-    judgement.bound.threshold_bytes.map_or_else(|| "–".to_owned(), words::rounded)
+    judgement.bound.threshold_bytes.map_or_else(|| "–".to_owned(), format::rounded)
 }
 
 /// Memory against threshold, for the eye; the figures stand beside it.

@@ -4,62 +4,62 @@ use ebb_core::history::TRACES_MAX;
 use maud::{Markup, html};
 
 use super::{
-    Asked, Frame, Listing, Shown, Tab,
-    asked::module_path,
+    Listing, PageContext, PageData, PageQuery, Tab,
     charts::{self, Size},
-    decisions, instances, words,
+    decisions, format, instances,
+    query::module_path,
 };
-use crate::view::PopulationView;
+use crate::snapshot::PopulationSnapshot;
 
 /// The page of a module. `None` when no instance of it was seen within the lookback, and no decision on
 /// it is kept.
 pub(in crate::web) fn module(
-    frame: &Frame<'_>,
+    context: &PageContext<'_>,
     module: &str,
-    asked: &Asked,
+    query: &PageQuery,
     listing: &Listing<'_>,
-    shown: Shown<'_>,
+    data: PageData<'_>,
 ) -> Option<Markup> {
-    let of_module = |population: &&PopulationView| &*population.population.module == module;
-    let populations: Vec<_> = frame.view.populations.iter().filter(of_module).collect();
-    if populations.is_empty() && shown.decisions.is_empty() {
+    let of_module = |population: &&PopulationSnapshot| &*population.population.module == module;
+    let populations: Vec<_> = context.snapshot.populations.iter().filter(of_module).collect();
+    if populations.is_empty() && data.decisions.is_empty() {
         return None;
     }
     let path = module_path(module);
     let charted = &listing.instances[..listing.instances.len().min(TRACES_MAX)];
-    let asked_decisions = Asked { module: Some(module.to_owned()), ..Asked::default() };
+    let asked_decisions = PageQuery { module: Some(module.to_owned()), ..PageQuery::default() };
     let body = html! {
         p.crumbs { a href="/" { "Modules" } }
         h1 { (module) }
         @if populations.is_empty() {
-            p.empty { "No instance of it was seen within " (frame.config.lookback) "." }
+            p.empty { "No instance of it was seen within " (context.config.lookback) "." }
         }
-        @for population in populations { (learned(frame, population)) }
+        @for population in populations { (learned(context, population)) }
         h2 #memory { "Memory over time" }
         @if charted.len() < listing.instances.len() {
             p.faint { "Of the first " (charted.len()) " instances listed below. Every instance has a page with its own." }
         }
-        (charts::charts(frame, &path, asked, charted, shown.extract, Size::Small))
+        (charts::charts(context, &path, query, charted, data.extract, Size::Small))
         h2 #instances { "Instances" }
-        (instances::table(frame, module, asked, listing))
+        (instances::table(context, module, query, listing))
         h2 { "Newest decisions" }
-        (decisions::list(frame, shown.decisions))
+        (decisions::list(context, data.decisions))
         p { a href=(asked_decisions.at("/decisions")) { "All decisions on " (module) } }
     };
-    Some(frame.document(module, Tab::Modules, &body))
+    Some(context.document(module, Tab::Modules, &body))
 }
 
 /// What was learned of one population, and how it is judged.
-fn learned(frame: &Frame<'_>, population: &PopulationView) -> Markup {
+fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup {
     let rails = &population.rule.guard_rails;
     let learned = &population.learned;
     html! {
         dl.totals {
             div { dt { "Instances" } dd { (population.instances) } }
-            div { dt { "Memory" } dd { (words::bytes(population.memory_bytes)) } }
-            div { dt { "Threshold" } dd { (words::threshold(learned)) } }
+            div { dt { "Memory" } dd { (format::bytes(population.memory_bytes)) } }
+            div { dt { "Threshold" } dd { (format::threshold(learned)) } }
             div { dt { "Sample" } dd { (learned.sample_size) " lifetimes" } }
-            div { dt { "Reclaimable now" } dd { (words::bytes(population.reclaimable_bytes)) } }
+            div { dt { "Reclaimable now" } dd { (format::bytes(population.reclaimable_bytes)) } }
         }
         p.rule {
             "Digest " code { (population.population.digest) }
@@ -68,20 +68,20 @@ fn learned(frame: &Frame<'_>, population: &PopulationView) -> Markup {
             @if let Some(max_bytes) = rails.max_bytes { ", max_bytes " (max_bytes) }
             ", min_reclaim " (rails.min_reclaim) "."
             @if let Some(estimate) = &learned.estimate {
-                " Medians of the sample: mean " (words::rounded(estimate.mean_bytes))
-                ", deviation " (words::rounded(estimate.stddev_bytes)) "."
+                " Medians of the sample: mean " (format::rounded(estimate.mean_bytes))
+                ", deviation " (format::rounded(estimate.stddev_bytes)) "."
             }
-            @if let Some(fresh) = learned.fresh_bytes { " A start was seen with " (words::bytes(fresh)) "." }
+            @if let Some(fresh) = learned.fresh_bytes { " A start was seen with " (format::bytes(fresh)) "." }
         }
         @if let Some(hold) = &population.hold {
             div.notice.hold {
-                strong { "No restart of this module is ordered: " (words::spaced(hold.name())) "." }
+                strong { "No restart of this module is ordered: " (format::spaced(hold.name())) "." }
                 " " (hold)
             }
         }
         @if let Some(until) = population.suspended_until {
             div.notice.hold {
-                strong { "Restarts of this module are suspended until " (words::moment(until, frame.now)) "." }
+                strong { "Restarts of this module are suspended until " (format::moment(until, context.now)) "." }
                 " The last ones did not bring memory down."
             }
         }

@@ -2,57 +2,57 @@
 
 use maud::{Markup, html};
 
-use super::{Asked, Frame, Shown, Tab, asked::module_path, decisions, paging::Page, words};
-use crate::view::PopulationView;
+use super::{PageContext, PageData, PageQuery, Tab, decisions, format, paging::Page, query::module_path};
+use crate::snapshot::PopulationSnapshot;
 
 /// Populations of one page. A module has two while a new version takes over.
 const POPULATIONS: usize = 50;
 
 /// The first page: every module.
-pub(in crate::web) fn overview(frame: &Frame<'_>, asked: &Asked, shown: Shown<'_>) -> Markup {
-    let populations = &frame.view.populations;
-    let page = Page::new(asked.page, POPULATIONS, populations.len());
+pub(in crate::web) fn overview(context: &PageContext<'_>, query: &PageQuery, data: PageData<'_>) -> Markup {
+    let populations = &context.snapshot.populations;
+    let page = Page::new(query.page, POPULATIONS, populations.len());
     let body = html! {
         h1 { "Modules" }
         // Where nothing is known, there is no 0 either.
-        @if populations.is_empty() && frame.view.at.0 > 0 {
+        @if populations.is_empty() && context.snapshot.at.0 > 0 {
             p.empty {
-                @if frame.view.hold.is_some() {
+                @if context.snapshot.hold.is_some() {
                     "Nothing is known of any module yet."
                 } @else {
-                    "No module has an instance that was seen within " (frame.config.lookback) "."
+                    "No module has an instance that was seen within " (context.config.lookback) "."
                 }
             }
         }
         @if !populations.is_empty() {
-            (totals(frame))
-            (table(frame, &populations[page.range()]))
-            (page.links("/", asked, "modules"))
+            (totals(context))
+            (table(context, &populations[page.range()]))
+            (page.links("/", query, "modules"))
         }
-        (budget(frame))
+        (budget(context))
         h2 { "Newest decisions" }
-        (decisions::list(frame, shown.decisions))
+        (decisions::list(context, data.decisions))
         p { a href="/decisions" { "All decisions" } }
     };
-    frame.document("Modules", Tab::Modules, &body)
+    context.document("Modules", Tab::Modules, &body)
 }
 
-fn totals(frame: &Frame<'_>) -> Markup {
-    let view = frame.view;
-    let sum = |of: fn(&PopulationView) -> u64| words::bytes(view.populations.iter().map(of).sum());
+fn totals(context: &PageContext<'_>) -> Markup {
+    let snapshot = context.snapshot;
+    let sum = |of: fn(&PopulationSnapshot) -> u64| format::bytes(snapshot.populations.iter().map(of).sum());
     html! {
         dl.totals {
-            div { dt { "Instances" } dd #total-instances { (view.instances.len()) } }
+            div { dt { "Instances" } dd #total-instances { (snapshot.instances.len()) } }
             div { dt { "Memory" } dd { (sum(|population| population.memory_bytes)) } }
             div { dt { "Reclaimable now" } dd { (sum(|population| population.reclaimable_bytes)) } }
-            div { dt { "Lifetimes remembered" } dd { (view.lifetimes) } }
+            div { dt { "Lifetimes remembered" } dd { (snapshot.lifetimes) } }
         }
     }
 }
 
 /// What holds restarts back, whatever asks for them.
-fn budget(frame: &Frame<'_>) -> Markup {
-    let budget = &frame.config.budget;
+fn budget(context: &PageContext<'_>) -> Markup {
+    let budget = &context.config.budget;
     html! {
         p.rule {
             "Restarts: " (budget.restarts_per_minute) " a minute, saved up to " (budget.burst) "; of one module "
@@ -62,7 +62,7 @@ fn budget(frame: &Frame<'_>) -> Markup {
     }
 }
 
-fn table(frame: &Frame<'_>, populations: &[PopulationView]) -> Markup {
+fn table(context: &PageContext<'_>, populations: &[PopulationSnapshot]) -> Markup {
     html! {
         div.scroll #modules-scroll tabindex="0" role="region" aria-label="Modules" {
             table {
@@ -79,7 +79,7 @@ fn table(frame: &Frame<'_>, populations: &[PopulationView]) -> Markup {
                     }
                 }
                 tbody {
-                    @for population in populations { (row(frame, population)) }
+                    @for population in populations { (row(context, population)) }
                 }
             }
         }
@@ -87,7 +87,7 @@ fn table(frame: &Frame<'_>, populations: &[PopulationView]) -> Markup {
 }
 
 /// One population's figures.
-fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
+fn row(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup {
     let policy = population.rule.policy;
     let module = &population.population.module;
     html! {
@@ -98,15 +98,15 @@ fn row(frame: &Frame<'_>, population: &PopulationView) -> Markup {
             }
             td { (policy.name()) " " span.faint { (policy.summary()) } }
             td.number { (population.instances) }
-            td.number { (words::bytes(population.memory_bytes)) }
-            td.number { (words::threshold(&population.learned)) }
+            td.number { (format::bytes(population.memory_bytes)) }
+            td.number { (format::threshold(&population.learned)) }
             td.number { (population.learned.sample_size) }
-            td.number { (words::bytes(population.reclaimable_bytes)) }
+            td.number { (format::bytes(population.reclaimable_bytes)) }
             td {
                 @match (&population.hold, population.suspended_until) {
-                    (Some(hold), _) => span.tag.above { "held: " (words::spaced(hold.name())) },
+                    (Some(hold), _) => span.tag.above { "held: " (format::spaced(hold.name())) },
                     (None, Some(until)) => span.tag.above {
-                        "suspended until " (words::moment(until, frame.now)) ": they did not help"
+                        "suspended until " (format::moment(until, context.now)) ": they did not help"
                     },
                     (None, None) => span.faint { "as needed" },
                 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use maud::{Markup, html};
 
-use super::Asked;
+use super::PageQuery;
 
 /// One page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl Page {
     }
 
     /// What is shown and what is not, with links. `things`: what is listed.
-    pub(super) fn links(self, path: &str, asked: &Asked, things: &str) -> Markup {
+    pub(super) fn links(self, path: &str, query: &PageQuery, things: &str) -> Markup {
         let Range { start, end } = self.range();
-        let to = |number: usize| Asked { page: Some(number), ..asked.clone() }.at(path);
+        let to = |number: usize| PageQuery { page: Some(number), ..query.clone() }.at(path);
         html! {
             @if self.total > self.per_page {
                 nav.paging aria-label={ "Pages of " (things) } {

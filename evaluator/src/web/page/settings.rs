@@ -2,10 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{Frame, Tab};
+use super::{PageContext, Tab};
 
 /// The page of the config, without secrets.
-pub(in crate::web) fn settings(frame: &Frame<'_>) -> Markup {
+pub(in crate::web) fn settings(context: &PageContext<'_>) -> Markup {
     let body = html! {
         h1 { "Config" }
         p.faint {
@@ -13,10 +13,10 @@ pub(in crate::web) fn settings(frame: &Frame<'_>) -> Markup {
             code { "ebb-evaluator check" }
             " prints it. Values of further headers are hidden; passwords and tokens stand in files of their own."
         }
-        @match frame.config.to_yaml_without_secrets() {
+        @match context.config.to_yaml_without_secrets() {
             Ok(yaml) => pre.scroll #config tabindex="0" role="region" aria-label="Config" { (yaml) },
-            Err(error) => p.empty { "The config cannot be shown: " (error) },
+            Err(error) => p.empty { "The config cannot be data: " (error) },
         }
     };
-    frame.document("Config", Tab::Config, &body)
+    context.document("Config", Tab::Config, &body)
 }

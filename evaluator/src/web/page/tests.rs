@@ -13,7 +13,7 @@ use ebb_core::{
 use ebb_units::{ByteCount, Generation, Population, SlotId, Span};
 
 use super::*;
-use crate::{chart, decisions::Journal, view::PopulationView};
+use crate::{chart, decisions::Journal, snapshot::PopulationSnapshot};
 
 const NOW: Millis = Millis(1_795_521_600_000);
 const HOSTILE: &str = "\"><script>alert(1)</script>";
@@ -24,9 +24,9 @@ fn config(more: &str) -> Config {
     Config::parse(Path::new("evaluator.yml"), &text, false).unwrap()
 }
 
-fn population(module: &str) -> PopulationView {
+fn population(module: &str) -> PopulationSnapshot {
     let renewal = Renewal { restart_price: "1GiB*10m".parse().unwrap(), pooling: Pooling::Off };
-    PopulationView {
+    PopulationSnapshot {
         population: Population { module: module.into(), digest: "0123456789ab".into() },
         rule: Rule {
             policy: Policy::Renewal(renewal),
@@ -68,26 +68,26 @@ fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
     }
 }
 
-fn view(module: &str, replicas: u32) -> View {
-    View {
+fn snapshot(module: &str, replicas: u32) -> Snapshot {
+    Snapshot {
         at: NOW.minus(4000),
         populations: vec![population(module)],
         instances: (0..replicas).map(|replica| judgement(module, "r:1", replica)).collect(),
         restarts_available: 7,
-        ..View::default()
+        ..Snapshot::default()
     }
 }
 
-const NOTHING: Shown<'_> = Shown { decisions: &[], extract: None };
+const NOTHING: PageData<'_> = PageData { decisions: &[], extract: None };
 
-fn overview_of(view: &View, config: &Config) -> String {
-    overview(&Frame { view, config, now: NOW }, &Asked::default(), NOTHING).into_string()
+fn overview_of(snapshot: &Snapshot, config: &Config) -> String {
+    overview(&PageContext { snapshot, config, now: NOW }, &PageQuery::default(), NOTHING).into_string()
 }
 
-fn module_of(view: &View, name: &str, asked: &Asked, shown: Shown<'_>) -> String {
+fn module_of(snapshot: &Snapshot, name: &str, query: &PageQuery, data: PageData<'_>) -> String {
     let config = config("");
-    let frame = Frame { view, config: &config, now: NOW };
-    module(&frame, name, asked, &Listing::new(view, name, asked), shown).unwrap().into_string()
+    let context = PageContext { snapshot, config: &config, now: NOW };
+    module(&context, name, query, &Listing::new(snapshot, name, query), data).unwrap().into_string()
 }
 
 fn has(page: &str, expected: &[&str]) {
@@ -112,7 +112,7 @@ fn decided(journal: &Journal, judgement: Judgement, action: Action) {
 
 #[test]
 fn the_first_page_lists_modules_with_what_was_learned_of_them() {
-    let page = overview_of(&view("leaky", 2), &config(""));
+    let page = overview_of(&snapshot("leaky", 2), &config(""));
     has(
         &page,
         &[
@@ -133,15 +133,15 @@ fn the_first_page_lists_modules_with_what_was_learned_of_them() {
 
 #[test]
 fn before_the_first_tick_the_page_says_so_and_shows_no_figures_of_it() {
-    let page = overview_of(&View::default(), &config(""));
+    let page = overview_of(&Snapshot::default(), &config(""));
     has(&page, &["The first evaluation is under way.", "None since the evaluator was started."]);
     has_not(&page, &["Newest tick", "1970", "late:", "0 B"]);
 }
 
 #[test]
 fn while_nothing_is_known_nothing_is_said_to_be_zero() {
-    let view = View { at: NOW, hold: Some(Hold::EmptyAnswer), ..View::default() };
-    let page = overview_of(&view, &config(""));
+    let snapshot = Snapshot { at: NOW, hold: Some(Hold::EmptyAnswer), ..Snapshot::default() };
+    let page = overview_of(&snapshot, &config(""));
     has(&page, &["Nothing is known of any module yet.", "No restart is ordered: empty answer."]);
     has_not(&page, &["0 B", "Instances"]);
 }
@@ -149,7 +149,7 @@ fn while_nothing_is_known_nothing_is_said_to_be_zero() {
 #[test]
 fn a_hold_is_told_with_its_reason() {
     let hold = Hold::StoreFault { fault: "query_failed", message: format!("asking {HOSTILE}") };
-    let page = overview_of(&View { hold: Some(hold), ..view("leaky", 1) }, &config(""));
+    let page = overview_of(&Snapshot { hold: Some(hold), ..snapshot("leaky", 1) }, &config(""));
     has(&page, &["Holding", "No restart is ordered: query failed.", "&lt;script&gt;"]);
     has_not(&page, &["<script>"]);
 }
@@ -158,16 +158,16 @@ fn a_hold_is_told_with_its_reason() {
 fn a_dry_run_is_told_on_every_page() {
     let mut config = config("");
     config.dry_run = true;
-    let view = view("leaky", 1);
-    let frame = Frame { view: &view, config: &config, now: NOW };
-    let asked = Asked::default();
-    let listing = Listing::new(&view, "leaky", &asked);
+    let snapshot = snapshot("leaky", 1);
+    let context = PageContext { snapshot: &snapshot, config: &config, now: NOW };
+    let query = PageQuery::default();
+    let listing = Listing::new(&snapshot, "leaky", &query);
     let pages = [
-        overview(&frame, &asked, NOTHING),
-        module(&frame, "leaky", &asked, &listing, NOTHING).unwrap(),
-        instance(&frame, ("leaky", 0), &asked, &listing.instances, NOTHING).unwrap(),
-        decisions(&frame, &asked, &[]),
-        settings(&frame),
+        overview(&context, &query, NOTHING),
+        module(&context, "leaky", &query, &listing, NOTHING).unwrap(),
+        instance(&context, ("leaky", 0), &query, &listing.instances, NOTHING).unwrap(),
+        decisions(&context, &query, &[]),
+        settings(&context),
     ];
     for page in pages {
         has(&page.into_string(), &["class=\"badge dry\"", "nothing is restarted"]);
@@ -177,8 +177,8 @@ fn a_dry_run_is_told_on_every_page() {
 #[test]
 fn a_tick_is_late_when_the_next_should_be_over_too() {
     let check = |seconds_ago: i64, late: bool| {
-        let view = View { at: NOW.minus(seconds_ago * 1000), ..view("leaky", 1) };
-        assert_eq!(overview_of(&view, &config("")).contains("late:"), late, "{seconds_ago}");
+        let snapshot = Snapshot { at: NOW.minus(seconds_ago * 1000), ..snapshot("leaky", 1) };
+        assert_eq!(overview_of(&snapshot, &config("")).contains("late:"), late, "{seconds_ago}");
     };
     // Every 10 s.
     check(21, false);
@@ -187,17 +187,17 @@ fn a_tick_is_late_when_the_next_should_be_over_too() {
 
 #[test]
 fn a_module_whose_restarts_are_suspended_says_until_when() {
-    let mut view = view("leaky", 1);
-    view.populations[0].suspended_until = Some(Millis(NOW.0 + 60_000));
-    has(&overview_of(&view, &config("")), &["suspended until <time", "12:01:00"]);
+    let mut snapshot = snapshot("leaky", 1);
+    snapshot.populations[0].suspended_until = Some(Millis(NOW.0 + 60_000));
+    has(&overview_of(&snapshot, &config("")), &["suspended until <time", "12:01:00"]);
 }
 
 #[test]
 fn labels_from_outside_are_text_and_never_markup() {
-    let view = View {
+    let snapshot = Snapshot {
         populations: vec![population(HOSTILE)],
         instances: vec![judgement(HOSTILE, HOSTILE, 0)],
-        ..view("leaky", 0)
+        ..snapshot("leaky", 0)
     };
     let journal = Journal::default();
     decided(
@@ -207,19 +207,20 @@ fn labels_from_outside_are_text_and_never_markup() {
     );
     let found = journal.newest(9, |_| true);
     let config = config("");
-    let frame = Frame { view: &view, config: &config, now: NOW };
+    let context = PageContext { snapshot: &snapshot, config: &config, now: NOW };
     let extract =
-        history(HOSTILE, HOSTILE, 1).extract(&[view.instances[0].slot.clone()], NOW.minus(3_600_000));
-    let shown = Shown { decisions: &found, extract: Some(&extract) };
-    let asked = Asked { module: Some(HOSTILE.into()), verdict: Some(HOSTILE.into()), ..Asked::default() };
-    let all = Asked::default();
-    let listing = Listing::new(&view, HOSTILE, &all);
+        history(HOSTILE, HOSTILE, 1).extract(&[snapshot.instances[0].slot.clone()], NOW.minus(3_600_000));
+    let data = PageData { decisions: &found, extract: Some(&extract) };
+    let query =
+        PageQuery { module: Some(HOSTILE.into()), verdict: Some(HOSTILE.into()), ..PageQuery::default() };
+    let all = PageQuery::default();
+    let listing = Listing::new(&snapshot, HOSTILE, &all);
     let pages = [
-        overview(&frame, &all, shown),
-        module(&frame, HOSTILE, &all, &listing, shown).unwrap(),
-        instance(&frame, (HOSTILE, 0), &all, &listing.instances, shown).unwrap(),
-        decisions(&frame, &asked, &found),
-        frame.problem(HOSTILE, HOSTILE),
+        overview(&context, &all, data),
+        module(&context, HOSTILE, &all, &listing, data).unwrap(),
+        instance(&context, (HOSTILE, 0), &all, &listing.instances, data).unwrap(),
+        decisions(&context, &query, &found),
+        context.problem(HOSTILE, HOSTILE),
     ];
     for page in pages {
         let page = page.into_string();
@@ -233,9 +234,10 @@ fn labels_from_outside_are_text_and_never_markup() {
 
 #[test]
 fn addresses_keep_what_they_name() {
-    let asked = Asked { instance: Some("[::1]:9742/é &x".into()), page: Some(3), ..Asked::default() };
-    assert_eq!(asked.at("/decisions"), "/decisions?instance=%5B%3A%3A1%5D%3A9742%2F%C3%A9%20%26x&page=3");
-    assert_eq!(Asked { page: Some(1), ..Asked::default() }.at("/"), "/");
+    let query =
+        PageQuery { instance: Some("[::1]:9742/é &x".into()), page: Some(3), ..PageQuery::default() };
+    assert_eq!(query.at("/decisions"), "/decisions?instance=%5B%3A%3A1%5D%3A9742%2F%C3%A9%20%26x&page=3");
+    assert_eq!(PageQuery { page: Some(1), ..PageQuery::default() }.at("/"), "/");
 }
 
 #[test]
@@ -249,10 +251,10 @@ fn a_decision_is_shown_with_its_reason_its_action_its_effect_and_all_inputs() {
     decided(&journal, order.clone(), Action::Ordered(Outcome::Restarted(restarted)));
     let effect = Effect::MemoryFell { memory_bytes_after: 1_000_000 };
     journal.observe_effect(&order.slot, order.generation, effect);
-    let view = view("leaky", 4);
+    let snapshot = snapshot("leaky", 4);
     let config = config("");
-    let frame = Frame { view: &view, config: &config, now: NOW };
-    let page = decisions(&frame, &Asked::default(), &journal.newest(9, |_| true)).into_string();
+    let context = PageContext { snapshot: &snapshot, config: &config, now: NOW };
+    let page = decisions(&context, &PageQuery::default(), &journal.newest(9, |_| true)).into_string();
     has(
         &page,
         &[
@@ -275,21 +277,21 @@ fn decisions_are_found_by_what_they_are_about() {
     let journal = Journal::default();
     decided(&journal, judgement("leaky", "r:1", 0), Action::DryRun);
     decided(&journal, judgement("leaky", "r:2", 0), Action::Held { hold: "timeout" });
-    let check = |asked: Asked, expected: &[u64]| {
-        let found: Vec<_> = journal.newest(9, |one| wants(&asked, one)).iter().map(|one| one.id).collect();
-        assert_eq!(found, expected, "{asked:?}");
+    let check = |query: PageQuery, expected: &[u64]| {
+        let found: Vec<_> = journal.newest(9, |one| wants(&query, one)).iter().map(|one| one.id).collect();
+        assert_eq!(found, expected, "{query:?}");
     };
-    check(Asked::default(), &[2, 1]);
-    check(Asked { instance: Some("r:2".into()), ..Asked::default() }, &[2]);
-    check(Asked { action: Some("dry_run".into()), ..Asked::default() }, &[1]);
-    check(Asked { replica: Some(1), ..Asked::default() }, &[]);
-    check(Asked { verdict: Some("above_threshold".into()), ..Asked::default() }, &[2, 1]);
+    check(PageQuery::default(), &[2, 1]);
+    check(PageQuery { instance: Some("r:2".into()), ..PageQuery::default() }, &[2]);
+    check(PageQuery { action: Some("dry_run".into()), ..PageQuery::default() }, &[1]);
+    check(PageQuery { replica: Some(1), ..PageQuery::default() }, &[]);
+    check(PageQuery { verdict: Some("above_threshold".into()), ..PageQuery::default() }, &[2, 1]);
 }
 
 #[test]
 fn ten_thousand_instances_make_no_huge_page_and_the_rest_is_a_link_away() {
-    let view = view("leaky", 10_000);
-    let page = module_of(&view, "leaky", &Asked::default(), NOTHING);
+    let snapshot = snapshot("leaky", 10_000);
+    let page = module_of(&snapshot, "leaky", &PageQuery::default(), NOTHING);
     assert!(page.len() < 200_000, "{}", page.len());
     assert_eq!(count(&page, "<tr data-replica="), 50);
     has(
@@ -297,20 +299,21 @@ fn ten_thousand_instances_make_no_huge_page_and_the_rest_is_a_link_away() {
         &["1–50 of 10000 instances", "href=\"/modules/leaky?page=2\"", "href=\"/modules/leaky?page=200\""],
     );
 
-    let last = module_of(&view, "leaky", &Asked { page: Some(9999), ..Asked::default() }, NOTHING);
+    let last =
+        module_of(&snapshot, "leaky", &PageQuery { page: Some(9999), ..PageQuery::default() }, NOTHING);
     has(&last, &["9951–10000 of 10000 instances", "data-replica=\"9999\""]);
     has_not(&last, &[">Next<"]);
 }
 
 #[test]
 fn instances_are_ordered_and_chosen_as_asked() {
-    let view = view("leaky", 100);
-    let largest = Asked { sort: Some(asked::Sort::Memory), ..Asked::default() };
-    assert_eq!(Listing::new(&view, "leaky", &largest).instances[0].slot.replica, 99);
-    let above = Asked { verdict: Some("above_threshold".into()), ..Asked::default() };
-    assert_eq!(Listing::new(&view, "leaky", &above).instances.len(), 1);
+    let snapshot = snapshot("leaky", 100);
+    let largest = PageQuery { sort: Some(query::Sort::Memory), ..PageQuery::default() };
+    assert_eq!(Listing::new(&snapshot, "leaky", &largest).instances[0].slot.replica, 99);
+    let above = PageQuery { verdict: Some("above_threshold".into()), ..PageQuery::default() };
+    assert_eq!(Listing::new(&snapshot, "leaky", &above).instances.len(), 1);
     has(
-        &module_of(&view, "leaky", &largest, NOTHING),
+        &module_of(&snapshot, "leaky", &largest, NOTHING),
         &["aria-sort=\"descending\"", "above threshold 1", "within 99", "verdict=within&amp;sort=memory"],
     );
 }
@@ -334,11 +337,11 @@ fn history(module: &str, runner: &str, replicas: u32) -> History {
 
 #[test]
 fn a_module_page_has_one_chart_per_replica_up_to_a_limit() {
-    let view = view("leaky", 30);
-    let slots: Vec<_> = view.instances.iter().map(|one| one.slot.clone()).collect();
+    let snapshot = snapshot("leaky", 30);
+    let slots: Vec<_> = snapshot.instances.iter().map(|one| one.slot.clone()).collect();
     let extract = history("leaky", "r:1", 30).extract(&slots, NOW.minus(86_400_000));
-    let shown = Shown { decisions: &[], extract: Some(&extract) };
-    let page = module_of(&view, "leaky", &Asked::default(), shown);
+    let data = PageData { decisions: &[], extract: Some(&extract) };
+    let page = module_of(&snapshot, "leaky", &PageQuery::default(), data);
     assert_eq!(count(&page, "<figure"), 12);
     has(&page, &["Of the first 12 instances listed below", "threshold 7.6 MiB, 1 restart", "role=\"img\""]);
     assert!(page.len() < 300_000, "{}", page.len());
@@ -346,37 +349,41 @@ fn a_module_page_has_one_chart_per_replica_up_to_a_limit() {
 
 #[test]
 fn while_the_evaluation_is_busy_the_page_says_why_there_are_no_charts() {
-    has(&module_of(&view("leaky", 1), "leaky", &Asked::default(), NOTHING), &["The evaluation is busy"]);
+    has(
+        &module_of(&snapshot("leaky", 1), "leaky", &PageQuery::default(), NOTHING),
+        &["The evaluation is busy"],
+    );
 }
 
 #[test]
 fn a_start_in_the_future_is_told_as_one() {
-    let mut view = view("leaky", 1);
-    (view.instances[0].verdict, view.instances[0].starts_ahead_millis) = (Verdict::TooYoung, 3_600_000);
-    let page = module_of(&view, "leaky", &Asked::default(), NOTHING);
+    let mut snapshot = snapshot("leaky", 1);
+    (snapshot.instances[0].verdict, snapshot.instances[0].starts_ahead_millis) =
+        (Verdict::TooYoung, 3_600_000);
+    let page = module_of(&snapshot, "leaky", &PageQuery::default(), NOTHING);
     has(&page, &["starts 1h from now: the clock of its runner is ahead, or this one behind"]);
 }
 
 #[test]
 fn an_unknown_module_has_no_page() {
-    let (view, config) = (view("leaky", 1), config(""));
-    let frame = Frame { view: &view, config: &config, now: NOW };
-    let asked = Asked::default();
-    assert!(module(&frame, "other", &asked, &Listing::new(&view, "other", &asked), NOTHING).is_none());
+    let (snapshot, config) = (snapshot("leaky", 1), config(""));
+    let context = PageContext { snapshot: &snapshot, config: &config, now: NOW };
+    let query = PageQuery::default();
+    assert!(module(&context, "other", &query, &Listing::new(&snapshot, "other", &query), NOTHING).is_none());
     // Whose decisions are kept longer than its samples has one.
     let journal = Journal::default();
     decided(&journal, judgement("other", "r:1", 0), Action::DryRun);
     let decisions = journal.newest(1, |_| true);
-    let page = module_of(&view, "other", &asked, Shown { decisions: &decisions, extract: None });
+    let page = module_of(&snapshot, "other", &query, PageData { decisions: &decisions, extract: None });
     has(&page, &["No instance of it was seen within", "dry run"]);
-    assert!(instance(&frame, ("other", 0), &asked, &[], NOTHING).is_none());
+    assert!(instance(&context, ("other", 0), &query, &[], NOTHING).is_none());
 }
 
 #[test]
 fn the_config_is_shown_without_secrets() {
     let config = config("headers: {X-Token: hunter2}, basic_auth: {username: u, password_file: secret}");
-    let view = view("leaky", 1);
-    let page = settings(&Frame { view: &view, config: &config, now: NOW }).into_string();
+    let snapshot = snapshot("leaky", 1);
+    let page = settings(&PageContext { snapshot: &snapshot, config: &config, now: NOW }).into_string();
     has(&page, &["X-Token: &lt;hidden&gt;", "password_file: secret", "restart_price", "interval: 10s"]);
     has_not(&page, &["hunter2"]);
 }
@@ -385,9 +392,14 @@ fn the_config_is_shown_without_secrets() {
 fn the_style_sheet_knows_every_colour_of_a_chart() {
     let style = include_str!("../assets/page.css");
     let svg = {
-        let view = view("leaky", 1);
-        let extract = history("leaky", "r:1", 1).extract(&[view.instances[0].slot.clone()], Millis(0));
-        module_of(&view, "leaky", &Asked::default(), Shown { decisions: &[], extract: Some(&extract) })
+        let snapshot = snapshot("leaky", 1);
+        let extract = history("leaky", "r:1", 1).extract(&[snapshot.instances[0].slot.clone()], Millis(0));
+        module_of(
+            &snapshot,
+            "leaky",
+            &PageQuery::default(),
+            PageData { decisions: &[], extract: Some(&extract) },
+        )
     };
     let figure = &svg[svg.find("<figure").unwrap()..svg.find("</figure>").unwrap()];
     let mut seen = BTreeSet::new();

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// One population.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PopulationView {
+pub struct PopulationSnapshot {
     /// Which.
     #[serde(flatten)]
     pub population: Population,
@@ -35,7 +35,7 @@ pub struct PopulationView {
 
 /// One tick.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct View {
+pub struct Snapshot {
     /// When it was.
     pub at: Millis,
     /// Why no restart was ordered.
@@ -50,15 +50,15 @@ pub struct View {
     /// Lifetimes that are remembered.
     pub lifetimes: usize,
     /// Each population, in order of module and digest.
-    pub populations: Vec<PopulationView>,
+    pub populations: Vec<PopulationSnapshot>,
     /// Each living instance, in order of module, digest, runner and replica.
     pub instances: Vec<Judgement>,
 }
 
-impl View {
+impl Snapshot {
     /// The population, if an instance of it lives or lived inside the window.
     #[must_use]
-    pub fn population(&self, population: &Population) -> Option<&PopulationView> {
+    pub fn population(&self, population: &Population) -> Option<&PopulationSnapshot> {
         let at = self.populations.binary_search_by(|known| known.population.cmp(population)).ok()?;
         self.populations.get(at)
     }
@@ -67,23 +67,23 @@ impl View {
     #[must_use]
     pub fn explanation(&self, judgement: &Judgement) -> String {
         let population = self.population(&judgement.slot.population);
-        population.map_or_else(String::new, |view| explain(&view.rule, &view.learned, judgement))
+        population.map_or_else(String::new, |snapshot| explain(&snapshot.rule, &snapshot.learned, judgement))
     }
 }
 
-/// The newest view.
+/// The newest snapshot.
 #[derive(Debug, Default)]
-pub struct SnapshotCell(RwLock<Arc<View>>);
+pub struct SnapshotCell(RwLock<Arc<Snapshot>>);
 
 impl SnapshotCell {
-    /// Replaces the view.
-    pub fn publish(&self, view: View) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    /// Replaces the snapshot.
+    pub fn publish(&self, snapshot: Snapshot) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
-    /// The newest view; `at` 0 before the first tick.
+    /// The newest snapshot; `at` 0 before the first tick.
     #[must_use]
-    pub fn newest(&self) -> Arc<View> {
+    pub fn newest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

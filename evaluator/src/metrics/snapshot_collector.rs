@@ -1,4 +1,4 @@
-//! The newest view → gauges per population and instance. What is gone takes its series with it.
+//! The newest snapshot → gauges per population and instance. What is gone takes its series with it.
 
 use std::{fmt, sync::Arc};
 
@@ -9,75 +9,80 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use crate::view::{PopulationView, SnapshotCell, View};
+use crate::snapshot::{PopulationSnapshot, Snapshot, SnapshotCell};
 
 #[derive(Debug)]
-pub(super) struct ViewCollector {
+pub(super) struct SnapshotCollector {
     board: Arc<SnapshotCell>,
 }
 
-impl ViewCollector {
+impl SnapshotCollector {
     pub(super) const fn new(board: Arc<SnapshotCell>) -> Self {
         Self { board }
     }
 }
 
 /// Name, help, unit and value of one gauge per population.
-type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationView) -> Option<f64>);
+type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationSnapshot) -> Option<f64>);
 
 const POPULATION_GAUGES: [PopulationGauge; 10] = [
     (
         "ebb_evaluator_threshold",
         "Size above which an instance is restarted; where each has its own, the typical one",
         Some(Unit::Bytes),
-        |view| view.learned.threshold.bytes(),
+        |snapshot| snapshot.learned.threshold.bytes(),
     ),
-    ("ebb_evaluator_sample_mean", "Mean of the medians of all lifetimes", Some(Unit::Bytes), |view| {
-        view.learned.estimate.map(|estimate| estimate.mean_bytes)
+    ("ebb_evaluator_sample_mean", "Mean of the medians of all lifetimes", Some(Unit::Bytes), |snapshot| {
+        snapshot.learned.estimate.map(|estimate| estimate.mean_bytes)
     }),
     (
         "ebb_evaluator_sample_stddev",
         "Unbiased deviation of the medians of all lifetimes",
         Some(Unit::Bytes),
-        |view| view.learned.estimate.map(|estimate| estimate.stddev_bytes),
+        |snapshot| snapshot.learned.estimate.map(|estimate| estimate.stddev_bytes),
     ),
-    ("ebb_evaluator_sample_size", "Lifetimes that count", None, |view| Some(view.learned.sample_size as f64)),
-    ("ebb_evaluator_confidence_level", "Confidence level of the policy", None, |view| {
-        view.rule.policy.confidence_level()
+    ("ebb_evaluator_sample_size", "Lifetimes that count", None, |snapshot| {
+        Some(snapshot.learned.sample_size as f64)
+    }),
+    ("ebb_evaluator_confidence_level", "Confidence level of the policy", None, |snapshot| {
+        snapshot.rule.policy.confidence_level()
     }),
     (
         "ebb_evaluator_reclaimable",
         "Memory that the restarts asked for would give back",
         Some(Unit::Bytes),
-        |view| Some(view.reclaimable_bytes as f64),
+        |snapshot| Some(snapshot.reclaimable_bytes as f64),
     ),
-    ("ebb_evaluator_instances", "Instances that live", None, |view| Some(view.instances as f64)),
-    ("ebb_evaluator_memory", "Linear memory of the living instances together", Some(Unit::Bytes), |view| {
-        Some(view.memory_bytes as f64)
-    }),
+    ("ebb_evaluator_instances", "Instances that live", None, |snapshot| Some(snapshot.instances as f64)),
+    (
+        "ebb_evaluator_memory",
+        "Linear memory of the living instances together",
+        Some(Unit::Bytes),
+        |snapshot| Some(snapshot.memory_bytes as f64),
+    ),
     (
         "ebb_evaluator_module_suspended",
         "Whether restarts are suspended because they did not help",
         None,
-        |view| Some(f64::from(u8::from(view.suspended_until.is_some()))),
+        |snapshot| Some(f64::from(u8::from(snapshot.suspended_until.is_some()))),
     ),
     (
         "ebb_evaluator_module_held",
         "Whether restarts of the module are held because its series contradict each other",
         None,
-        |view| Some(f64::from(u8::from(view.hold.is_some()))),
+        |snapshot| Some(f64::from(u8::from(snapshot.hold.is_some()))),
     ),
 ];
 
 /// A series for each living instance.
-fn encode_thresholds(view: &View, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+fn encode_thresholds(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(
         "ebb_evaluator_instance_threshold",
         "Size above which this instance is restarted",
         Some(&Unit::Bytes),
         MetricType::Gauge,
     )?;
-    for instance in &view.instances {
+    for instance in &snapshot.instances {
         if let Some(bytes) = instance.bound.threshold_bytes {
             let slot = &instance.slot;
             // `instance` would be taken by the scrape of the evaluator itself.
@@ -97,12 +102,12 @@ fn encode_thresholds(view: &View, encoder: &mut DescriptorEncoder<'_>) -> Result
     Ok(())
 }
 
-impl Collector for ViewCollector {
+impl Collector for SnapshotCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let view = self.board.newest();
+        let snapshot = self.board.newest();
         for (name, help, unit, value) in &POPULATION_GAUGES {
             let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-            for population in &view.populations {
+            for population in &snapshot.populations {
                 if let Some(value) = value(population) {
                     let labels = [
                         ("module", &*population.population.module),
@@ -112,8 +117,8 @@ impl Collector for ViewCollector {
                 }
             }
         }
-        if view.instances.len() <= view.instance_series {
-            encode_thresholds(&view, &mut encoder)?;
+        if snapshot.instances.len() <= snapshot.instance_series {
+            encode_thresholds(&snapshot, &mut encoder)?;
         }
         ConstCounter::new(ebb_service::logging::dropped_lines()).encode(encoder.encode_descriptor(
             "ebb_evaluator_log_lines_dropped",
@@ -125,21 +130,21 @@ impl Collector for ViewCollector {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(family)
         };
-        gauge("ebb_evaluator_lifetimes", "Lifetimes that are remembered", view.lifetimes as f64)?;
+        gauge("ebb_evaluator_lifetimes", "Lifetimes that are remembered", snapshot.lifetimes as f64)?;
         gauge(
             "ebb_evaluator_dry_run",
             "Whether restarts are decided and not done",
-            f64::from(u8::from(view.dry_run)),
+            f64::from(u8::from(snapshot.dry_run)),
         )?;
         gauge(
             "ebb_evaluator_holding",
             "Whether the last tick held all restarts",
-            f64::from(u8::from(view.hold.is_some())),
+            f64::from(u8::from(snapshot.hold.is_some())),
         )?;
         gauge(
             "ebb_evaluator_restarts_available",
             "Restarts that the budget would admit at once",
-            view.restarts_available as f64,
+            snapshot.restarts_available as f64,
         )
     }
 }

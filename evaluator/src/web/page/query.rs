@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// The query of an address. Each page reads what concerns it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::web) struct Asked {
+pub(in crate::web) struct PageQuery {
     /// Which page of a long list, from 1 on.
     pub(in crate::web) page: Option<usize>,
     /// What comes first.
@@ -60,7 +60,7 @@ pub(super) fn escaped(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-impl Asked {
+impl PageQuery {
     /// The address of `path` that asks for this.
     pub(super) fn at(&self, path: &str) -> String {
         let pairs = [
@@ -88,5 +88,5 @@ pub(super) fn module_path(module: &str) -> String {
 /// The address of an instance's page.
 pub(super) fn instance_path(slot: &SlotId) -> String {
     let path = format!("{}/{}", module_path(&slot.population.module), slot.replica);
-    Asked { instance: Some(slot.runner.to_string()), ..Asked::default() }.at(&path)
+    PageQuery { instance: Some(slot.runner.to_string()), ..PageQuery::default() }.at(&path)
 }

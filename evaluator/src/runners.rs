@@ -15,8 +15,8 @@ use reqwest::{StatusCode, header};
 use serde::Deserialize;
 
 use crate::{
+    client::{self, BodyError, client_builder},
     config::{AllowList, RunnersConfig},
-    http::{self, BodyError, client_builder},
 };
 
 /// The request that orders the restart of one lifetime.
@@ -105,9 +105,9 @@ impl Restarter {
             let response = request.send().await?;
             let status = response.status();
             let body = if status.is_success() {
-                http::body(response, ANSWER_BYTES_MAX).await?
+                client::body(response, ANSWER_BYTES_MAX).await?
             } else {
-                http::refusal(response).await
+                client::refusal(response).await
             };
             Ok((status, body))
         };
@@ -199,10 +199,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_without_end_is_an_order_of_which_nothing_is_known() {
         for (head, expected) in [
-            (crate::http::tests::ENDLESS.to_owned(), "no_answer"),
-            (crate::http::tests::ENDLESS.replace("200 OK", "503 Busy"), "could_not_start"),
+            (crate::client::tests::ENDLESS.to_owned(), "no_answer"),
+            (crate::client::tests::ENDLESS.replace("200 OK", "503 Busy"), "could_not_start"),
         ] {
-            let address = crate::http::tests::server(head, vec![b'x'; 1 << 16], false).await.to_string();
+            let address = crate::client::tests::server(head, vec![b'x'; 1 << 16], false).await.to_string();
             let config = RunnersConfig {
                 allow: AllowList::exactly(std::slice::from_ref(&address)).unwrap(),
                 ..RunnersConfig::default()
