@@ -50,14 +50,14 @@ pub(crate) struct Cli {
 enum Command {
     /// Validate the config file and print it with all defaults.
     Check {
-        /// Ask the store and the runners instead: reachable, credentials, clocks, series, labels. Restarts nothing.
+        /// Query the store and the runners instead: connectivity, credentials, clocks, series, labels. Restarts nothing.
         #[arg(long)]
         live: bool,
-        /// How to print what was found.
+        /// Output format.
         #[arg(long, value_enum, default_value_t = Format::Table, requires = "live")]
         format: Format,
     },
-    /// Try policies on the history in Prometheus: what would have been restarted when, and what that saved.
+    /// Try policies on the history in Prometheus: what they would have restarted and when, and how much that would have saved.
     Backtest(BacktestArgs),
     /// Ask the running evaluator why an instance was restarted, or why not.
     Explain {
@@ -87,19 +87,19 @@ pub(crate) enum CliError {
     Start(#[source] io::Error),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("the evaluator at {address} gave an answer of another version or program")]
+    #[error("the response from {address} is not from this version of the evaluator, or from another program")]
     Answer { address: String, source: serde_json::Error },
     #[error("printing the config")]
     Print(#[source] serde_yaml::Error),
     #[error(transparent)]
     Store(#[from] ebb_evaluator::store::StoreError),
     #[error(
-        "a backtest needs a history: expected store.prometheus in the config, the runners themselves (store.scrape) keep none"
+        "a backtest needs a history: expected store.prometheus in the config; runners (store.scrape) keep none"
     )]
     NoPast,
     #[error("--from {} must be before --to {}, and in the past", from.rfc3339(), to.rfc3339())]
     NoTime { from: Millis, to: Millis },
-    #[error("from {} to {} are more than {most} ticks at the interval {interval}: expected less time, such as --from 24h", from.rfc3339(), to.rfc3339())]
+    #[error("from {} to {} is more than {most} ticks at an interval of {interval}: expected less time, such as --from 24h", from.rfc3339(), to.rfc3339())]
     TooLong { from: Millis, to: Millis, interval: Span, most: i64 },
     #[error("the store has no samples of any instance from {} to {}", from.rfc3339(), to.rfc3339())]
     NoHistory { from: Millis, to: Millis },
@@ -111,7 +111,7 @@ pub(crate) enum CliError {
     Live { problems: usize },
     #[error("asking the evaluator at {address}; is it running?")]
     Ask { address: String, source: BodyError },
-    #[error("the evaluator at {address} knows no living instance {module}/{replica}")]
+    #[error("the evaluator at {address} knows no live instance {module}/{replica}")]
     UnknownInstance { address: String, module: String, replica: u32 },
 }
 

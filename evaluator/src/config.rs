@@ -68,7 +68,7 @@ pub struct Config {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
-    /// Where API and metrics are served. Beyond loopback only with a token.
+    /// Where page, API and metrics are served. Beyond loopback it needs a token.
     #[serde(default = "default_listen")]
     #[schemars(schema_with = "listen_address")]
     listen: SocketAddr,
@@ -86,12 +86,12 @@ struct ConfigFile {
     /// Decide everything and restart nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Up to how many living instances each one's threshold is a series of its own; with more, none is.
+    /// Up to this many live instances, each one's threshold is exposed as a series; with more, none is.
     #[serde(default = "default_instance_series")]
     instance_series: usize,
     /// Where samples come from: exactly one of `prometheus` and `scrape`.
     store: StoreConfig,
-    /// When an answer is not relied on, and nothing is restarted.
+    /// When data is considered unreliable, so that nothing is restarted.
     #[serde(default)]
     hold: HoldConfig,
     /// Where and how restarts are ordered.
@@ -104,7 +104,7 @@ struct ConfigFile {
     #[serde(default)]
     #[schemars(schema_with = "section::schema_of_defaults")]
     defaults: RuleConfig,
-    /// By module name, what is different for one; the rest is taken from `defaults`.
+    /// Settings by module name. Those that are not set are taken from `defaults`.
     #[serde(default, deserialize_with = "rules::each_module_once")]
     #[schemars(with = "std::collections::BTreeMap<String, RuleConfig>")]
     modules: std::collections::BTreeMap<String, RuleConfig>,
@@ -188,19 +188,19 @@ impl Serialize for StoreConfig {
     }
 }
 
-/// The `hold:` section: when an answer is not relied on, and no restart is ordered.
+/// The `hold:` section: when data is considered unreliable, so that no restart is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldConfig {
-    /// A sample older than this tells nothing about the present. Unless set, three intervals, or three times the time
-    /// between two scrapes and as much as samples came late.
+    /// An older sample says nothing about the present. Default: three intervals, or three times the scrape
+    /// interval plus the longest delay of a sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
-    /// The evaluator's clock, the store's, the runners' and the times of samples may differ by this.
+    /// How much the clocks of evaluator, store and runners, and the timestamps of samples, may differ.
     pub clock_skew: Span,
-    /// Hold when more than this share of the living instances vanished within `series_drop_window`.
+    /// Hold restarts when more than this share of the live instances disappeared within `series_drop_window`.
     pub series_drop: Share,
-    /// How long a drop is remembered: by then the instances that are gone are taken for gone.
+    /// How long a drop is remembered. After that, instances that disappeared are considered gone.
     pub series_drop_window: Span,
 }
 
@@ -241,7 +241,7 @@ impl TryFrom<f64> for Share {
         if (0.0..=1.0).contains(&share) {
             Ok(Self(share))
         } else {
-            Err(format!("{share} is no share of a whole: expected a number from 0 to 1"))
+            Err(format!("invalid share {share}: expected a number from 0 to 1"))
         }
     }
 }
@@ -250,10 +250,10 @@ impl TryFrom<f64> for Share {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunnersConfig {
-    /// Addresses that restarts may be ordered from; everything else is refused.
+    /// Addresses to which restart orders may be sent. All others are rejected.
     #[serde(skip_serializing_if = "AllowList::is_empty")]
     pub allow: AllowList,
-    /// The address of a runner, made of the labels of its series where `instance` is not it: `{{host}}:9742`.
+    /// Template for a runner's address, from the labels of its series, if `instance` is not the address: `{{host}}:9742`.
     #[serde(skip_serializing_if = "AddressTemplate::is_default")]
     pub address: AddressTemplate,
     /// File with the bearer token of the runners' control API.
@@ -309,7 +309,7 @@ impl ConfigFile {
             StoreConfig::Scrape(_) => {}
         }
         if runners.allow.is_empty() && !dry_run {
-            let message = "expected the addresses that restarts may be ordered from, such as runner:9742 or \
+            let message = "expected the addresses to which restart orders may be sent, such as runner:9742 or \
                            10.0.0.0/8:9742 (or set dry_run: true)";
             return Err(Refusal::new("runners.allow", message));
         }

@@ -129,10 +129,10 @@ impl Metrics {
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register("restarts", "Restarts ordered, by what became of them", self.restarts.clone());
+        registry.register("restarts", "Restart orders by outcome", self.restarts.clone());
         registry.register_with_unit(
             "reclaimed",
-            "Linear memory that restarts were seen to give back",
+            "Linear memory that restarts were seen to reclaim",
             Unit::Bytes,
             self.reclaimed_bytes.clone(),
         );
@@ -146,25 +146,25 @@ impl Metrics {
             "What was done about instances that asked for a restart",
             self.actions.clone(),
         );
-        registry.register("effects", "What was seen of restarts afterwards", self.effects.clone());
+        registry.register("effects", "Effects of restarts", self.effects.clone());
         registry.register(
             "held",
-            "Ticks that ordered no restart because the data could not be relied on",
+            "Ticks that ordered no restarts because the data was not reliable",
             self.held.clone(),
         );
         registry.register(
             "refused_samples",
-            "Samples that are no sizes or no times",
+            "Samples whose value is not a size or not a time",
             self.refused_samples.clone(),
         );
         registry.register(
             "nameless_series",
-            "Series of our gauges in the newest answer whose labels name no instance",
+            "Series in the latest response whose labels do not identify an instance",
             self.nameless_series.clone(),
         );
         registry.register(
             "late_samples",
-            "Samples that came so late that the fetch before should have had them",
+            "Samples that arrived too late for the fetch that should have returned them",
             self.late_samples.clone(),
         );
         registry.register("samples", "Samples taken into the history", self.samples.clone());
@@ -183,12 +183,12 @@ impl Metrics {
         registry.register("ticks", "Ticks done", self.ticks.clone());
         registry.register(
             "missed_ticks",
-            "Ticks left out because the one before took too long",
+            "Ticks skipped because the previous one took too long",
             self.missed_ticks.clone(),
         );
         registry.register_with_unit(
             "last_success_timestamp",
-            "Time of the last tick on data that could be relied on, Unix time",
+            "Time of the last tick with reliable data, Unix time",
             Unit::Seconds,
             self.last_success.clone(),
         );

@@ -87,8 +87,8 @@ impl CodeCache {
         let sealed = entries(&self.folder).and_then(all);
         if let Err(error) = sealed {
             warn!(folder = %self.folder.display(), %error,
-                "compiled code could not be kept, so a module is compiled again at the next start; has the folder \
-                 room, and may the runner write there?");
+                "compiled code could not be saved, so a module is compiled again at the next start; is the disk \
+                 full, or may the runner not write there?");
         }
     }
 }

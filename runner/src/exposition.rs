@@ -83,7 +83,7 @@ fn encode_held(modules: &[Arc<Module>], encoder: &mut DescriptorEncoder<'_>) -> 
     }
     let mut calls = encoder.encode_descriptor(
         "wasm_host_calls",
-        "Calls of files and name lookups under way, those of ended instances that never return included.",
+        "File operations and name lookups in progress, including those of ended instances that never return.",
         None,
         MetricType::Gauge,
     )?;
@@ -103,7 +103,7 @@ fn encode_traffic(modules: &[Arc<Module>], encoder: &mut DescriptorEncoder<'_>) 
     let label = |service: &Service| [("module", service.module.as_str().to_owned())];
     let mut requests = encoder.encode_descriptor(
         "wasm_requests",
-        "Requests that are over, by the status that the client was answered; 499: it left before.",
+        "Finished requests by response status; 499: the client left first.",
         None,
         MetricType::Counter,
     )?;
@@ -124,7 +124,7 @@ fn encode_traffic(modules: &[Arc<Module>], encoder: &mut DescriptorEncoder<'_>) 
     }
     let mut in_flight = encoder.encode_descriptor(
         "wasm_requests_in_flight",
-        "Requests under way, those that wait for an instance included.",
+        "Requests in progress, including those that wait for an instance.",
         None,
         MetricType::Gauge,
     )?;
@@ -142,7 +142,7 @@ fn encode_traffic(modules: &[Arc<Module>], encoder: &mut DescriptorEncoder<'_>) 
     }
     let mut truncated = encoder.encode_descriptor(
         "wasm_responses_truncated",
-        "Responses that broke off because their instance failed or was cut off.",
+        "Responses cut short because their instance failed or was stopped.",
         None,
         MetricType::Counter,
     )?;
@@ -182,14 +182,14 @@ impl Collector for RunnerCollector {
         )?;
         gauge(
             "ebb_runner_config_last_reload_success_timestamp",
-            "When the config was last read with success, in Unix time.",
+            "When the config was last read successfully, in Unix time.",
             Some(&Unit::Seconds),
             self.0.last_success_seconds(),
         )?;
         encode_counter(
             encoder.encode_descriptor(
                 "ebb_runner_log_lines_dropped",
-                "Log lines that were dropped because standard error was read too slowly, or could not be written.",
+                "Log lines dropped because standard error was not read fast enough or could not be written to.",
                 None,
                 MetricType::Counter,
             )?,

@@ -35,7 +35,7 @@ const CONTROL_THREADS: usize = 2;
 /// printed. In front of the configured level, so that a directive there takes precedence.
 const QUIET_TARGETS: &str = "wasmtime_wasi=warn,wasmtime_wasi_io=warn,";
 
-/// Hosts long-running WebAssembly instances, exposes their linear memory, restarts them by order.
+/// Hosts long-running WebAssembly instances, exposes their linear memory, and restarts them on request.
 ///
 /// Without a command it runs what the config file says. SIGTERM and SIGINT stop it, SIGHUP reloads the config.
 #[derive(Parser)]

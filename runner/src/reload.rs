@@ -37,7 +37,7 @@ pub enum ReloadError {
     Token(#[from] TokenFileError),
     /// The runner already listens beyond loopback, where it must ask for a token.
     #[error(
-        "control.bearer_token_file: expected one, since this runner listens beyond loopback until it is restarted"
+        "control.bearer_token_file: required, because this runner listens beyond loopback until it is restarted"
     )]
     TokenNeeded,
     /// A module asks for requests, and there is no listener to take them.

@@ -205,12 +205,12 @@ impl Report {
         };
         let mut text = format!(
             "# Soak\n\n\
-             What `make soak` last wrote here. Two runners with a command that leaks, the storage service and an echo service that \
-             leaks, clients of each, Prometheus 3 and an evaluator on an accelerated clock. Every few seconds it reads what \
-             each process holds. Growth is that of a line through the medians of {BATCHES} batches. It *grows* if its interval \
-             is above zero and it is more than is allowed; it is *steady* if all of its interval is at most what is allowed. A runner's own memory is its resident memory without its \
+             The result of the latest `make soak`. Two runners host a leaking command, the storage service and a leaking echo service. \
+             There are clients for each, Prometheus 3, and an evaluator on an accelerated clock. Every few seconds the test reads what \
+             each process holds. Growth is the slope of a line through the medians of {BATCHES} batches. A figure *grows* if its interval \
+             is above zero and its growth is more than allowed. It is *steady* if the whole interval is at most what is allowed. A runner's own memory is its resident memory without its \
              guests' linear memory.\n\n\
-             Begun {:.0}, {} long. {}. The first {} are warm-up and not in the trends.\n\n\
+             Started {:.0}, ran for {}. {}. The first {} are warm-up and are not in the trends.\n\n\
              | process | figure | level | growth an hour | {:.0} % interval | allowed | verdict |\n\
              | --- | --- | ---: | ---: | ---: | ---: | --- |\n",
             self.begin,

@@ -209,7 +209,7 @@ async fn host_calls_that_never_return_take_only_their_modules_threads() {
     assert_eq!(refused.status(), 503);
     let text = refused.text().await.unwrap();
     assert!(
-        text.contains("opening the folders that the guest may see took longer than start_timeout"),
+        text.contains("opening the directories that the guest may access took longer than start_timeout"),
         "{text}"
     );
 

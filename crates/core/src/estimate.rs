@@ -32,7 +32,7 @@ pub enum NoEstimate {
         need: u64,
     },
     /// The sums of the sample do not fit into 128 bits: values beyond any address space.
-    #[error("the medians are too large to be sizes of memory")]
+    #[error("the medians are too large to be memory sizes")]
     NotSizesOfMemory,
 }
 

@@ -37,7 +37,7 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::TooYoung if judgement.starts_ahead_millis > 0 => {
             let ahead = Span::secs(judgement.starts_ahead_millis.unsigned_abs() / 1000);
             format!(
-                "younger than min_age {}; it starts {ahead} from now: the clock of its runner is ahead, or this one behind",
+                "younger than min_age {}; its start is {ahead} in the future: its runner's clock is ahead, or this one is behind",
                 rails.min_age
             )
         }
@@ -46,7 +46,7 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),
             Threshold::Bytes(_) | Threshold::NotSought => "no threshold".to_owned(),
         },
-        Verdict::NotObserved => "no threshold: seen once only".to_owned(),
+        Verdict::NotObserved => "no threshold: seen only once".to_owned(),
         Verdict::TooLittleToReclaim => format!(
             "{size} is too much, but a restart would give back only {}, less than min_reclaim {}",
             ByteCount(judgement.reclaimable_bytes),

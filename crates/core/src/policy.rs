@@ -55,11 +55,11 @@ pub enum Policy {
     LargestFirst(Pressure),
     /// When its host is short of memory and it has run longest. Needs `available_below`.
     OldestFirst(Pressure),
-    /// When it holds more than `max_bytes`, which is then needed.
+    /// When it holds more than `max_bytes`. Needs `max_bytes`.
     Static,
-    /// When it has run for `max_age`, which is then needed.
+    /// When it has run for `max_age`. Needs `max_age`.
     MaxAge(MaxAge),
-    /// Never, but for `max_bytes`.
+    /// Never, except above `max_bytes`.
     None,
 }
 

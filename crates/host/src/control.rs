@@ -162,7 +162,7 @@ async fn restart<L: Send + Sync>(
         Problem::new(
             StatusCode::NOT_FOUND,
             format!(
-                "no replica {} of a module {:?}; GET /api/v1/instances lists what there is",
+                "no replica {} of a module {:?}; GET /api/v1/instances lists all instances",
                 clipped(&replica),
                 clipped(&name)
             ),

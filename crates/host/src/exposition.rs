@@ -141,7 +141,7 @@ fn encode_slots<L>(readings: &[ModuleReading<'_, L>], encoder: &mut DescriptorEn
     }
     let mut ends = encoder.encode_descriptor(
         "wasm_instance_ends",
-        "Times that the slot's instance ended by itself or could not start: it trapped, or left.",
+        "How often the slot's instance ended by itself or could not start.",
         None,
         MetricType::Counter,
     )?;
@@ -186,7 +186,7 @@ fn encode_modules<L>(readings: &[ModuleReading<'_, L>], encoder: &mut Descriptor
     }
     let mut durations = encoder.encode_descriptor(
         "wasm_restart_duration",
-        "Time from a restart's order to the new instance running and the old one's memory given back.",
+        "Time from a restart order until the new instance runs and the old one's memory is freed.",
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;
@@ -195,7 +195,7 @@ fn encode_modules<L>(readings: &[ModuleReading<'_, L>], encoder: &mut Descriptor
     }
     let mut reclaimed = encoder.encode_descriptor(
         "wasm_restart_reclaimed",
-        "Linear memory given back by ordered restarts.",
+        "Linear memory reclaimed by ordered restarts.",
         Some(&Unit::Bytes),
         MetricType::Counter,
     )?;
@@ -204,7 +204,7 @@ fn encode_modules<L>(readings: &[ModuleReading<'_, L>], encoder: &mut Descriptor
     }
     let mut released = encoder.encode_descriptor(
         "wasm_restart_resident_released",
-        "Resident memory that left the process while ordered restarts dropped instances.",
+        "Resident memory that the process released while ordered restarts dropped instances.",
         Some(&Unit::Bytes),
         MetricType::Counter,
     )?;

@@ -16,7 +16,7 @@ pub fn check(headers: &HeaderMap, token: Option<&BearerToken>, key: &str) -> Res
         let origin = quote::clipped_bytes(origin.as_bytes());
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
-            format!("Origin: {origin}: orders from web pages are refused; expected no Origin header"),
+            format!("Origin: {origin}: requests from web pages are rejected; expected no Origin header"),
         ));
     }
     let Some(token) = token else { return Ok(()) };

@@ -26,13 +26,13 @@ pub enum CommonCommand {
         /// The shell to write it for.
         shell: Shell,
     },
-    /// Write the manual pages, one of each command.
+    /// Write a manual page for each command.
     Manual {
-        /// Folder to write them to; made if it is not there.
+        /// Directory to write them to. It is created if it does not exist.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
-    /// Print the JSON schema of the config file, by which editors complete and check it.
+    /// Print the JSON schema of the config file. Editors use it for completion and validation.
     Schema,
 }
 

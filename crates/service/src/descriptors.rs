@@ -11,14 +11,14 @@ pub fn raise_limit() -> u64 {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(error) => {
-            warn!(%error, "the limit of file descriptors cannot be read");
+            warn!(%error, "cannot read the limit of file descriptors");
             return 1024;
         }
     };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(error) => {
-            warn!(%error, soft, hard, "the soft limit of file descriptors cannot be raised to the hard one");
+            warn!(%error, soft, hard, "cannot raise the soft limit of file descriptors to the hard limit");
             soft
         }
     }

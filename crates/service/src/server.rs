@@ -140,7 +140,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                () = close.notified() => debug!("connection closed: it waits, and others need its place"),
+                () = close.notified() => debug!("idle connection closed to make room for new ones"),
                 outcome = served => if let Err(error) = outcome {
                     debug!(error = %crate::logging::Chain(&error), "connection");
                 },
@@ -166,7 +166,7 @@ async fn whole(
             Err((StatusCode::PAYLOAD_TOO_LARGE, message))
         }
         Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("reading the body: {error}\n"))),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n".to_owned())),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body arrived too slowly\n".to_owned())),
     }
 }
 
@@ -193,7 +193,7 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> Option<Tcp
             if connections.close_longest_waiting() {
                 let _ = timeout(ACCEPT_PAUSE, connections.changed.notified()).await;
             } else {
-                warn!(%error, "accepting a connection failed; if descriptors are short, raise their hard limit (LimitNOFILE=)");
+                warn!(%error, "accepting a connection failed; if file descriptors are exhausted, raise the hard limit (LimitNOFILE=)");
                 sleep(ACCEPT_PAUSE).await;
             }
             None
@@ -355,7 +355,7 @@ impl Stream {
         let limit = self.answer_timeout;
         let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(overdue.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response")))
     }
 }
 

@@ -216,7 +216,7 @@ pub struct InstanceName {
 
 /// Text that names no instance.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} names no instance: expected MODULE/REPLICA, such as leaky/3")]
+#[error("{0:?} is not an instance: expected MODULE/REPLICA, such as leaky/3")]
 pub struct InstanceNameError(String);
 
 impl FromStr for InstanceName {

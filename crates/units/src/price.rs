@@ -25,7 +25,7 @@ impl JsonSchema for RestartPrice {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "An amount of memory times a span of time: 1GiB*10m. More than nothing.",
+            "description": "An amount of memory times a duration, more than zero: 1GiB*10m.",
             "type": "string",
             "pattern": format!(r"^(?=[^*]*[1-9]){BYTE_COUNT_FORM}\*{LONGER_THAN_ZERO}{SPAN_FORM}$"),
             "examples": ["1GiB*10m", "256MiB*10m", "512MiB*1h"],
@@ -36,7 +36,7 @@ impl JsonSchema for RestartPrice {
 /// Text that is no price of a restart.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no price of a restart: expected an amount of memory times a span of time, such as 1GiB*10m"
+    "invalid restart price {0:?}: expected an amount of memory times a duration, such as 1GiB*10m"
 )]
 pub struct RestartPriceError(String);
 

@@ -21,10 +21,10 @@ use super::{CliError, Format};
 
 #[derive(Args, Debug)]
 pub(super) struct BacktestArgs {
-    /// Begin of the time to look at: RFC 3339, Unix seconds, or how long ago, such as 6h.
+    /// Start of the time range: RFC 3339, Unix seconds, or how long ago, such as 6h.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     from: Moment,
-    /// Its end, likewise.
+    /// End of the time range, in the same formats.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     to: Moment,
     /// A policy to try, with settings other than the built-in ones: renewal,restart_price=256MiB*10m or
@@ -32,7 +32,7 @@ pub(super) struct BacktestArgs {
     /// without it, the config's own rules are tried.
     #[arg(long, value_name = "NAME[,KEY=VALUE]…")]
     policy: Vec<PolicySpec>,
-    /// How to print what was found.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Also list each restart that would have been done, with its reason.

@@ -23,7 +23,7 @@ use serde_yaml::{
 };
 use strum::{IntoEnumIterator, VariantNames};
 
-/// Settings of a rule; what is not set is taken from `defaults:`, and there from the built-in ones.
+/// Settings of a rule. Those that are not set are taken from `defaults:`, or else from the built-in defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RuleConfig(Mapping);
 
@@ -98,7 +98,7 @@ impl RuleConfig {
                         .join(" or ")
                 };
                 return refused(format!(
-                    "has no effect with policy {}: expected it with `policy: {}`",
+                    "has no effect with policy {}: only allowed with `policy: {}`",
                     names(policies),
                     names(&owners)
                 ));
@@ -294,7 +294,7 @@ pub(super) fn schema_of_defaults(generator: &mut SchemaGenerator) -> Schema {
         }),
     );
     json_schema!({
-        "description": "Settings of a rule; what is not set is taken from `defaults:`, and there from the built-in ones.",
+        "description": "Settings of a rule. Those that are not set are taken from `defaults:`, or else from the built-in defaults.",
         "type": "object",
         "properties": properties,
         "additionalProperties": false,

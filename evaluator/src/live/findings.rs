@@ -131,7 +131,7 @@ impl Findings {
         }
         match &store.remote_read {
             Some(Ok(())) => {
-                self.add(Level::Ok, "store", "speaks remote read: a start reads the lookback by that");
+                self.add(Level::Ok, "store", "speaks remote read, which a start uses to read the lookback");
             }
             Some(Err(why)) => self.add(
                 Level::Warning,
@@ -145,7 +145,7 @@ impl Findings {
                 Level::Problem,
                 "store",
                 format!(
-                    "its clock is {} {} this one: everything is held while they differ by more than hold.clock_skew",
+                    "its clock is {} {} this one: all restarts are held while they differ by more than hold.clock_skew",
                     span(ahead),
                     if ahead > 0 { "behind" } else { "ahead of" }
                 ),
@@ -158,7 +158,7 @@ impl Findings {
             self.add(
                 Level::Problem,
                 "store",
-                format!("{} series name no instance: {examples}", store.fetched.nameless_series),
+                format!("the labels of {} series do not identify an instance: {examples}", store.fetched.nameless_series),
             );
         }
     }
@@ -166,7 +166,7 @@ impl Findings {
     /// How often samples come, and whether the config fits that.
     fn samples(&mut self, config: &Config, observed: &Observed) {
         let Some(newest) = observed.history.newest_sample() else {
-            let advice = "are the runners scraped, and do store.prometheus.matchers fit?";
+            let advice = "are the runners scraped, and are store.prometheus.matchers correct?";
             return self.add(
                 Level::Problem,
                 "samples",
@@ -184,7 +184,7 @@ impl Findings {
                 Level::Warning,
                 "samples",
                 format!(
-                    "the newest is {} old: they come late or in batches. hold.stale_after follows that once it was seen, \
+                    "the newest is {} old: they come late or in batches. hold.stale_after adapts to this once it was seen, \
                      unless it is set",
                     span(age)
                 ),
@@ -194,7 +194,7 @@ impl Findings {
                 Level::Problem,
                 "samples",
                 format!(
-                    "the newest is older than {}: everything is held. If that is how late they come, set \
+                    "the newest is older than {}: all restarts are held. If samples usually arrive this late, set \
                      hold.stale_after to {} or more",
                     span(stale_after),
                     at_least(age + 3 * spacing)
@@ -310,7 +310,7 @@ impl Findings {
                     "refuses the token in runners.bearer_token_file: nothing there is restarted".to_owned(),
                 ),
                 (Token::Refused, false) => {
-                    (Level::Problem, "wants a token: set runners.bearer_token_file".to_owned())
+                    (Level::Problem, "requires a token: set runners.bearer_token_file".to_owned())
                 }
                 (Token::NotAllowed, _) => {
                     (Level::Problem, "runners.allow does not allow it: nothing there is restarted".to_owned())
@@ -334,7 +334,7 @@ impl Findings {
             }
             if let Some(ahead) = answer.ahead_millis.filter(|ahead| differs(*ahead)) {
                 let (level, so) = if is_this_clock {
-                    (Level::Problem, "most do, so everything is held")
+                    (Level::Problem, "the clocks of most runners do, so all restarts are held")
                 } else {
                     (Level::Warning, "ages of its instances are counted from their first sample")
                 };
@@ -459,7 +459,7 @@ mod tests {
             found(runner(Token::Accepted)),
             "runner r:1: its clock is 1h ahead of this one: ages of its instances are counted from their first sample"
         );
-        assert!(found(runner(Token::Refused)).contains("wants a token: set runners.bearer_token_file"));
+        assert!(found(runner(Token::Refused)).contains("requires a token: set runners.bearer_token_file"));
         assert!(found(runner(Token::Unexpected(500))).contains("with status 500"));
         assert!(found(Err("refused".into())).contains("does not answer as a runner does: refused"));
     }

@@ -49,14 +49,14 @@ const POPULATION_GAUGES: [PopulationGauge; 10] = [
     }),
     (
         "ebb_evaluator_reclaimable",
-        "Memory that the restarts asked for would give back",
+        "Memory that the requested restarts would reclaim",
         Some(Unit::Bytes),
         |snapshot| Some(snapshot.reclaimable_bytes as f64),
     ),
-    ("ebb_evaluator_instances", "Instances that live", None, |snapshot| Some(snapshot.instances as f64)),
+    ("ebb_evaluator_instances", "Live instances", None, |snapshot| Some(snapshot.instances as f64)),
     (
         "ebb_evaluator_memory",
-        "Linear memory of the living instances together",
+        "Total linear memory of the live instances",
         Some(Unit::Bytes),
         |snapshot| Some(snapshot.memory_bytes as f64),
     ),
@@ -122,7 +122,7 @@ impl Collector for SnapshotCollector {
         }
         ConstCounter::new(ebb_service::logging::dropped_lines()).encode(encoder.encode_descriptor(
             "ebb_evaluator_log_lines_dropped",
-            "Log lines that were dropped because standard error was read too slowly, or could not be written",
+            "Log lines dropped because standard error was not read fast enough or could not be written to",
             None,
             MetricType::Counter,
         )?)?;
@@ -130,10 +130,10 @@ impl Collector for SnapshotCollector {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(family)
         };
-        gauge("ebb_evaluator_lifetimes", "Lifetimes that are remembered", snapshot.lifetimes as f64)?;
+        gauge("ebb_evaluator_lifetimes", "Lifetimes in the history", snapshot.lifetimes as f64)?;
         gauge(
             "ebb_evaluator_dry_run",
-            "Whether restarts are decided and not done",
+            "Whether restarts are decided but not carried out",
             f64::from(u8::from(snapshot.dry_run)),
         )?;
         gauge(
@@ -143,7 +143,7 @@ impl Collector for SnapshotCollector {
         )?;
         gauge(
             "ebb_evaluator_restarts_available",
-            "Restarts that the budget would admit at once",
+            "Restarts that the budget would allow immediately",
             snapshot.restarts_available as f64,
         )
     }

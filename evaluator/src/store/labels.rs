@@ -261,7 +261,7 @@ impl AddressTemplate {
             let value = labels.get(own_label(labels, label)).filter(|value| !value.is_empty());
             address += text;
             address +=
-                value.ok_or_else(|| format!("no label {label}, of which the runner's address is made"))?;
+                value.ok_or_else(|| format!("no label {label}, which the runner's address needs"))?;
             rest = behind;
         }
         Ok(address + rest)

@@ -50,7 +50,7 @@ pub struct PrometheusConfig {
     #[serde(default)]
     #[schemars(inner(regex(pattern = MATCHER_FORM)))]
     pub matchers: Vec<String>,
-    /// Further labels that tell runners from each other, such as `host`, where `instance` alone does not.
+    /// Additional labels that distinguish runners, such as `host`, if `instance` alone does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
     pub identity: Vec<String>,
@@ -60,8 +60,8 @@ pub struct PrometheusConfig {
     /// Longest wait for a whole bootstrap.
     #[serde(default = "default_bootstrap_timeout")]
     pub bootstrap_timeout: Span,
-    /// How far a tick's query reaches back behind the last one, at least. Unless set, 20s, or twice the time between two
-    /// scrapes, or as much as samples came late. It always reaches back to the newest sample of each series.
+    /// How far a tick's query reaches back before the previous one. Default: 20s, or twice the scrape interval,
+    /// or the longest delay of a sample. It always reaches back to the newest sample of each series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Span>,
     /// Ask for compressed answers. It saves bytes and costs the server more CPU than the query itself.
@@ -97,7 +97,7 @@ impl PrometheusConfig {
         if self.url.contains('@') {
             return refused(
                 "url",
-                "expected an address without user and password: they belong into basic_auth",
+                "expected an address without user and password: use basic_auth",
             );
         }
         if let Some(matcher) = self.matchers.iter().find(|matcher| !is_matcher(matcher)) {

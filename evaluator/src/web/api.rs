@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::{
     Json, Router,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -14,8 +14,10 @@ use ebb_core::{
     policy::Verdict,
 };
 use ebb_service::{
+    auth,
     exposition::{self, Format},
     logging::Chain,
+    problem::Problem,
     quote,
     secret::BearerToken,
 };
@@ -36,71 +38,51 @@ pub(super) fn routes() -> Router<Web> {
         .route("/api/v1/modules", get(modules))
         .route("/api/v1/instances", get(instances))
         .route("/api/v1/decisions", get(decisions))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page; see /, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, /decisions, /config, /metrics, /-/healthy, /-/ready") })
+        .fallback(async |request: Request| Problem::no_such_path(&request, PATHS))
+        .method_not_allowed_fallback(async |request: Request| Problem::no_such_method(&request))
 }
 
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(serde_json::json!({ "error": message }))).into_response()
-}
+const PATHS: &str = "/, /decisions, /config, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, \
+                     /metrics, /-/healthy, /-/ready or /-/reload";
 
-async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
+async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = Format::negotiate(&headers);
     let capacity = web.exposition_bytes.load(Ordering::Relaxed);
-    match exposition::render(&web.registry, format, capacity) {
-        Ok(text) => {
-            web.exposition_bytes.store(text.len(), Ordering::Relaxed);
-            ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
-        }
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("encoding metrics: {error}")),
-    }
+    let text = exposition::render(&web.registry, format, capacity)
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be written"))?;
+    web.exposition_bytes.store(text.len(), Ordering::Relaxed);
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
-async fn ready(State(web): State<Web>) -> Response {
+async fn ready(State(web): State<Web>) -> Result<&'static str, Problem> {
     let snapshot = web.sinks.board.newest();
+    let not_ready = |why: String| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
     match &snapshot.hold {
-        _ if snapshot.at.0 == 0 => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "the first evaluation is not done yet")
-        }
-        Some(hold) if snapshot.populations.is_empty() => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, &hold.to_string())
-        }
-        _ => "Ebb evaluator is ready.\n".into_response(),
+        _ if snapshot.at.0 == 0 => not_ready("the first evaluation is not complete yet".to_owned()),
+        Some(hold) if snapshot.populations.is_empty() => not_ready(hold.to_string()),
+        _ => Ok("Ebb evaluator is ready.\n"),
     }
 }
 
-async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
-    // Browsers set it. A page of any site could otherwise order a reload from the operator's own machine.
-    if headers.contains_key(header::ORIGIN) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "orders from web pages (requests with an Origin header) are refused",
-        );
-    }
+async fn reload(State(web): State<Web>, headers: HeaderMap) -> Result<StatusCode, Problem> {
     // It cannot be changed while running.
     let token_file = web.config.borrow().bearer_token_file.clone();
-    if let Some(path) = &token_file {
-        // Read at each request, so that the token can be changed.
-        let token = match BearerToken::from_file(path) {
-            Ok(token) => token,
-            Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &Chain(&error).to_string()),
-        };
-        let Some(authorization) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
-        else {
-            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-            return (challenge, problem(StatusCode::UNAUTHORIZED, "a bearer token is needed"))
-                .into_response();
-        };
-        if !token.is_carried_by(authorization) {
-            return problem(StatusCode::FORBIDDEN, "the bearer token is not the right one");
-        }
-    }
+    // Read at each request, so that the token can be changed.
+    let token = token_file.map(|path| BearerToken::from_file(&path)).transpose().map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Chain(&error).to_string())
+    })?;
+    auth::check(&headers, token.as_ref(), "bearer_token_file")?;
     let (answer, answered) = oneshot::channel();
     let sent = web.evaluator.reload.send(answer).await;
     match (sent, answered.await) {
-        (Ok(()), Ok(Ok(()))) => StatusCode::OK.into_response(),
-        (Ok(()), Ok(Err(message))) => problem(StatusCode::BAD_REQUEST, &message),
-        _ => problem(StatusCode::SERVICE_UNAVAILABLE, "the evaluator is stopping"),
+        (Ok(()), Ok(Ok(()))) => Ok(StatusCode::OK),
+        (Ok(()), Ok(Err(message))) => Err(bad_request(message)),
+        _ => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the evaluator is stopping")),
     }
+}
+
+fn bad_request(message: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, message)
 }
 
 /// A tick without its instances.
@@ -121,16 +103,17 @@ struct Status<'a> {
 struct Nothing {}
 
 /// What was asked for, or why that cannot be.
-fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, String> {
-    asked.map(|Query(asked)| asked).map_err(|rejection| quote::clipped(&rejection.body_text()))
+fn parameters<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    asked.map(|Query(asked)| asked).map_err(|rejection| bad_request(quote::clipped(&rejection.body_text())))
 }
 
-async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
-    if let Err(message) = parameters(asked) {
-        return problem(StatusCode::BAD_REQUEST, &message);
-    }
+async fn status(
+    State(web): State<Web>,
+    asked: Result<Query<Nothing>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Nothing {} = parameters(asked)?;
     let snapshot = web.sinks.board.newest();
-    Json(Status {
+    Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         at: snapshot.at,
         hold: &snapshot.hold,
@@ -139,14 +122,15 @@ async fn status(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejec
         lifetimes: snapshot.lifetimes,
         instances: snapshot.instances.len(),
     })
-    .into_response()
+    .into_response())
 }
 
-async fn modules(State(web): State<Web>, asked: Result<Query<Nothing>, QueryRejection>) -> Response {
-    if let Err(message) = parameters(asked) {
-        return problem(StatusCode::BAD_REQUEST, &message);
-    }
-    Json(&web.sinks.board.newest().populations).into_response()
+async fn modules(
+    State(web): State<Web>,
+    asked: Result<Query<Nothing>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Nothing {} = parameters(asked)?;
+    Ok(Json(&web.sinks.board.newest().populations).into_response())
 }
 
 /// What to show.
@@ -165,7 +149,7 @@ type FilterQuery = Result<Query<Filter>, QueryRejection>;
 
 impl Filter {
     /// What was asked for. Values that nothing can have are refused: a slip would look like an empty answer.
-    fn asked(asked: FilterQuery) -> Result<Self, String> {
+    fn asked(asked: FilterQuery) -> Result<Self, Problem> {
         let filter = parameters(asked)?;
         let verdicts: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
         let actions: Vec<_> = Action::names().chain(Action::KINDS).collect();
@@ -174,7 +158,8 @@ impl Filter {
         {
             if let Some(value) = value.as_deref().filter(|value| !known.contains(value)) {
                 let value = quote::clipped(value);
-                return Err(format!("{parameter}={value}: expected one of {}", known.join(", ")));
+                let known = known.join(", ");
+                return Err(bad_request(format!("{parameter}={value}: expected one of {known}")));
             }
         }
         Ok(filter)
@@ -209,28 +194,22 @@ fn explained<'a>(snapshot: &Snapshot, judgement: &'a Judgement) -> Explained<'a>
     Explained { judgement, explanation: snapshot.explanation(judgement) }
 }
 
-async fn instances(State(web): State<Web>, asked: FilterQuery) -> Response {
-    let filter = match Filter::asked(asked) {
-        Ok(Filter { action: Some(_), .. }) => {
-            return problem(StatusCode::BAD_REQUEST, "action: decisions have one, instances do not");
-        }
-        Ok(filter) => filter,
-        Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
-    };
+async fn instances(State(web): State<Web>, asked: FilterQuery) -> Result<Response, Problem> {
+    let filter = Filter::asked(asked)?;
+    if filter.action.is_some() {
+        return Err(bad_request("action: decisions have one, instances do not"));
+    }
     let snapshot = web.sinks.board.newest();
     let wanted = snapshot.instances.iter().filter(|instance| filter.wants(instance));
     let shown: Vec<_> = wanted
         .take(filter.limit.unwrap_or(usize::MAX))
         .map(|instance| explained(&snapshot, instance))
         .collect();
-    Json(shown).into_response()
+    Ok(Json(shown).into_response())
 }
 
-async fn decisions(State(web): State<Web>, asked: FilterQuery) -> Response {
-    let filter = match Filter::asked(asked) {
-        Ok(filter) => filter,
-        Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
-    };
+async fn decisions(State(web): State<Web>, asked: FilterQuery) -> Result<Response, Problem> {
+    let filter = Filter::asked(asked)?;
     let limit = filter.limit.unwrap_or(100);
-    Json(web.sinks.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response()
+    Ok(Json(web.sinks.journal.newest(limit, |decision| filter.wants_decision(decision))).into_response())
 }

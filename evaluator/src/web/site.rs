@@ -93,7 +93,7 @@ impl RequestContext {
         let message = quote::clipped(&rejection.body_text());
         send(
             StatusCode::BAD_REQUEST,
-            self.context().problem("This address asks for nothing request", &message),
+            self.context().problem("Unknown query parameter", &message),
         )
     }
 }

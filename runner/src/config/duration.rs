@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for EpochTick {
             if (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&tick) {
                 Ok(Self(tick))
             } else {
-                Err(format!("{text} is no tick: expected 1ms to 1s"))
+                Err(format!("invalid tick {text}: expected 1ms to 1s"))
             }
         })
     }

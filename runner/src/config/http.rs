@@ -27,7 +27,7 @@ pub struct HttpConfig {
     #[serde(deserialize_with = "header_limit")]
     #[schemars(schema_with = "header_limit_schema")]
     pub header_limit: ByteCount,
-    /// How long a client may take nothing of what it was sent. Then its connection is closed.
+    /// How long a client may stop reading a response before its connection is closed.
     #[serde(deserialize_with = "positive", serialize_with = "as_positive")]
     #[schemars(with = "Positive")]
     pub write_timeout: Duration,
@@ -68,7 +68,7 @@ fn header_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteCount,
         if (HEADER_LIMIT_MIN..=HEADER_LIMIT_MAX).contains(&bytes.0) {
             Ok(bytes)
         } else {
-            Err(format!("{text} is no limit for a request's head: expected 8KiB to 16MiB"))
+            Err(format!("invalid limit for a request's head {text}: expected 8KiB to 16MiB"))
         }
     })
 }
@@ -111,7 +111,7 @@ pub(super) struct RawServe {
     queue_timeout: Positive,
     /// How long a request may make no progress.
     request_timeout: Positive,
-    /// How long a replaced instance may go on with what it has begun.
+    /// How long a replaced instance may take to finish the requests that it has begun.
     drain_timeout: Positive,
     /// Longest request body; a longer one gets 413.
     body_limit: ByteCount,
@@ -208,7 +208,7 @@ impl FromStr for HostPattern {
             }
             None if is_name(&host) => Ok(Self::Exact(host)),
             _ => Err(format!(
-                "{text:?} is no host: expected for example files.example.org, *.example.org or *, without a port"
+                "invalid host {text:?}: expected for example files.example.org, *.example.org or *, without a port"
             )),
         }
     }
@@ -291,7 +291,7 @@ impl FromStr for PathPrefix {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') || text.contains(['?', '#', '*', ' ']) {
-            return Err(format!("{text:?} is no path: expected for example / or /files"));
+            return Err(format!("invalid path {text:?}: expected for example / or /files"));
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
@@ -354,7 +354,7 @@ impl FromStr for Destination {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !text.ends_with(']') => {
                 let port = port.parse().map_err(|_| {
-                    format!("{text:?}: {port:?} is no port: expected for example api.example.org:443")
+                    format!("{text:?}: invalid port {port:?}: expected for example api.example.org:443")
                 })?;
                 (host, Some(port))
             }

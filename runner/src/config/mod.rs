@@ -118,7 +118,7 @@ impl<'de> Deserialize<'de> for ControlConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
-    /// How often a busy guest gives way to the others, and the longest that it takes to stop it.
+    /// How often a busy guest yields to the others, and the longest that it can take to stop one.
     pub epoch_tick: EpochTick,
     /// Where compiled code is kept between starts. It is run as it is found there. By default ebb/compiled in the user's
     /// cache folder; with off, every module is compiled twice at each start.
@@ -168,7 +168,7 @@ impl<'de> Deserialize<'de> for OwnFolder {
         located::scalar(deserializer, "a folder, or off", |text| match text {
             // YAML 1.1 readers know a bare `off` as `false`.
             "off" | "false" => Ok(Self::Off),
-            "on" | "true" => Err(format!("{text} is no folder: leave the key out for the default one")),
+            "on" | "true" => Err(format!("{text} is not a directory: omit the key to use the default")),
             "" => Err("expected a folder, or off".to_owned()),
             folder => Ok(Self::Folder(folder.into())),
         })
@@ -222,7 +222,7 @@ where
             for route in &serve.routes {
                 if let Some(owner) = owners.insert(route, &module.name) {
                     return Err(format!(
-                        "route {route} is both \"{owner}\"'s and \"{}\"'s: expected each route once; set \
+                        "route {route} belongs to both \"{owner}\" and \"{}\": expected each route once; set \
                          http.routes",
                         module.name
                     ));

@@ -142,10 +142,10 @@ pub(super) struct RawModule {
     /// For the sum of an instance's linear memories; more is denied to the guest.
     #[serde(default)]
     memory_limit: MemoryLimit,
-    /// Files, folders, sockets, bodies and header fields that an instance may hold at once; more ends it. A quarter as many
+    /// Files, directories, sockets, bodies and header fields that an instance may hold at once; more ends it. A quarter as many
     /// outgoing requests are sent at once. By default 512, or 32 for each request that it may work on at once if that is more.
     max_handles: Option<NonZeroU32>,
-    /// Ordered restarts under way at once, whoever orders.
+    /// How many ordered restarts may be in progress at once, whatever ordered them.
     #[serde(default = "one_restarting")]
     max_restarting: NonZeroU32,
     /// Longest time for an instantiation.
@@ -239,7 +239,7 @@ struct RawRestart {
     backoff_min: Positive,
     /// Longest wait.
     backoff_max: Positive,
-    /// A lifetime this long makes its end a first failure again.
+    /// If a lifetime was at least this long, its end counts as a first failure again.
     reset_after: Positive,
 }
 
@@ -313,7 +313,7 @@ impl<'de> Deserialize<'de> for MemoryLimit {
             if (PAGE_BYTES..=1 << 32).contains(&bytes.0) {
                 Ok(Self(bytes))
             } else {
-                Err(format!("{text} is no memory limit: expected 64KiB to 4GiB"))
+                Err(format!("invalid memory limit {text}: expected 64KiB to 4GiB"))
             }
         })
     }

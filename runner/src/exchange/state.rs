@@ -30,7 +30,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// It trapped, left, or was stopped.
-    #[error("the instance ended while it worked on the request")]
+    #[error("the instance ended while handling the request")]
     Gone,
     /// It did nothing for the module's `request_timeout`.
     #[error("the instance did nothing for {} ms", .0.as_millis())]

@@ -49,7 +49,7 @@ impl Generations {
         let Some(folder) = folder(choice) else {
             if *choice == OwnFolder::Default {
                 warn!(
-                    "the newest generation is not kept: neither XDG_STATE_HOME nor HOME is set; name a folder in state_dir"
+                    "the newest generation is not saved: neither XDG_STATE_HOME nor HOME is set; set state_dir"
                 );
             }
             return Self::default();
@@ -59,14 +59,14 @@ impl Generations {
             Ok((file, before)) => {
                 if let Some(ahead) = before.and_then(ahead) {
                     let ahead_s = ahead.as_secs();
-                    warn!(path = %path.display(), ahead_s, "generations go on from one that lies in the future: this clock \
-                        was ahead once. To begin anew by the clock, stop the runner and remove the file");
+                    warn!(path = %path.display(), ahead_s, "generations continue from one in the future: this clock \
+                        was ahead earlier. To start again from the clock, stop the runner and remove the file");
                 }
                 Self { kept: Mutex::new(Kept { before, generation: before, file: Some(file) }) }
             }
             Err(error) => {
                 let path = path.display();
-                warn!(%path, %error, "the newest generation is not kept: name a folder in state_dir, or off");
+                warn!(%path, %error, "the newest generation is not saved: set state_dir to a directory, or to off");
                 Self::default()
             }
         }

@@ -255,12 +255,12 @@ fn share_out_descriptors(descriptors: Descriptors, programs: &[Arc<Program>]) ->
         program.grant(handles);
         if handles < claim.handles {
             warn!(module = %program.name, handles, max_handles = claim.handles,
-                "an instance may hold fewer handles than configured: descriptors are kept back for control");
+                "each instance may hold fewer handles than configured: some file descriptors are reserved for the control API");
         }
     }
     if let Some(shortage) = shares.shortage {
         let connections = descriptors.connections();
-        warn!(connections, "{shortage}; until then each gets its part of what there is");
+        warn!(connections, "{shortage}; until then the available descriptors are divided up");
     }
     Ok(())
 }

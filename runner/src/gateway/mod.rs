@@ -56,14 +56,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const PATH_CHARS_MAX: usize = 2000;
 
 const NO_HOST: Notice =
-    Notice { status: StatusCode::BAD_REQUEST, text: "expected one Host header, and that it names a host" };
+    Notice { status: StatusCode::BAD_REQUEST, text: "expected exactly one Host header with a valid host" };
 const NO_ROUTE: Notice =
     Notice { status: StatusCode::NOT_FOUND, text: "no module has a route for this host and path" };
 const TOO_LARGE: Notice = Notice {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     text: "the body is longer than this module's body_limit",
 };
-const TOO_SLOW: Notice = Notice { status: StatusCode::REQUEST_TIMEOUT, text: "the body came too slowly" };
+const TOO_SLOW: Notice = Notice { status: StatusCode::REQUEST_TIMEOUT, text: "the body arrived too slowly" };
 const QUEUE_FULL: Notice = Notice {
     status: StatusCode::SERVICE_UNAVAILABLE,
     text: "queue full: all instances are busy and queue_limit requests are waiting",
@@ -74,7 +74,7 @@ const MODULE_GONE: Notice =
     Notice { status: StatusCode::SERVICE_UNAVAILABLE, text: "the module is being removed" };
 const INSTANCE_FAILED: Notice = Notice {
     status: StatusCode::BAD_GATEWAY,
-    text: "the instance failed while it worked on this request; the runner's log says how",
+    text: "the instance failed while handling this request; see the runner's log",
 };
 const INSTANCE_STUCK: Notice =
     Notice { status: StatusCode::GATEWAY_TIMEOUT, text: "the instance did nothing for request_timeout" };

@@ -62,11 +62,11 @@ pub enum StartError {
     #[error("instantiating: {0}")]
     Instantiate(String),
     /// A preopened folder cannot be opened.
-    #[error("opening the folders that the guest may see")]
+    #[error("opening the directories that the guest may access")]
     View(#[source] wasmtime::Error),
     /// A preopened folder did not open in time.
     #[error(
-        "opening the folders that the guest may see took longer than start_timeout ({} ms); is one of them on a \
+        "opening the directories that the guest may access took longer than start_timeout ({} ms); is one of them on a \
          network mount that does not answer?", .0.as_millis()
     )]
     Folders(Duration),

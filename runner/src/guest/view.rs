@@ -20,7 +20,7 @@ use crate::config::GuestConfig;
 
 /// A preopened folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("folder {} (dirs.host): expected a folder that the runner may read", host.display())]
+#[error("directory {} (dirs.host): expected a directory that the runner may read", host.display())]
 pub struct FolderError {
     host: PathBuf,
     source: io::Error,

@@ -50,7 +50,7 @@ pub(super) enum ProgramErrorCause {
     ImportsModules,
     #[error(transparent)]
     MemoryMaps(host::MemoryMapsError),
-    #[error("making room for {} instances; each memory takes 4 GiB of address space", .0.instances)]
+    #[error("reserving address space for {} instances; each memory takes 4 GiB", .0.instances)]
     Pool(PoolSize, #[source] wasmtime::Error),
     #[error(transparent)]
     Folder(FolderError),

@@ -19,12 +19,12 @@ pub struct BudgetConfig {
     /// Restarts per minute, all modules together; unused ones are saved up to `burst`.
     #[schemars(range(min = 1))]
     pub restarts_per_minute: u32,
-    /// Restarts that may come at once after a quiet time.
+    /// Restarts that can be done at once after a quiet time.
     #[schemars(range(min = 1))]
     pub burst: u32,
     /// Pause between two restarts of one slot.
     pub cooldown: Span,
-    /// A module is suspended after this many restarts in a row that did not bring memory down.
+    /// A module is suspended after this many consecutive restarts that did not reduce memory.
     pub max_ineffective: u32,
     /// How long it then stays suspended.
     pub suspend_for: Span,

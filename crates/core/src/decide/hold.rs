@@ -110,7 +110,7 @@ impl std::fmt::Display for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::StoreFault { message, .. } => f.write_str(message),
-            Self::EmptyAnswer => f.write_str("the store answered, and knows no instance"),
+            Self::EmptyAnswer => f.write_str("the store answered but knows no instances"),
             Self::ClockAhead {
                 newest_sample_age_millis,
                 stale_after_millis,
@@ -152,7 +152,7 @@ impl std::fmt::Display for Hold {
                 )
             }
             Self::SeriesDropped { living, before } => {
-                write!(f, "{living} instances live, {before} a short while ago")
+                write!(f, "{living} instances are live, down from {before}")
             }
             Self::AmbiguousSeries { slot, labels } if labels.is_empty() => write!(
                 f,

@@ -9,16 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 #[serde(deny_unknown_fields, default)]
 #[schemars(inline)]
 pub struct GuardRails {
-    /// Younger instances are neither restarted nor counted.
+    /// Younger instances are neither restarted nor included in the sample.
     pub min_age: Span,
     /// `t_interval`: with fewer lifetimes there is no threshold.
     #[serde(deserialize_with = "two_or_more")]
     #[schemars(range(min = 2))]
     pub min_lifetimes: u64,
-    /// Above this an instance is restarted whatever the policy says.
+    /// A larger instance is restarted, whatever the policy says.
     pub max_bytes: Option<ByteCount>,
     // But for `max_age`, and for who stands above `max_bytes` while nobody knows what it started with.
-    /// Where a restart would give back less, nothing is restarted.
+    /// An instance is not restarted if that would reclaim less than this.
     pub min_reclaim: ByteCount,
 }
 

@@ -24,7 +24,7 @@ use crate::{
 pub struct Renewal {
     /// What a restart is worth.
     pub restart_price: RestartPrice,
-    /// How far a slot's average is drawn towards its module's.
+    /// How much a slot's average is pulled towards its module's.
     pub pooling: Pooling,
 }
 
@@ -121,8 +121,8 @@ fn costs(cost: &CostBasis) -> String {
     };
     let falls = match cost.falls {
         0 => String::new(),
-        1 => " and 1 fall of memory without one".to_owned(),
-        falls => format!(" and {falls} falls of memory without one"),
+        1 => " and 1 drop of memory without a restart".to_owned(),
+        falls => format!(" and {falls} drops of memory without a restart"),
     };
     let own = format!(
         "mean {} and {} {}{falls} in {}{unseen}",

@@ -10,7 +10,7 @@ use crate::{
     history::Lifetime,
 };
 
-/// What the interval is an interval of.
+/// What the interval is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalKind {
@@ -40,14 +40,14 @@ pub enum Adapt {
 #[serde(deny_unknown_fields, default)]
 #[schemars(inline)]
 pub struct TInterval {
-    /// What the interval is an interval of.
+    /// What the interval is for.
     pub interval: IntervalKind,
     // 1 − α of the two-sided interval.
     /// Level of the interval.
     pub confidence_level: ConfidenceLevel,
     /// The share of lifetimes that the interval contains, with `interval: tolerance`.
     pub coverage: Coverage,
-    /// How the level follows an instance's growth.
+    /// How the level adapts to an instance's growth.
     pub adapt: Adapt,
 }
 

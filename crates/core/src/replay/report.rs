@@ -87,7 +87,7 @@ impl<'a> Report<'a> {
         let width = self.policies.iter().map(|row| row.policy.len()).max().unwrap_or(0).max(6);
         let mut lines = vec![
             format!(
-                "{} of {} slots; as it really was: {} restarts, mean memory {}, at most {}",
+                "{} of {} slots; what really happened: {} restarts, mean memory {}, peak {}",
                 Span::secs(millis / 1000),
                 self.slots,
                 self.real_restarts,

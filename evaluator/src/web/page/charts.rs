@@ -50,7 +50,7 @@ pub(super) fn charts(
     html! {
         (spans(context, path, query))
         @match extract {
-            None => p.empty { "The evaluation is busy: it gives the history out between two ticks. Look again in a moment." },
+            None => p.empty { "The evaluator is busy and returns the history between two ticks. Try again in a moment." },
             Some(extract) => {
                 @if extract.traces.is_empty() {
                     p.empty { "There is no history of these instances." }

@@ -37,7 +37,7 @@ pub(in crate::web) fn decisions(context: &PageContext<'_>, query: &PageQuery, fo
     let body = html! {
         h1 { "Decisions" }
         p.faint {
-            "About instances that query for a restart. A decision that repeats itself is counted, not listed again."
+            "Decisions on instances that asked for a restart. A repeated decision is counted, not listed again."
         }
         @if !of.is_empty() {
             p { "Only " (of.join(", ")) ". " a href="/decisions" { "Show all" } }

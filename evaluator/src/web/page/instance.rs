@@ -34,7 +34,7 @@ pub(in crate::web) fn instance(
         p.crumbs { a href="/" { "Modules" } " / " a href=(module_path(module)) { (module) } }
         h1 { (name) }
         @if instances.is_empty() {
-            p.empty { "It does not live at present: its newest sample is too old, or there is none." }
+            p.empty { "It is not live: its newest sample is too old, or there is none." }
         }
         @for judgement in instances { (judged(context, judgement)) }
         @if !instances.is_empty() {

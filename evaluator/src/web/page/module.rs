@@ -82,7 +82,7 @@ fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup
         @if let Some(until) = population.suspended_until {
             div.notice.hold {
                 strong { "Restarts of this module are suspended until " (format::moment(until, context.now)) "." }
-                " The last ones did not bring memory down."
+                " The last ones did not reduce memory."
             }
         }
     }

@@ -57,7 +57,7 @@ fn budget(context: &PageContext<'_>) -> Markup {
         p.rule {
             "Restarts: " (budget.restarts_per_minute) " a minute, saved up to " (budget.burst) "; of one module "
             (budget.max_unavailable) " at a time; of one replica one in " (budget.cooldown) ". A module is suspended for "
-            (budget.suspend_for) " after " (budget.max_ineffective) " in a row that did not bring memory down."
+            (budget.suspend_for) " after " (budget.max_ineffective) " consecutive restarts that did not reduce memory."
         }
     }
 }

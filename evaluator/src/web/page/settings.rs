@@ -11,11 +11,11 @@ pub(in crate::web) fn settings(context: &PageContext<'_>) -> Markup {
         p.faint {
             "What is in force, with all defaults, as "
             code { "ebb-evaluator check" }
-            " prints it. Values of further headers are hidden; passwords and tokens stand in files of their own."
+            " prints it. Header values are hidden; passwords and tokens are in separate files."
         }
         @match context.config.to_yaml_without_secrets() {
             Ok(yaml) => pre.scroll #config tabindex="0" role="region" aria-label="Config" { (yaml) },
-            Err(error) => p.empty { "The config cannot be data: " (error) },
+            Err(error) => p.empty { "The config cannot be shown: " (error) },
         }
     };
     context.document("Config", Tab::Config, &body)
