@@ -259,7 +259,10 @@ impl Evaluator {
         let size = EarlierSize { series, spacing_millis: history.spacing_millis().unwrap_or(10_000) };
         if let Err(error) = self.store.earlier(from, window, size, &mut sink).await {
             let error = ebb_service::logging::Chain(&error).to_string();
-            warn!(error, "for now, running instances that started before the lookback count only from its start");
+            warn!(
+                error,
+                "for now, running instances that started before the lookback count only from its start"
+            );
             self.earlier_failed_at = Some(now.steady);
             return;
         }

@@ -136,7 +136,10 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
     let filter =
         filter(&config.level).map_err(|source| LogError::Level { level: config.level.clone(), source })?;
     let tell = |dropped| {
-        warn!(dropped, "log lines were dropped: standard error was not read fast enough, or could not be written to");
+        warn!(
+            dropped,
+            "log lines were dropped: standard error was not read fast enough, or could not be written to"
+        );
     };
     let lines = Lines::start(io::stderr(), tell).map_err(LogError::Start)?;
     let registry = tracing_subscriber::registry().with(filter);

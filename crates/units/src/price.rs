@@ -35,9 +35,7 @@ impl JsonSchema for RestartPrice {
 
 /// Text that is no price of a restart.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "invalid restart price {0:?}: expected an amount of memory times a duration, such as 1GiB*10m"
-)]
+#[error("invalid restart price {0:?}: expected an amount of memory times a duration, such as 1GiB*10m")]
 pub struct RestartPriceError(String);
 
 impl RestartPrice {

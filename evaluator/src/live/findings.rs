@@ -158,7 +158,10 @@ impl Findings {
             self.add(
                 Level::Problem,
                 "store",
-                format!("the labels of {} series do not identify an instance: {examples}", store.fetched.nameless_series),
+                format!(
+                    "the labels of {} series do not identify an instance: {examples}",
+                    store.fetched.nameless_series
+                ),
             );
         }
     }

@@ -54,12 +54,9 @@ const POPULATION_GAUGES: [PopulationGauge; 10] = [
         |snapshot| Some(snapshot.reclaimable_bytes as f64),
     ),
     ("ebb_evaluator_instances", "Live instances", None, |snapshot| Some(snapshot.instances as f64)),
-    (
-        "ebb_evaluator_memory",
-        "Total linear memory of the live instances",
-        Some(Unit::Bytes),
-        |snapshot| Some(snapshot.memory_bytes as f64),
-    ),
+    ("ebb_evaluator_memory", "Total linear memory of the live instances", Some(Unit::Bytes), |snapshot| {
+        Some(snapshot.memory_bytes as f64)
+    }),
     (
         "ebb_evaluator_module_suspended",
         "Whether restarts are suspended because they did not help",

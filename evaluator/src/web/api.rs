@@ -68,9 +68,10 @@ async fn reload(State(web): State<Web>, headers: HeaderMap) -> Result<StatusCode
     // It cannot be changed while running.
     let token_file = web.config.borrow().bearer_token_file.clone();
     // Read at each request, so that the token can be changed.
-    let token = token_file.map(|path| BearerToken::from_file(&path)).transpose().map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Chain(&error).to_string())
-    })?;
+    let token = token_file
+        .map(|path| BearerToken::from_file(&path))
+        .transpose()
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Chain(&error).to_string()))?;
     auth::check(&headers, token.as_ref(), "bearer_token_file")?;
     let (answer, answered) = oneshot::channel();
     let sent = web.evaluator.reload.send(answer).await;

@@ -91,10 +91,7 @@ impl RequestContext {
 
     fn refused(&self, rejection: &QueryRejection) -> Response {
         let message = quote::clipped(&rejection.body_text());
-        send(
-            StatusCode::BAD_REQUEST,
-            self.context().problem("Unknown query parameter", &message),
-        )
+        send(StatusCode::BAD_REQUEST, self.context().problem("Unknown query parameter", &message))
     }
 }
 
