@@ -27,6 +27,12 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Which crates `name` is built of.
+fn built_of(name: &str) -> BTreeSet<String> {
+    let crates = cargo_tree(&["--package", name, "--edges", "normal"]);
+    crates.iter().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
 /// The lines of `cargo tree`, one per crate.
 fn cargo_tree(args: &[&str]) -> BTreeSet<String> {
     let cargo = Command::new(env!("CARGO"))
@@ -59,16 +65,34 @@ fn the_pure_crates_are_built_of_nothing_that_does_io() {
         "ebb-service",
     ];
     for (name, least) in [("ebb-units", 5), ("ebb-core", 10)] {
-        let crates = cargo_tree(&["--package", name, "--edges", "normal"]);
-        let crates: BTreeSet<_> = crates.iter().filter_map(|line| line.split(' ').next()).collect();
+        let crates = built_of(name);
         assert!(crates.len() >= least && crates.contains("serde"), "{name}: {crates:?}");
-        let found: Vec<_> = outward.into_iter().filter(|outward| crates.contains(outward)).collect();
+        let found: Vec<_> = outward.into_iter().filter(|outward| crates.contains(*outward)).collect();
         assert!(found.is_empty(), "{name} is built of {found:?}");
         let guards = paths::root().join("crates").join(name.trim_start_matches("ebb-")).join("clippy.toml");
         let guards = fs::read_to_string(guards).unwrap();
         for call in ["SystemTime::now", "Instant::now", "fs::read", "thread::sleep", "env::var"] {
             assert!(guards.contains(call), "{name} may call {call}");
         }
+    }
+}
+
+/// A host has its own compiler, WASI, config and logs.
+#[test]
+fn the_library_for_hosts_brings_no_compiler_config_or_logs() {
+    let crates = built_of("ebb-host");
+    assert!(crates.contains("wasmtime") && crates.contains("axum"), "{crates:?}");
+    for foreign in [
+        "cranelift-codegen",
+        "wasmtime-wasi",
+        "ebb-runner",
+        "ebb-core",
+        "serde_yaml_ng",
+        "clap",
+        "tracing-subscriber",
+        "tikv-jemallocator",
+    ] {
+        assert!(!crates.contains(foreign), "{foreign}");
     }
 }
 

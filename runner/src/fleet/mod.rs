@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `module` | a module: its instances, what they are started from |
 //! | `supervisor` | the task that owns a slot |
+//! | `preparation` | a lifetime that is being prepared |
 //! | `generations` | lifetimes' names, increasing across processes |
 //! | `drain` | a replaced instance finishes what it has begun |
 //! | [`rollout`] | a new config → what starts, stops and restarts |
@@ -18,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 mod drain;
 mod generations;
 mod module;
+mod preparation;
 pub mod rollout;
 mod supervisor;
 

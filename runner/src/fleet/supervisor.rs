@@ -1,7 +1,6 @@
 //! The task that owns a slot: asks [`lifecycle`](crate::lifecycle) what to do next, and does it.
 
 use std::{
-    panic,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -13,17 +12,18 @@ use ebb_host::{
 use ebb_service::logging::Chain;
 use ebb_units::{ByteCount, Generation};
 use tokio::task::JoinError;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
     drain::{self, Draining},
     generations::Generations,
     module::{self, Module, Occupant, Slot},
+    preparation::{Preparation, host_failure},
 };
 use crate::{
     exchange::state::Server,
-    guest::{End, Ended, Prepared, Running, StartError, turns::Places},
+    guest::{End, Ended, Prepared, Running, turns::Places},
     kind::Kind,
     lifecycle::{self, Action, Cause, Event, State},
     program::Program,
@@ -41,9 +41,6 @@ pub(super) struct Supervisor {
     /// Everything ends now.
     pub(super) halt: CancellationToken,
 }
-
-/// A lifetime being prepared. Dropping this gives it up, without waiting until it is gone.
-type Preparation = AbortOnDropHandle<Result<Prepared, StartError>>;
 
 /// A lifetime that is about to take the slot over, empty or not.
 struct Replacement {
@@ -206,7 +203,7 @@ impl Supervisor {
         let generation = self.generations.next(state.last, now_unix_ms());
         let program = self.module.settings().program;
         let (old, mut running) = state.running.take().expect("a replacement replaces something");
-        let mut preparation = self.begin_preparing(&program, generation);
+        let mut preparation = self.prepare(&program, generation);
         let prepared = tokio::select! {
             biased;
             () = self.stop.cancelled() => {
@@ -217,11 +214,11 @@ impl Supervisor {
             ended = running.ended() => {
                 self.slot.set_live(None);
                 let cause = self.conclude(old, ended).await;
-                self.give_up(preparation).await;
+                preparation.give_up(&self.threads.starts).await;
                 self.answer(order, Err(Refusal::NothingRunning));
                 return ended_by_itself(cause, running.had_requests());
             }
-            prepared = &mut preparation => flatten(prepared),
+            prepared = &mut preparation => prepared,
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -323,28 +320,8 @@ impl Supervisor {
         let _ = reply.send(outcome);
     }
 
-    async fn prepare(&self, program: &Arc<Program>, generation: Generation) -> Result<Prepared, StartError> {
-        flatten(self.begin_preparing(program, generation).await)
-    }
-
-    fn begin_preparing(&self, program: &Arc<Program>, generation: Generation) -> Preparation {
-        let timeout = self.module.settings().start_timeout;
-        let prepare = Arc::clone(program).prepare(
-            self.slot.replica,
-            generation,
-            Arc::clone(&self.module.host.grow_failures),
-            timeout,
-        );
-        AbortOnDropHandle::new(self.threads.starts.spawn(prepare))
-    }
-
-    /// Ends a preparation, and waits until the pool has its room again.
-    async fn give_up(&self, preparation: Preparation) {
-        preparation.abort();
-        if let Ok(Ok(prepared)) = preparation.await {
-            // It was done already. Dropped like any other lifetime.
-            let _ = self.threads.starts.spawn_blocking(move || drop(prepared)).await;
-        }
+    fn prepare(&self, program: &Arc<Program>, generation: Generation) -> Preparation {
+        Preparation::begin(&self.module, program, self.slot.replica, generation, &self.threads.starts)
     }
 
     /// Makes a prepared lifetime the slot's live one, and runs it.
@@ -428,22 +405,6 @@ const fn shown(state: State) -> slot::State {
 /// a fresh lifetime at once. Whatever ends without having been asked for anything has to wait.
 fn ended_by_itself(cause: Cause, had_requests: bool) -> Event {
     if had_requests { Event::Failed(cause) } else { Event::Ended(cause) }
-}
-
-fn flatten(prepared: Result<Result<Prepared, StartError>, JoinError>) -> Result<Prepared, StartError> {
-    prepared.unwrap_or_else(|error| Err(StartError::Host(host_failure(error))))
-}
-
-fn host_failure(error: JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(panic) => panic_message(&panic),
-        Err(_) => "its task was cancelled".to_owned(),
-    }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned()
 }
 
 fn now_unix_ms() -> u64 {
