@@ -11,7 +11,6 @@ mod rules;
 mod section;
 
 use std::{
-    borrow::Cow,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -23,7 +22,7 @@ use ebb_service::{
     schema::{self, listen_address},
 };
 use ebb_units::Span;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -31,7 +30,7 @@ pub use self::{
     rules::Rules,
     section::RuleConfig,
 };
-use crate::store::{ScrapeConfig, labels::AddressTemplate, prometheus::PrometheusConfig};
+use crate::store::{AddressTemplate, StoreConfig};
 
 /// The evaluator's config file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -129,63 +128,6 @@ pub const DEFAULT_LOOKBACK: Span = Span::secs(3 * 24 * 3600);
 
 const fn default_lookback() -> Span {
     DEFAULT_LOOKBACK
-}
-
-/// The `store:` section: exactly one of the two.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StoreConfig {
-    /// A server with Prometheus' HTTP API.
-    Prometheus(Box<PrometheusConfig>),
-    /// The runners themselves.
-    Scrape(ScrapeConfig),
-}
-
-impl JsonSchema for StoreConfig {
-    fn schema_name() -> Cow<'static, str> {
-        "StoreConfig".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "Exactly one of `prometheus` and `scrape`.",
-            "type": "object",
-            "properties": {
-                "prometheus": generator.subschema_for::<PrometheusConfig>(),
-                "scrape": generator.subschema_for::<ScrapeConfig>(),
-            },
-            "additionalProperties": false,
-            "minProperties": 1,
-            "maxProperties": 1,
-        })
-    }
-}
-
-// Not an enum to serde, which would want YAML tags, and would lose the line of an error.
-impl<'de> Deserialize<'de> for StoreConfig {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Either {
-            prometheus: Option<PrometheusConfig>,
-            scrape: Option<ScrapeConfig>,
-        }
-        match Either::deserialize(deserializer)? {
-            Either { prometheus: Some(prometheus), scrape: None } => {
-                Ok(Self::Prometheus(Box::new(prometheus)))
-            }
-            Either { prometheus: None, scrape: Some(scrape) } => Ok(Self::Scrape(scrape)),
-            _ => Err(serde::de::Error::custom("expected exactly one of `prometheus` and `scrape`")),
-        }
-    }
-}
-
-impl Serialize for StoreConfig {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Prometheus(store) => serializer.collect_map([("prometheus", store)]),
-            Self::Scrape(store) => serializer.collect_map([("scrape", store)]),
-        }
-    }
 }
 
 /// The `hold:` section: when data is considered unreliable, so that no restart is ordered.
@@ -293,20 +235,16 @@ impl ConfigFile {
             return Err(Refusal::new(field, "expected at least 1; to restart nothing, set dry_run: true"));
         }
         let mut runners = self.runners;
-        match &self.store {
-            StoreConfig::Prometheus(store) => store.validate()?,
-            StoreConfig::Scrape(scrape) if scrape.targets.is_empty() => {
-                return Err(Refusal::new("store.scrape.targets", "expected at least one address"));
-            }
-            StoreConfig::Scrape(_) if !runners.address.is_default() => {
+        self.store.validate()?;
+        if let Some(targets) = self.store.targets() {
+            if !runners.address.is_default() {
                 let message = "only with store.prometheus: of a target that is scraped, the address is known";
                 return Err(Refusal::new("runners.address", message));
             }
-            StoreConfig::Scrape(scrape) if runners.allow.is_empty() => {
-                let exactly = AllowList::exactly(&scrape.targets);
+            if runners.allow.is_empty() {
+                let exactly = AllowList::exactly(targets);
                 runners.allow = exactly.map_err(|problem| Refusal::new("store.scrape.targets", problem))?;
             }
-            StoreConfig::Scrape(_) => {}
         }
         if runners.allow.is_empty() && !dry_run {
             let message = "expected the addresses to which restart orders may be sent, such as runner:9742 or \
@@ -380,28 +318,13 @@ impl Config {
     /// When it cannot be written as YAML.
     pub fn to_yaml_without_secrets(&self) -> Result<String, serde_yaml::Error> {
         let mut config = self.clone();
-        if let StoreConfig::Prometheus(store) = &mut config.store {
-            for value in store.headers.values_mut() {
-                "<hidden>".clone_into(value);
-            }
-        }
+        config.store.hide_secrets();
         serde_yaml::to_string(&config)
     }
 
     fn resolve_paths(&mut self, config_path: &Path) {
-        let mut files: Vec<&mut Option<PathBuf>> =
-            vec![&mut self.bearer_token_file, &mut self.runners.bearer_token_file];
-        if let StoreConfig::Prometheus(store) = &mut self.store {
-            if let Some(auth) = &mut store.basic_auth {
-                auth.password_file = relative_to(config_path, &auth.password_file);
-            }
-            if let Some(auth) = &mut store.authorization {
-                auth.credentials_file = relative_to(config_path, &auth.credentials_file);
-            }
-            let tls = &mut store.tls_config;
-            files.extend([&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]);
-        }
-        for file in files.into_iter().flatten() {
+        let own = [&mut self.bearer_token_file, &mut self.runners.bearer_token_file];
+        for file in own.into_iter().flatten().chain(self.store.files()) {
             *file = relative_to(config_path, file);
         }
     }

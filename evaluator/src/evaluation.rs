@@ -32,15 +32,12 @@ use self::{
     orders::{give, record, record_effect},
 };
 use crate::{
-    config::{Config, StoreConfig},
+    config::Config,
     decisions::Journal,
     metrics::Metrics,
     runners::Restarter,
     snapshot::{PopulationSnapshot, Snapshot, SnapshotCell},
-    store::{
-        ClockCheck, EarlierSize, Fetched, Scrape, Store, StoreError, labels::differences,
-        prometheus::Prometheus,
-    },
+    store::{ClockCheck, EarlierSize, Fetched, Store, StoreError, labels::differences},
 };
 
 /// Evaluates a fleet, tick by tick.
@@ -80,7 +77,7 @@ impl Evaluator {
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
     pub fn new(config: Arc<Config>, sinks: Sinks) -> Result<Self, StoreError> {
         Ok(Self {
-            store: store(&config)?,
+            store: Store::new(&config.store, &config.runners.address)?,
             restarter: Restarter::new(&config.runners),
             tick: Tick::default(),
             config,
@@ -105,7 +102,7 @@ impl Evaluator {
             && config.runners.address == self.config.runners.address
             && config.lookback == self.config.lookback;
         if !same_store {
-            self.store = store(&config)?;
+            self.store = Store::new(&config.store, &config.runners.address)?;
             self.intake = Intake::default();
             self.hosts = Hosts::default();
             self.tick.forget_fleet();
@@ -419,14 +416,4 @@ impl Evaluator {
             instances,
         });
     }
-}
-
-/// The store that `config` names. Reads certificates, asks nobody.
-pub(crate) fn store(config: &Config) -> Result<Store, StoreError> {
-    Ok(match &config.store {
-        StoreConfig::Prometheus(store) => {
-            Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?))
-        }
-        StoreConfig::Scrape(store) => Store::Scrape(Scrape::new(store)),
-    })
 }

@@ -26,10 +26,9 @@ use ebb_units::{Millis, SeriesId};
 use self::findings::{Observed, RunnerAnswer, StoreAnswer, Token};
 use crate::{
     client::{self, BodyError, client_builder, server_time},
-    config::{Config, StoreConfig},
-    evaluation,
+    config::Config,
     runners::RestartRequest,
-    store::{ClockCheck, Fetched, Store, StoreError},
+    store::{ClockCheck, Store, StoreError},
 };
 
 /// How much of the past is looked at.
@@ -46,7 +45,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// [`StoreError`] when a file that the config names cannot be used.
 pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreError> {
-    let mut store = evaluation::store(config)?;
+    let mut store = Store::new(&config.store, &config.runners.address)?;
     let mut history = History::default();
     let window = Window::ending_at(now, LOOK_BACK_MILLIS);
     let mut sink = |series: &SeriesId, samples: &[Sample]| {
@@ -57,7 +56,7 @@ pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreEr
     let fetched = store.recent(from, ClockCheck::unchecked(now), &mut sink).await;
     history.choose(now, LOOK_BACK_MILLIS, None);
     let answer = match fetched {
-        Ok(fetched) => about(&store, fetched, now).await,
+        Ok(fetched) => Ok(StoreAnswer { fetched, about: store.about(now).await }),
         Err(error) => Err(Chain(&error).to_string()),
     };
     let mut addresses: BTreeSet<String> = config.runners.allow.addresses().collect();
@@ -67,24 +66,13 @@ pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreEr
             .map(|slot| slot.runner.address.to_string())
             .filter(|address| config.runners.allow.allows(address)),
     );
-    if let StoreConfig::Scrape(scrape) = &config.store {
-        addresses.extend(scrape.targets.iter().cloned());
-    }
+    addresses.extend(config.store.targets().unwrap_or_default().iter().cloned());
     let runners = join_all(addresses.into_iter().map(async |address| {
         let answer = ask(config, &address).await;
         (address, answer)
     }));
     let observed = Observed { now, history, store: answer, runners: runners.await };
     Ok(findings::of(config, &observed))
-}
-
-async fn about(store: &Store, fetched: Fetched, now: Millis) -> Result<StoreAnswer, String> {
-    let Store::Prometheus(prometheus) = store else {
-        return Ok(StoreAnswer { fetched, version: None, remote_read: None, ahead_millis: None });
-    };
-    let (version, ahead_millis) = prometheus.version().await.unwrap_or_default();
-    let remote_read = prometheus.speaks_remote_read(now).await;
-    Ok(StoreAnswer { fetched, version, remote_read: Some(remote_read), ahead_millis })
 }
 
 async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {

@@ -31,7 +31,7 @@ use crate::{
     evaluation::{Evaluator, Sinks},
     metrics::Metrics,
     snapshot::SnapshotCell,
-    store::StoreError,
+    store::{Store, StoreError},
     web::{self, EvaluatorHandle, ExtractRequest, ReloadRequest, Web},
 };
 
@@ -77,7 +77,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     for file in [&config.bearer_token_file, &config.runners.bearer_token_file].into_iter().flatten() {
         BearerToken::from_file(file)?;
     }
-    Ok(crate::evaluation::store(config)?.check_credentials()?)
+    Ok(Store::new(&config.store, &config.runners.address)?.check_credentials()?)
 }
 
 /// Runs an evaluator until it is told to stop.

@@ -21,7 +21,7 @@ pub struct PopulationSnapshot {
     /// What was learned of it.
     #[serde(flatten)]
     pub learned: Learned,
-    /// Instances that live.
+    /// Live instances.
     pub instances: usize,
     /// Their linear memory together, in bytes.
     pub memory_bytes: u64,
@@ -40,14 +40,14 @@ pub struct Snapshot {
     pub at: Millis,
     /// Why no restart was ordered.
     pub hold: Option<Hold>,
-    /// Whether restarts are decided and not done.
+    /// Whether restarts are decided but not carried out.
     pub dry_run: bool,
     /// Up to how many living instances each one's threshold is a series of its own.
     #[serde(skip)]
     pub instance_series: usize,
-    /// Restarts that the budget would admit at once.
+    /// Restarts that the budget would allow immediately.
     pub restarts_available: i64,
-    /// Lifetimes that are remembered.
+    /// Lifetimes in the history.
     pub lifetimes: usize,
     /// Each population, in order of module and digest.
     pub populations: Vec<PopulationSnapshot>,

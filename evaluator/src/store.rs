@@ -2,213 +2,160 @@
 //!
 //! A store gives the samples of each slot into a [`Sink`] and refuses to know what is learned from them. An
 //! error, or an answer that it cannot vouch for, is a [`StoreError`]: the evaluator then holds.
+//!
+//! A store's file has its section of the config, too; here every `match` names every store.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `prometheus.rs`, `prometheus/` | a server with Prometheus' HTTP API |
+//! | `scrape.rs` | the runners themselves |
+//! | `answer.rs` | what stores are asked and what they answer |
+//! | `gauges.rs` | names of the gauges that are read |
+//! | `naming.rs`, `labels.rs`, `address.rs` | PURE: the labels of a series → what it tells of |
+//! | `series.rs` | PURE: two gauges of a series → its samples |
 
+mod address;
+mod answer;
+mod gauges;
 pub mod labels;
+mod naming;
 pub mod prometheus;
 mod scrape;
 mod series;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, path::PathBuf};
+
+use ebb_core::history::Window;
+use ebb_service::config_file::Refusal;
+use ebb_units::Millis;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::scrape::fuzzing::exposition;
-pub use self::scrape::{Scrape, ScrapeConfig};
-use ebb_core::{
-    decide::clock::disagreement_millis,
-    history::{Sample, Window},
-    policy::Hosts,
+pub use self::{
+    address::AddressTemplate,
+    answer::{ClockCheck, EarlierSize, Fetched, Sink, StoreError},
+    gauges::{MEMORY_METRIC, START_TIME_METRIC},
 };
-use ebb_units::{Millis, SeriesId};
+use self::{
+    prometheus::{Prometheus, PrometheusConfig},
+    scrape::{Scrape, ScrapeConfig},
+};
 
-use self::{labels::Nameless, prometheus::Prometheus};
+/// The `store:` section of the config: exactly one of these.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreConfig {
+    /// A server with Prometheus' HTTP API.
+    Prometheus(Box<PrometheusConfig>),
+    /// The runners themselves.
+    Scrape(ScrapeConfig),
+}
 
-/// Name of the gauge that tells an instance's memory.
-pub const MEMORY_METRIC: &str = "wasm_linear_memory_bytes";
-/// Name of the gauge that tells when an instance was started.
-pub const START_TIME_METRIC: &str = "wasm_instance_start_time_seconds";
-/// Name of the gauge that tells the memory of a runner's host.
-pub const HOST_TOTAL_METRIC: &str = "ebb_runner_host_memory_total_bytes";
-/// Name of the gauge that tells what of it is available.
-pub const HOST_AVAILABLE_METRIC: &str = "ebb_runner_host_memory_available_bytes";
-
-/// Takes samples of one series, oldest first.
-pub type Sink<'a> = dyn FnMut(&SeriesId, &[Sample]) + Send + 'a;
-
-/// What an answer said besides samples.
+/// What store and config say of each other, for `check --live`.
 #[derive(Debug, Default)]
-pub struct Fetched {
-    /// Series of either gauge in the answer.
-    pub series: usize,
-    /// Samples refused: values that are no sizes or no times, by the reason.
-    pub refused_samples: BTreeMap<&'static str, u64>,
-    /// Series of our gauges whose labels name no slot or no runner.
-    pub nameless_series: usize,
-    /// Some of these, and what is wrong with them: those that were not told before.
-    pub nameless: Vec<String>,
-    /// Memory of the runners' hosts; a bootstrap, which looks at the past, tells none.
-    pub hosts: Hosts,
+pub struct About {
+    /// The server's version.
+    pub version: Option<String>,
+    /// Whether it speaks remote read, and why not, where that is a question.
+    pub remote_read: Option<Result<(), String>>,
+    /// By how many milliseconds this clock is ahead of its own.
+    pub ahead_millis: Option<i64>,
 }
 
-impl Fetched {
-    /// Counts a series that names nothing; `Some` if it is seen for the first time.
-    fn pass_over(&mut self, nameless: Option<&Nameless>) {
-        self.nameless_series += 1;
-        if let Some(nameless) = nameless.filter(|_| self.has_room_to_tell()) {
-            self.nameless.push(nameless.to_string());
-        }
-    }
-
-    /// Many are of one kind: an answer tells some, the next one others.
-    const fn has_room_to_tell(&self) -> bool {
-        const TOLD_MAX: usize = 3;
-        self.nameless.len() < TOLD_MAX
-    }
-}
-
-/// Why a store has no answer that can be relied on.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The request could not be made or answered.
-    #[error("{attempt}")]
-    Request {
-        /// What was asked of whom.
-        attempt: String,
-        /// What went wrong.
-        source: reqwest::Error,
-    },
-    /// There was no answer in time.
-    #[error("{attempt}: no answer within {}", humantime::format_duration(*timeout))]
-    Timeout {
-        /// What was asked of whom.
-        attempt: String,
-        /// How long it was waited.
-        timeout: Duration,
-    },
-    /// The server refused.
-    #[error("{attempt}: expected status 200, got {status}: {message}")]
-    Refused {
-        /// What was asked of whom.
-        attempt: String,
-        /// HTTP status.
-        status: u16,
-        /// What the server said.
-        message: String,
-    },
-    /// The answer is not of the shape it must have.
-    #[error("{attempt}: {problem}")]
-    Malformed {
-        /// What was asked of whom.
-        attempt: String,
-        /// What was expected and what was found.
-        problem: String,
-    },
-    /// The server said that its answer is not all there is.
-    #[error("{attempt}: the answer may be incomplete: {warning}")]
-    Partial {
-        /// What was asked of whom.
-        attempt: String,
-        /// The server's words.
-        warning: String,
-    },
-    /// The clock of whoever answered and this one differ too much.
-    #[error(
-        "{attempt}: by its Date header it is {} there, {} {} this clock: correct the one that is wrong",
-        there.rfc3339(), humantime::format_duration(Duration::from_millis(ahead_millis.unsigned_abs() / 1000 * 1000)),
-        if *ahead_millis > 0 { "behind" } else { "ahead of" }
-    )]
-    Clock {
-        /// What was asked of whom.
-        attempt: String,
-        /// What time it is there.
-        there: Millis,
-        /// By how much this clock is ahead, in milliseconds.
-        ahead_millis: i64,
-    },
-    /// A file with a credential or certificate cannot be used.
-    #[error("{attempt}: {problem}")]
-    Credentials {
-        /// What was asked of whom.
-        attempt: String,
-        /// Which file, and why.
-        problem: String,
-    },
-    /// No target answered.
-    #[error("scraping {targets} targets: none answered; the first: {first}")]
-    NoTarget {
-        /// How many were asked.
-        targets: usize,
-        /// What the first one's problem was.
-        first: String,
-    },
-}
-
-impl StoreError {
-    /// The name under which the hold is counted.
-    #[must_use]
-    pub const fn hold_reason(&self) -> &'static str {
+impl StoreConfig {
+    /// Checks what concerns more than one field, or more than a field's type.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the first that is wrong.
+    pub fn validate(&self) -> Result<(), Refusal> {
         match self {
-            Self::Timeout { .. } => "timeout",
-            Self::Partial { .. } => "partial_answer",
-            Self::Malformed { .. } => "malformed_answer",
-            Self::Clock { ahead_millis, .. } if *ahead_millis > 0 => "clock_ahead",
-            Self::Clock { .. } => "clock_behind",
-            Self::Request { .. }
-            | Self::Refused { .. }
-            | Self::Credentials { .. }
-            | Self::NoTarget { .. } => "query_failed",
+            Self::Prometheus(store) => store.validate(),
+            Self::Scrape(scrape) => scrape.validate(),
+        }
+    }
+
+    /// The addresses of the runners, if the store knows them itself.
+    #[must_use]
+    pub fn targets(&self) -> Option<&[String]> {
+        match self {
+            Self::Prometheus(_) => None,
+            Self::Scrape(scrape) => Some(&scrape.targets),
+        }
+    }
+
+    /// The address of the server that is asked, if it is one.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Prometheus(store) => Some(&store.url),
+            Self::Scrape(_) => None,
+        }
+    }
+
+    /// The files that it names.
+    pub fn files(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Prometheus(store) => store.files(),
+            Self::Scrape(_) => Vec::new(),
+        }
+    }
+
+    /// Overwrites what may be secret.
+    pub fn hide_secrets(&mut self) {
+        match self {
+            Self::Prometheus(store) => store.hide_secrets(),
+            Self::Scrape(_) => {}
         }
     }
 }
 
-/// Up to when a store is asked, which is now, and how far other clocks may differ from this one.
-#[derive(Clone, Copy, Debug)]
-pub struct ClockCheck {
-    now: Millis,
-    read_at: Instant,
-    skew_millis: i64,
+impl JsonSchema for StoreConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "StoreConfig".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Exactly one of `prometheus` and `scrape`.",
+            "type": "object",
+            "properties": {
+                "prometheus": generator.subschema_for::<PrometheusConfig>(),
+                "scrape": generator.subschema_for::<ScrapeConfig>(),
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": 1,
+        })
+    }
 }
 
-impl ClockCheck {
-    /// This clock shows `now`; others may differ by `skew_millis`.
-    #[must_use]
-    pub fn new(now: Millis, skew_millis: i64) -> Self {
-        Self { now, read_at: Instant::now(), skew_millis }
-    }
-
-    /// For whoever asks about the past up to `until`: other clocks may show what they like.
-    #[must_use]
-    pub fn unchecked(until: Millis) -> Self {
-        Self::new(until, i64::MAX)
-    }
-
-    /// What this clock shows by now, as it goes on since it was read.
-    fn shows(self) -> Millis {
-        let passed = i64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Millis(self.now.0.saturating_add(passed))
-    }
-
-    /// Compares this clock with that of whoever answered to `attempt`, if it said what it shows: some time between the
-    /// request, when this clock showed `sent`, and now.
-    fn compare(self, attempt: &str, sent: Millis, there: Option<Millis>) -> Result<(), StoreError> {
-        let Some(there) = there else { return Ok(()) };
-        let here = there.clamp(sent, self.shows().max(sent));
-        match disagreement_millis(here, there, self.skew_millis) {
-            None => Ok(()),
-            Some(ahead_millis) => Err(StoreError::Clock { attempt: attempt.to_owned(), there, ahead_millis }),
+// Not an enum to serde, which would want YAML tags, and would lose the line of an error.
+impl<'de> Deserialize<'de> for StoreConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Either {
+            prometheus: Option<PrometheusConfig>,
+            scrape: Option<ScrapeConfig>,
+        }
+        match Either::deserialize(deserializer)? {
+            Either { prometheus: Some(prometheus), scrape: None } => {
+                Ok(Self::Prometheus(Box::new(prometheus)))
+            }
+            Either { prometheus: None, scrape: Some(scrape) } => Ok(Self::Scrape(scrape)),
+            _ => Err(D::Error::custom("expected exactly one of `prometheus` and `scrape`")),
         }
     }
 }
 
-/// How much there is to ask for, so that no request is too large.
-#[derive(Clone, Copy, Debug)]
-pub struct EarlierSize {
-    /// Series that the store has.
-    pub series: usize,
-    /// Time between two of their samples, in milliseconds.
-    pub spacing_millis: i64,
+impl Serialize for StoreConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Prometheus(store) => serializer.collect_map([("prometheus", store)]),
+            Self::Scrape(store) => serializer.collect_map([("scrape", store)]),
+        }
+    }
 }
 
 /// A place to get samples from.
@@ -221,6 +168,19 @@ pub enum Store {
 }
 
 impl Store {
+    /// The store that `config` names; `address` tells where the runner of a series is. Reads certificates, asks nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`] when a certificate or key cannot be used.
+    pub fn new(config: &StoreConfig, address: &AddressTemplate) -> Result<Self, StoreError> {
+        Ok(match config {
+            StoreConfig::Prometheus(store) => {
+                Self::Prometheus(Box::new(Prometheus::new(store, address.clone())?))
+            }
+            StoreConfig::Scrape(store) => Self::Scrape(Scrape::new(store)),
+        })
+    }
+
     /// Reads the files with secrets that requests need. Asks nobody.
     ///
     /// # Errors
@@ -280,13 +240,7 @@ impl Store {
         sink: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Prometheus(prometheus) => {
-                let timeout = prometheus.bootstrap_timeout();
-                let attempt = format!("sizes before the lookback at {}", prometheus.url());
-                let earlier = prometheus.earlier(from, window, size, sink);
-                let answer = tokio::time::timeout(timeout, earlier).await;
-                answer.unwrap_or(Err(StoreError::Timeout { attempt, timeout }))
-            }
+            Self::Prometheus(prometheus) => prometheus.earlier(from, window, size, sink).await,
             Self::Scrape(_) => Ok(()),
         }
     }
@@ -303,6 +257,21 @@ impl Store {
     /// Whether it can be asked for the past.
     #[must_use]
     pub const fn keeps_past(&self) -> bool {
-        matches!(self, Self::Prometheus(_))
+        match self {
+            Self::Prometheus(_) => true,
+            Self::Scrape(_) => false,
+        }
+    }
+
+    /// Asks what it says of itself.
+    pub async fn about(&self, now: Millis) -> About {
+        match self {
+            Self::Prometheus(prometheus) => {
+                let (version, ahead_millis) = prometheus.version().await.unwrap_or_default();
+                let remote_read = Some(prometheus.speaks_remote_read(now).await);
+                About { version, remote_read, ahead_millis }
+            }
+            Self::Scrape(_) => About::default(),
+        }
     }
 }

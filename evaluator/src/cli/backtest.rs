@@ -11,8 +11,8 @@ use ebb_core::{
     replay::{Plan, Recording, report::Report, spacing_millis},
 };
 use ebb_evaluator::{
-    config::{Config, RuleConfig, Rules, StoreConfig},
-    store::{ClockCheck, Store, prometheus::Prometheus},
+    config::{Config, RuleConfig, Rules},
+    store::{ClockCheck, Store},
 };
 use ebb_service::commands::print;
 use ebb_units::{Millis, SeriesId, Span};
@@ -106,7 +106,10 @@ impl FromStr for PolicySpec {
 }
 
 pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
-    let StoreConfig::Prometheus(store) = &config.store else { return Err(CliError::NoPast) };
+    let mut store = Store::new(&config.store, &config.runners.address)?;
+    if !store.keeps_past() {
+        return Err(CliError::NoPast);
+    }
     let now = Millis::from(SystemTime::now());
     let settings = |stale_after_millis| Settings {
         budget: config.budget,
@@ -136,7 +139,6 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         });
     }
     let rules = rules(config, &args.policy)?;
-    let mut store = Store::Prometheus(Box::new(Prometheus::new(store, config.runners.address.clone())?));
     let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_millis());
     let clock = ClockCheck::unchecked(asked.to);

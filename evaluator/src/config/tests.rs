@@ -234,7 +234,7 @@ fn files_are_found_from_the_configs_folder() {
     )
     .unwrap();
     config.resolve_paths(Path::new("/etc/ebb/evaluator.yml"));
-    let StoreConfig::Prometheus(store) = &config.store else { panic!("a prometheus store") };
+    let crate::store::StoreConfig::Prometheus(store) = &config.store else { panic!("a prometheus store") };
     assert_eq!(store.basic_auth.as_ref().unwrap().password_file, Path::new("/etc/ebb/pw"));
     assert_eq!(config.runners.bearer_token_file.as_deref(), Some(Path::new("/run/token")));
 }

@@ -10,8 +10,8 @@ use ebb_units::Millis;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, StoreConfig},
-    store::{Fetched, labels},
+    config::Config,
+    store::{About, Fetched, labels},
 };
 
 /// What was answered.
@@ -27,11 +27,7 @@ pub(super) struct Observed {
 #[derive(Debug)]
 pub(super) struct StoreAnswer {
     pub(super) fetched: Fetched,
-    pub(super) version: Option<String>,
-    /// Whether it speaks remote read, and why not. None of the runners themselves.
-    pub(super) remote_read: Option<Result<(), String>>,
-    /// By how much this clock is ahead of its own.
-    pub(super) ahead_millis: Option<i64>,
+    pub(super) about: About,
 }
 
 /// What a runner answered.
@@ -124,12 +120,13 @@ impl Findings {
 
     fn store(&mut self, config: &Config, store: &StoreAnswer) {
         let skew = config.hold.clock_skew.as_millis();
-        if let StoreConfig::Prometheus(prometheus) = &config.store {
+        let StoreAnswer { fetched, about } = store;
+        if let Some(server) = config.store.server() {
             let version =
-                store.version.as_ref().map_or_else(String::new, |version| format!(", version {version}"));
-            self.add(Level::Ok, "store", format!("{} answers{version}", prometheus.url));
+                about.version.as_ref().map_or_else(String::new, |version| format!(", version {version}"));
+            self.add(Level::Ok, "store", format!("{server} answers{version}"));
         }
-        match &store.remote_read {
+        match &about.remote_read {
             Some(Ok(())) => {
                 self.add(Level::Ok, "store", "speaks remote read, which a start uses to read the lookback");
             }
@@ -140,7 +137,7 @@ impl Findings {
             ),
             None => {}
         }
-        match store.ahead_millis {
+        match about.ahead_millis {
             Some(ahead) if ahead.unsigned_abs() > skew.unsigned_abs() => self.add(
                 Level::Problem,
                 "store",
@@ -153,15 +150,12 @@ impl Findings {
             Some(_) => self.add(Level::Ok, "store", "its clock and this one agree"),
             None => {}
         }
-        if store.fetched.nameless_series > 0 {
-            let examples = store.fetched.nameless.join("; ");
+        if fetched.nameless_series > 0 {
+            let examples = fetched.nameless.join("; ");
             self.add(
                 Level::Problem,
                 "store",
-                format!(
-                    "the labels of {} series do not identify an instance: {examples}",
-                    store.fetched.nameless_series
-                ),
+                format!("the labels of {} series do not identify an instance: {examples}", fetched.nameless_series),
             );
         }
     }
@@ -292,7 +286,7 @@ impl Findings {
         let differs = |ahead: i64| ahead.unsigned_abs() > skew.unsigned_abs();
         let clocks = || observed.runners.iter().filter_map(|(_, answer)| answer.as_ref().ok()?.ahead_millis);
         // As a scrape judges it.
-        let is_this_clock = matches!(config.store, StoreConfig::Scrape(_))
+        let is_this_clock = config.store.targets().is_some()
             && clocks().filter(|ahead| differs(*ahead)).count()
                 > clocks().filter(|ahead| !differs(*ahead)).count();
         let known: BTreeSet<&str> = observed.history.slots().map(|slot| &*slot.runner.address).collect();
@@ -391,9 +385,11 @@ mod tests {
     fn observed(history: History) -> Observed {
         let store = StoreAnswer {
             fetched: Fetched::default(),
-            version: Some("3.5.3".into()),
-            remote_read: Some(Ok(())),
-            ahead_millis: Some(900),
+            about: About {
+                version: Some("3.5.3".into()),
+                remote_read: Some(Ok(())),
+                ahead_millis: Some(900),
+            },
         };
         Observed { now: NOW, history, store: Ok(store), runners: Vec::new() }
     }

@@ -2,177 +2,41 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `config.rs` | its section of the config |
 //! | `client.rs` | requests: address, credentials, TLS, time limits |
 //! | `query.rs` | the HTTP API's JSON: one request a tick, and the bootstrap of servers without remote read |
 //! | `remote_read.rs` | bootstrap by remote read's streamed chunks: less CPU and bytes than JSON by far |
 //! | `xor_chunk.rs` | PURE: a chunk → its samples |
 
 mod client;
+mod config;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod query;
 mod remote_read;
 mod xor_chunk;
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::time::SystemTime;
 
-use ebb_service::{config_file::Refusal, quote};
-use ebb_units::Span;
-use reqwest::header::{HeaderName, HeaderValue};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use ebb_core::history::Window;
+use ebb_service::quote;
+use ebb_units::{Millis, Span};
+use serde::Deserialize;
 use tracing::{info, warn};
 
-pub use self::client::{Authorization, BasicAuth, TlsConfig};
-use ebb_core::history::Window;
-use ebb_units::Millis;
+pub use self::config::{Authorization, BasicAuth, PrometheusConfig, TlsConfig};
 
 use self::{
     client::Client,
     query::{Envelope, Query},
 };
 use super::{
-    ClockCheck, EarlierSize, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC,
-    START_TIME_METRIC, Sink, StoreError,
-    labels::{AddressTemplate, Naming, is_label_name},
+    address::AddressTemplate,
+    answer::{ClockCheck, EarlierSize, Fetched, Sink, StoreError},
+    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC},
+    naming::Naming,
 };
 use crate::client::server_time;
-
-/// The `store.prometheus:` section of the config.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("not" = {"required": ["basic_auth", "authorization"]}))]
-pub struct PrometheusConfig {
-    /// Where the server's API begins: `http://prometheus:9090`, or with a path in front of `/api/v1`.
-    #[schemars(regex(pattern = r"^https?://[^@]+$"), extend("examples" = ["http://prometheus:9090"]))]
-    pub url: String,
-    /// Further label matchers of the series to read, such as `job="ebb-runner"`.
-    #[serde(default)]
-    #[schemars(inner(regex(pattern = MATCHER_FORM)))]
-    pub matchers: Vec<String>,
-    /// Additional labels that distinguish runners, such as `host`, if `instance` alone does not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(inner(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
-    pub identity: Vec<String>,
-    /// Longest wait for the answer of a tick's query.
-    #[serde(default = "default_timeout")]
-    pub timeout: Span,
-    /// Longest wait for a whole bootstrap.
-    #[serde(default = "default_bootstrap_timeout")]
-    pub bootstrap_timeout: Span,
-    /// How far a tick's query reaches back before the previous one. Default: 20s, or twice the scrape interval,
-    /// or the longest delay of a sample. It always reaches back to the newest sample of each series.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overlap: Option<Span>,
-    /// Ask for compressed answers. It saves bytes and costs the server more CPU than the query itself.
-    #[serde(default)]
-    pub gzip: bool,
-    /// User name and password (RFC 7617).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<BasicAuth>,
-    /// An `Authorization` header of another kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authorization: Option<Authorization>,
-    /// Further headers, such as `X-Scope-OrgID`.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Certificates.
-    #[serde(default)]
-    pub tls_config: TlsConfig,
-}
-
-impl PrometheusConfig {
-    /// Checks what concerns more than one field, or more than a field's type.
-    pub(crate) fn validate(&self) -> Result<(), Refusal> {
-        let refused =
-            |field: &str, message: &str| Err(Refusal::new(format!("store.prometheus.{field}"), message));
-        match reqwest::Url::parse(&self.url) {
-            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => {}
-            _ => return refused("url", "expected an address such as http://prometheus:9090"),
-        }
-        if self.url.trim_end_matches('/').ends_with("/api/v1") {
-            return refused("url", "expected the address in front of /api/v1");
-        }
-        // The address stands in logs and in the API.
-        if self.url.contains('@') {
-            return refused("url", "expected an address without user and password: use basic_auth");
-        }
-        if let Some(matcher) = self.matchers.iter().find(|matcher| !is_matcher(matcher)) {
-            return refused(
-                "matchers",
-                &format!("expected matchers such as job=\"ebb-runner\", got {matcher}"),
-            );
-        }
-        const TAKEN: [&str; 5] = ["__name__", "module", "digest", "replica", "instance"];
-        let is_taken = |label: &str| TAKEN.contains(&label.strip_prefix("exported_").unwrap_or(label));
-        for (place, label) in self.identity.iter().enumerate() {
-            if !is_label_name(label) || is_taken(label) || self.identity[..place].contains(label) {
-                let message =
-                    format!("expected names of further labels such as host, each once, got {label:?}");
-                return refused("identity", &message);
-            }
-        }
-        for (name, value) in &self.headers {
-            if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
-                return refused(
-                    "headers",
-                    &format!("expected names and values of HTTP headers, got {name:?}"),
-                );
-            }
-        }
-        if self.basic_auth.is_some() && self.authorization.is_some() {
-            return refused("authorization", "expected at most one of basic_auth and authorization");
-        }
-        if self.tls_config.cert_file.is_some() != self.tls_config.key_file.is_some() {
-            return refused("tls_config", "expected cert_file and key_file together, or neither");
-        }
-        Ok(())
-    }
-}
-
-/// What a label matcher looks like, for JSON schemas.
-const MATCHER_FORM: &str =
-    r#"^\s*[A-Za-z_][A-Za-z0-9_]*\s*(=|!=|=~|!~)\s*("([^"\\\n]|\\.)*"|'([^'\\\n]|\\.)*')\s*$"#;
-
-/// Whether text is one label matcher as PromQL reads it: a label, an operator, a quoted value. More than one would be
-/// another question than remote read asks, which takes them one by one.
-fn is_matcher(text: &str) -> bool {
-    let Some((label, rest)) = text.find(['=', '!']).map(|at| text.split_at(at)) else { return false };
-    let value = ["=~", "!~", "!=", "="].iter().find_map(|operator| rest.strip_prefix(operator));
-    is_label_name(trim(label)) && value.is_some_and(|value| is_quoted(trim(value)))
-}
-
-/// Without the white space that PromQL passes over.
-fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t', '\n', '\r'])
-}
-
-/// Whether text is one quoted text, from the first quote to the last, with escapes that PromQL knows.
-fn is_quoted(text: &str) -> bool {
-    let mut chars = text.chars();
-    let Some(quote @ ('"' | '\'')) = chars.next() else { return false };
-    loop {
-        match chars.next() {
-            None | Some('\n') => return false,
-            Some('\\') => {
-                let escaped = |char: char| char == quote || "abfnrtvxuU01234567\\".contains(char);
-                if !chars.next().is_some_and(escaped) {
-                    return false;
-                }
-            }
-            Some(char) if char == quote => return chars.as_str().is_empty(),
-            Some(_) => {}
-        }
-    }
-}
-
-const fn default_timeout() -> Span {
-    Span::secs(10)
-}
-
-const fn default_bootstrap_timeout() -> Span {
-    Span::secs(300)
-}
 
 /// A server with Prometheus' HTTP API.
 #[derive(Debug)]
@@ -202,14 +66,6 @@ impl Prometheus {
             matchers: config.matchers.clone(),
             overlap: config.overlap,
         })
-    }
-
-    pub(super) fn url(&self) -> String {
-        self.client.url().to_owned()
-    }
-
-    pub(super) const fn bootstrap_timeout(&self) -> std::time::Duration {
-        self.client.bootstrap_timeout()
     }
 
     pub(super) fn overlap_millis(&self) -> Option<i64> {
@@ -302,6 +158,19 @@ impl Prometheus {
         size: EarlierSize,
         sink: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
+        let timeout = self.client.bootstrap_timeout();
+        let attempt = format!("sizes before the lookback at {}", self.client.url());
+        let answer = tokio::time::timeout(timeout, self.earlier_by_queries(from, window, size, sink)).await;
+        answer.unwrap_or(Err(StoreError::Timeout { attempt, timeout }))
+    }
+
+    async fn earlier_by_queries(
+        &mut self,
+        from: Millis,
+        window: Window,
+        size: EarlierSize,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
         /// Some 50 MB of JSON.
         const POINTS_MAX: i64 = 2_000_000;
         /// As many as Prometheus decodes in some seconds.
@@ -368,36 +237,5 @@ impl Prometheus {
         }
         selector.push('}');
         selector
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_matcher;
-
-    #[test]
-    fn a_matcher_is_one_label_one_operator_and_one_quoted_value() {
-        let check = |text: &str, expected: bool| assert_eq!(is_matcher(text), expected, "{text}");
-        for text in
-            [r#"job="ebb""#, "job = 'e\"b'", r#"_a!~"a\"b|\d""#.replace(r"\d", r"\\d").as_str(), "zone!=\"\""]
-        {
-            check(text, true);
-        }
-        // Two matchers, or the end of the selector and another one behind it.
-        for text in [r#"job="ebb",env="test""#, r#"job="ebb"} or {job="other""#, r#"job="a"b""#] {
-            check(text, false);
-        }
-        // What PromQL refuses: every tick would be.
-        for text in [
-            "0job=\"ebb\"",
-            "job=\"e\nbb\"",
-            r#"job="\d""#,
-            r#"job="ebb\""#,
-            "job=\"ebb'",
-            "=\"ebb\"",
-            "job=\"",
-        ] {
-            check(text, false);
-        }
     }
 }

@@ -8,7 +8,7 @@ pub(super) mod fuzzing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ebb_service::{logging::Chain, quote};
+use ebb_service::{config_file::Refusal, logging::Chain, quote};
 use ebb_units::{Millis, Span};
 use futures::future::join_all;
 use reqwest::header;
@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::{
-    ClockCheck, Fetched, HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC, Sink,
-    StoreError,
-    labels::{Labels, Named, Naming},
+    answer::{ClockCheck, Fetched, Sink, StoreError},
+    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC},
+    labels::Labels,
+    naming::{Named, Naming},
     series::{HostReadings, Numbers, Readings},
 };
 use crate::client::{self, client_builder, server_time};
@@ -38,6 +39,15 @@ pub struct ScrapeConfig {
 
 const fn default_timeout() -> Span {
     Span::secs(5)
+}
+
+impl ScrapeConfig {
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        if self.targets.is_empty() {
+            return Err(Refusal::new("store.scrape.targets", "expected at least one address"));
+        }
+        Ok(())
+    }
 }
 
 /// The largest answer that is read: some 400,000 instances.

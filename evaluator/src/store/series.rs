@@ -9,8 +9,9 @@ use ebb_core::{
 use ebb_units::{Generation, Millis, RunnerId, SeriesId};
 
 use super::{
-    Fetched, MEMORY_METRIC, START_TIME_METRIC,
-    labels::{Gauge, HostGauge, Nameless},
+    answer::{Fetched, Sink},
+    gauges::{MEMORY_METRIC, START_TIME_METRIC},
+    naming::{Gauge, HostGauge, Nameless},
 };
 
 /// A memory gauge's value in bytes. `None` when it is none.
@@ -119,7 +120,7 @@ impl Readings {
 
     /// Gives every series' samples to `sink`: one for each moment at which both gauges were read.
     /// Series of one gauge without the other are passed over.
-    pub(super) fn join(&self, numbers: &Numbers, fetched: &mut Fetched, sink: &mut super::Sink<'_>) {
+    pub(super) fn join(&self, numbers: &Numbers, fetched: &mut Fetched, sink: &mut Sink<'_>) {
         let mut samples = Vec::new();
         for (number, readings) in self.series.iter().enumerate() {
             samples.clear();

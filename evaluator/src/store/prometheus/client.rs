@@ -1,64 +1,19 @@
 //! Requests to the server: address, credentials, TLS, time limits.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use ebb_service::{
     file::{self, SECRET_BYTES_MAX},
     quote,
 };
 use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{PrometheusConfig, StoreError};
-use crate::client::{self, BodyError, client_builder};
-
-/// User name and password.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicAuth {
-    /// Name of the user.
-    pub username: String,
-    /// File with the password; read at each request, so that it can be changed.
-    pub password_file: PathBuf,
-}
-
-/// An `Authorization` header.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Authorization {
-    /// The scheme.
-    #[serde(rename = "type", default = "bearer")]
-    pub kind: String,
-    /// File with the credentials; read at each request, so that they can be changed.
-    pub credentials_file: PathBuf,
-}
-
-fn bearer() -> String {
-    "Bearer".to_owned()
-}
-
-/// Certificates.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("dependencies" = {"cert_file": ["key_file"], "key_file": ["cert_file"]}))]
-pub struct TlsConfig {
-    /// Authority that signed the server's certificate, as PEM. Otherwise the system's authorities.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert_file: Option<PathBuf>,
-    /// Its key, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_file: Option<PathBuf>,
-    /// Accept any certificate.
-    pub insecure_skip_verify: bool,
-}
+use super::config::{Authorization, BasicAuth, PrometheusConfig};
+use crate::{
+    client::{self, BodyError, client_builder},
+    store::answer::StoreError,
+};
 
 /// Sends requests to one server.
 #[derive(Debug)]

@@ -3,12 +3,8 @@
 use ebb_core::history::Sample;
 use ebb_units::{Millis, SeriesId};
 
-use super::{
-    super::{StoreError, labels::Naming},
-    client, is_matcher,
-    query::Query,
-    remote_read, xor_chunk,
-};
+use super::{client, config::is_matcher, query::Query, remote_read, xor_chunk};
+use crate::store::{answer::StoreError, naming::Naming};
 
 /// Samples up to here are known already.
 pub(super) const FROM: Millis = Millis(1_700_000_000_000);

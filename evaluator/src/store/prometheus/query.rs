@@ -17,15 +17,16 @@ pub(super) use self::answer::Envelope;
 use ebb_units::{Millis, RunnerId};
 
 use self::answer::{Matrix, ModuleNames};
-use super::{
-    super::{
-        labels::{Gauge, HostGauge, LABELS_BYTES_MAX, Labels, Named, Nameless, Naming},
+use super::client::{Client, SAMPLES_BYTES_MAX};
+use crate::{
+    client::server_time,
+    store::{
+        answer::{ClockCheck, Fetched, Sink, StoreError},
+        labels::{LABELS_BYTES_MAX, Labels},
+        naming::{Gauge, HostGauge, Named, Nameless, Naming},
         series::{HostReadings, Numbers, Readings},
     },
-    ClockCheck, Fetched, Sink, StoreError,
-    client::{Client, SAMPLES_BYTES_MAX},
 };
-use crate::client::server_time;
 
 /// Queries, and the label sets that were seen in answers.
 #[derive(Debug, Default)]

@@ -18,15 +18,19 @@ use prost::Message;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    super::{
-        labels::{Gauge, Labels, Named, Nameless, Naming},
-        series::{Numbers, bytes as size_in_bytes},
-    },
-    ClockCheck, Fetched, MEMORY_METRIC, START_TIME_METRIC, Sink, StoreError,
     client::{self, Client},
     xor_chunk,
 };
-use crate::client::server_time;
+use crate::{
+    client::server_time,
+    store::{
+        answer::{ClockCheck, Fetched, Sink, StoreError},
+        gauges::{MEMORY_METRIC, START_TIME_METRIC},
+        labels::Labels,
+        naming::{Gauge, Named, Nameless, Naming},
+        series::{Numbers, bytes as size_in_bytes},
+    },
+};
 
 /// Why there is no answer.
 #[derive(Debug)]

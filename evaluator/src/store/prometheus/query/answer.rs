@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::store::StoreError;
+use crate::store::answer::StoreError;
 
 /// What every answer is wrapped in.
 #[derive(Deserialize)]
