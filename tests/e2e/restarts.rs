@@ -131,7 +131,7 @@ async fn the_cli_explains_an_instance() {
     let (code, elsewhere) = run("ebb-evaluator", &asked);
     assert_eq!((code, elsewhere.contains("steady/3 on ")), (Some(0), true), "{elsewhere}");
     let unknown = explain(&evaluator, "steady/99");
-    assert!(unknown.contains("knows no living instance steady/99"), "{unknown}");
+    assert!(unknown.contains("knows no live instance steady/99"), "{unknown}");
 }
 
 fn explain(evaluator: &Evaluator, instance: &str) -> String {

@@ -45,12 +45,12 @@ fn a_setting_that_changes_nothing_is_refused() {
     beside(
         "defaults: {confidence_level: 0.9}",
         "evaluator.yml:2:",
-        "defaults.confidence_level: has no effect with policy renewal: expected it with `policy: t_interval`",
+        "defaults.confidence_level: has no effect with policy renewal: only allowed with `policy: t_interval`",
     );
     beside(
         "modules: {a: {policy: none, available_below: 1GiB}}",
         "evaluator.yml:2:",
-        "has no effect with policy none: expected it with `policy: largest_first or oldest_first`",
+        "has no effect with policy none: only allowed with `policy: largest_first or oldest_first`",
     );
     // One module uses it.
     let text = "defaults: {confidence_level: 0.9}\nmodules: {a: {policy: t_interval}}";

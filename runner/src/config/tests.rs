@@ -127,11 +127,11 @@ fn errors_in_http_settings_name_their_place() {
     let http =
         |extra: &str| format!("modules:\n  - name: a\n    path: a\n    kind: http\n    http: {{{extra}}}\n");
     check_refused(&http("routes: []"), "5:20", &["modules[0].http.routes", "at least one route"]);
-    check_refused(&http("routes: [{path: x}]"), "5:28", &["routes[0].path", "\"x\" is no path"]);
+    check_refused(&http("routes: [{path: x}]"), "5:28", &["routes[0].path", "invalid path \"x\""]);
     check_refused(&http("routes: [{host: \"a:80\"}]"), "5:28", &["routes[0].host", "without a port"]);
     check_refused(&http("concurrency: 0"), "5:25", &["http.concurrency"]);
     check_refused(&http("request_timeout: 0s"), "5:29", &["http.request_timeout"]);
-    check_refused(&http("outgoing: [\"a:b\"]"), "5:23", &["http.outgoing", "\"b\" is no port"]);
+    check_refused(&http("outgoing: [\"a:b\"]"), "5:23", &["http.outgoing", "invalid port \"b\""]);
     check_refused(&http("que: 1"), "5:12", &["unknown field `que`", "queue_limit"]);
     check_refused(
         "http: {header_limit: 1KiB}\nmodules: []\n",
@@ -143,7 +143,7 @@ fn errors_in_http_settings_name_their_place() {
     check_refused(
         "modules:\n  - {name: a, path: a, kind: http}\n  - {name: b, path: b, kind: http}\n",
         "2:3",
-        &["route */ is both \"a\"'s and \"b\"'s"],
+        &["route */ belongs to both \"a\" and \"b\""],
     );
 }
 

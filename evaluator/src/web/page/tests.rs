@@ -351,7 +351,7 @@ fn a_module_page_has_one_chart_per_replica_up_to_a_limit() {
 fn while_the_evaluation_is_busy_the_page_says_why_there_are_no_charts() {
     has(
         &module_of(&snapshot("leaky", 1), "leaky", &PageQuery::default(), NOTHING),
-        &["The evaluation is busy"],
+        &["The evaluator is busy"],
     );
 }
 
@@ -361,7 +361,7 @@ fn a_start_in_the_future_is_told_as_one() {
     (snapshot.instances[0].verdict, snapshot.instances[0].starts_ahead_millis) =
         (Verdict::TooYoung, 3_600_000);
     let page = module_of(&snapshot, "leaky", &PageQuery::default(), NOTHING);
-    has(&page, &["starts 1h from now: the clock of its runner is ahead, or this one behind"]);
+    has(&page, &["its start is 1h in the future: its runner's clock is ahead, or this one is behind"]);
 }
 
 #[test]
