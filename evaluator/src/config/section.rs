@@ -87,6 +87,10 @@ impl RuleConfig {
         for (key, value) in self.0.iter().filter(|(key, _)| *key != POLICY) {
             let refused = |message| Err(Refusal::new(key.as_str().unwrap_or_default(), message));
             let owners: Vec<_> = Policy::iter().filter(|policy| keys_of(*policy).contains_key(key)).collect();
+            let alone = Self(Mapping::from_iter([(key.clone(), value.clone())]));
+            if let Some(error) = owners.iter().find_map(|owner| alone.rule_with(*owner).err()) {
+                return refused(error.to_string());
+            }
             if !policies.iter().any(|policy| owners.iter().any(|owner| owner.name() == policy.name())) {
                 let names = |policies: &[Policy]| {
                     policies
@@ -102,10 +106,6 @@ impl RuleConfig {
                     names(policies),
                     names(&owners)
                 ));
-            }
-            let alone = Self(Mapping::from_iter([(key.clone(), value.clone())]));
-            if let Some(error) = owners.into_iter().find_map(|owner| alone.rule_with(owner).err()) {
-                return refused(error.to_string());
             }
         }
         Ok(())

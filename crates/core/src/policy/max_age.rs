@@ -1,7 +1,5 @@
 //! `max_age`: restart at an age.
 
-use std::time::Duration;
-
 use ebb_units::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,10 +15,10 @@ pub struct MaxAge {
     pub max_age: Span,
 }
 
-/// Never.
+/// Never: a hundred years are the longest span that a config may name.
 impl Default for MaxAge {
     fn default() -> Self {
-        Self { max_age: Span(Duration::MAX) }
+        Self { max_age: Span::secs(100 * 31_557_600) }
     }
 }
 
