@@ -1,34 +1,32 @@
 //! What the evaluator can be asked on the command line.
 
 mod backtest;
+mod error;
+mod format;
 
 use std::{
     fmt::Write as _,
-    io,
-    net::SocketAddr,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_evaluator::{
-    RunError, Service,
+    Service,
     client::{self, BodyError, client_builder},
     config::Config,
     live::{self, Finding, Level},
 };
 use ebb_service::{
-    commands::{self, CommandError, CommonCommand, Program, print},
-    config_file::{ConfigError, Refusal},
-    logging::{self, LogError},
-    quote, signals,
+    commands::{self, CommonCommand, Program, print},
+    logging, quote, signals,
 };
-use ebb_units::{InstanceName, Millis, Span};
+use ebb_units::{InstanceName, Millis};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::backtest::BacktestArgs;
+use self::{backtest::BacktestArgs, error::CliError, format::Format};
 
 /// Learns how much memory WebAssembly instances need, and restarts those that hold more.
 ///
@@ -70,65 +68,6 @@ enum Command {
     },
     #[command(flatten)]
     Common(CommonCommand),
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CliError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Common(#[from] CommandError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error("listening on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
-    #[error("starting")]
-    Start(#[source] io::Error),
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error("the response from {address} is not from this version of the evaluator, or from another program")]
-    Answer { address: String, source: serde_json::Error },
-    #[error("printing the config")]
-    Print(#[source] serde_yaml::Error),
-    #[error(transparent)]
-    Store(#[from] ebb_evaluator::store::StoreError),
-    #[error(
-        "a backtest needs a history: expected store.prometheus in the config; runners (store.scrape) keep none"
-    )]
-    NoPast,
-    #[error("--from {} must be before --to {}, and in the past", from.rfc3339(), to.rfc3339())]
-    NoTime { from: Millis, to: Millis },
-    #[error("from {} to {} is more than {most} ticks at an interval of {interval}: expected less time, such as --from 24h", from.rfc3339(), to.rfc3339())]
-    TooLong { from: Millis, to: Millis, interval: Span, most: i64 },
-    #[error("the store has no samples of any instance from {} to {}", from.rfc3339(), to.rfc3339())]
-    NoHistory { from: Millis, to: Millis },
-    #[error("policy {policy}: {}: {}", problem.field, problem.message)]
-    Policy { policy: String, problem: Refusal },
-    #[error("drawing {}: {problem}", path.display())]
-    Plot { path: PathBuf, problem: String },
-    #[error("{problems} {}, see above", if *problems == 1 { "problem" } else { "problems" })]
-    Live { problems: usize },
-    #[error("asking the evaluator at {address}; is it running?")]
-    Ask { address: String, source: BodyError },
-    #[error("the evaluator at {address} knows no live instance {module}/{replica}")]
-    UnknownInstance { address: String, module: String, replica: u32 },
-}
-
-impl CliError {
-    /// 2 for what the operator must mend before a start, 1 for what went wrong afterwards.
-    pub(crate) const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_)
-            | Self::Log(_)
-            | Self::NoPast
-            | Self::NoTime { .. }
-            | Self::TooLong { .. }
-            | Self::Policy { .. }
-            | Self::Run(RunError::Store(_) | RunError::Token(_)) => 2,
-            _ => 1,
-        }
-    }
 }
 
 impl Cli {
@@ -183,13 +122,6 @@ async fn serve(config: Config, config_path: PathBuf, force_dry_run: bool) -> Res
 fn print_config(config: &Config) -> Result<(), CliError> {
     let printed = config.to_yaml_without_secrets().map_err(CliError::Print)?;
     Ok(print(printed.as_bytes())?)
-}
-
-/// How what was found is printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 async fn check_live(config: &Config, format: Format) -> Result<(), CliError> {

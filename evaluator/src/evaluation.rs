@@ -6,6 +6,7 @@
 
 mod logged_once;
 mod orders;
+mod sinks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,16 +28,15 @@ use ebb_core::{
 use ebb_units::{Generation, Millis, SeriesId, SlotId};
 use tracing::{debug, info, warn};
 
+pub use self::sinks::Sinks;
 use self::{
     logged_once::LoggedOnce,
     orders::{give, record, record_effect},
 };
 use crate::{
     config::Config,
-    decisions::Journal,
-    metrics::Metrics,
     runners::Restarter,
-    snapshot::{PopulationSnapshot, Snapshot, SnapshotCell},
+    snapshot::{PopulationSnapshot, Snapshot},
     store::{ClockCheck, EarlierSize, Fetched, Store, StoreError, labels::differences},
 };
 
@@ -57,17 +57,6 @@ pub struct Evaluator {
     hold_logged: LoggedOnce,
     module_holds_logged: LoggedOnce,
     sinks: Sinks,
-}
-
-/// Where a tick's results are read.
-#[derive(Clone, Debug)]
-pub struct Sinks {
-    /// The newest snapshot.
-    pub board: Arc<SnapshotCell>,
-    /// The newest decisions.
-    pub journal: Arc<Journal>,
-    /// Counters and durations.
-    pub metrics: Arc<Metrics>,
 }
 
 impl Evaluator {

@@ -4,9 +4,13 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `live.rs` | asks, and gathers what was answered |
+//! | `observed.rs` | what was answered |
+//! | `finding.rs` | one thing that was found |
 //! | `findings.rs` | PURE: what was answered → findings, each with what to do about it |
 
+mod finding;
 mod findings;
+mod observed;
 
 use std::{
     collections::BTreeSet,
@@ -19,11 +23,11 @@ use futures::future::join_all;
 use reqwest::{RequestBuilder, StatusCode, header};
 use serde::de::IgnoredAny;
 
-pub use self::findings::{Finding, Level};
+pub use self::finding::{Finding, Level};
 use ebb_core::history::{History, Sample, Window};
 use ebb_units::{Millis, SeriesId};
 
-use self::findings::{Observed, RunnerAnswer, StoreAnswer, Token};
+use self::observed::{Observed, RunnerAnswer, StoreAnswer, Token};
 use crate::{
     client::{self, BodyError, client_builder, server_time},
     config::Config,

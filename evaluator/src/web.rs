@@ -2,6 +2,7 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `state.rs` | what the handlers read, and what they ask the evaluation for |
 //! | `api.rs` | health, metrics, reload, and JSON: what was learned, what was decided |
 //! | `site.rs` | what a page needs, gathered; its rendering, sent |
 //! | `page.rs`, `page/` | PURE: snapshot, decisions, extract → HTML |
@@ -10,8 +11,7 @@
 mod api;
 mod page;
 mod site;
-
-use std::sync::{Arc, atomic::AtomicUsize};
+mod state;
 
 use axum::{
     Router,
@@ -19,58 +19,8 @@ use axum::{
     middleware::map_response,
     response::Response,
 };
-use ebb_core::history::Extract;
-use ebb_units::{Millis, SlotId};
-use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{config::Config, evaluation::Sinks};
-
-/// Asks the evaluation to reload its config; answers with the error, if any.
-pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
-
-/// Asks the evaluation for the memory of some slots over time, which it answers between two ticks.
-#[derive(Debug)]
-pub struct ExtractRequest {
-    /// Which.
-    pub slots: Vec<SlotId>,
-    /// From when on.
-    pub since: Millis,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Extract>,
-}
-
-/// Where the evaluation takes requests.
-#[derive(Clone, Debug)]
-pub struct EvaluatorHandle {
-    /// For its config.
-    pub reload: mpsc::Sender<ReloadRequest>,
-    /// For its history.
-    pub extract: mpsc::Sender<ExtractRequest>,
-}
-
-/// What the handlers read.
-#[derive(Clone, Debug)]
-pub struct Web {
-    sinks: Sinks,
-    registry: Arc<Registry>,
-    config: watch::Receiver<Arc<Config>>,
-    evaluator: EvaluatorHandle,
-    exposition_bytes: Arc<AtomicUsize>,
-}
-
-impl Web {
-    /// Serves `sinks`, and asks the `evaluator` for what they do not hold.
-    #[must_use]
-    pub fn new(
-        sinks: Sinks,
-        registry: Registry,
-        config: watch::Receiver<Arc<Config>>,
-        evaluator: EvaluatorHandle,
-    ) -> Self {
-        Self { sinks, registry: Arc::new(registry), config, evaluator, exposition_bytes: Arc::default() }
-    }
-}
+pub use self::state::{EvaluatorHandle, ExtractRequest, ReloadRequest, Web};
 
 /// All routes.
 pub fn router(web: Web) -> Router {

@@ -15,7 +15,9 @@
 
 mod earlier;
 mod lifetime;
+mod sample;
 mod series;
+mod slot;
 mod trace;
 mod window;
 
@@ -24,22 +26,13 @@ use std::collections::BTreeMap;
 pub(crate) use self::series::most_complete;
 pub use self::{
     lifetime::{End, Lifetime, Step},
+    sample::Sample,
     series::{Contradiction, Series},
+    slot::Slot,
     trace::{Extract, Point, TRACES_MAX, Trace},
     window::Window,
 };
 use ebb_units::{Generation, Millis, Population, SeriesId, SlotId};
-
-/// One reading of one slot: how much memory which instance held when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// When it was scraped.
-    pub at: Millis,
-    /// Which start of the slot's instance it belongs to.
-    pub generation: Generation,
-    /// Linear memory in bytes.
-    pub bytes: u64,
-}
 
 /// Every lifetime that the slots have seen inside the window.
 #[derive(Debug, Default)]
@@ -48,14 +41,6 @@ pub struct History {
     newest_sample: Option<Millis>,
     /// The window at the last [`History::forget_before`]; its start moves once in many ticks.
     window: Option<Window>,
-}
-
-/// What is known of one slot: its series, of which one is chosen to tell of its lifetimes.
-#[derive(Debug)]
-pub struct Slot {
-    /// In order of their labels; at least one.
-    series: Vec<Series>,
-    chosen: usize,
 }
 
 impl History {
@@ -83,7 +68,7 @@ impl History {
         let slots = self.populations.entry(series.slot.population.clone()).or_default();
         match slots.get_mut(&series.slot) {
             Some(slot) => slot.insert(new),
-            None => drop(slots.insert(series.slot.clone(), Slot { series: vec![new], chosen: 0 })),
+            None => drop(slots.insert(series.slot.clone(), Slot::starting_with(new))),
         }
         taken
     }
@@ -239,66 +224,6 @@ impl History {
     #[must_use]
     pub const fn newest_sample(&self) -> Option<Millis> {
         self.newest_sample
-    }
-}
-
-impl Slot {
-    /// The newest lifetime. It may be over: see [`Slot::live`].
-    #[must_use]
-    pub fn newest(&self) -> Option<&Lifetime> {
-        self.chosen().newest()
-    }
-
-    /// All lifetimes, oldest first.
-    pub fn lifetimes(&self) -> impl Iterator<Item = &Lifetime> {
-        self.chosen().lifetimes()
-    }
-
-    /// The least size that a start was seen with here: what a restart goes back to. None while no lifetime
-    /// was seen from its start.
-    #[must_use]
-    pub fn fresh_bytes(&self) -> Option<u64> {
-        self.lifetimes().filter_map(Lifetime::start_bytes).min()
-    }
-
-    /// The least size that was seen here.
-    #[must_use]
-    pub fn least_bytes(&self) -> Option<u64> {
-        self.lifetimes().map(Lifetime::least_bytes).min()
-    }
-
-    /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.
-    /// A dead series looks alive for minutes to a query with lookback, so the sample's own age decides.
-    #[must_use]
-    pub fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
-        self.chosen().live(now, stale_after_millis)
-    }
-
-    fn chosen(&self) -> &Series {
-        &self.series[self.chosen]
-    }
-
-    fn choose(&mut self, now: Millis, stale_after_millis: i64) {
-        self.chosen = series::choose(&self.series, now, stale_after_millis);
-    }
-
-    fn series_mut(&mut self, labels: &str) -> Option<&mut Series> {
-        self.series.iter_mut().find(|series| **series.labels() == *labels)
-    }
-
-    fn insert(&mut self, new: Series) {
-        let place = self.series.partition_point(|series| series.labels() < new.labels());
-        self.series.insert(place, new);
-        // What was chosen stays chosen until it is chosen anew.
-        self.chosen += usize::from(place <= self.chosen);
-    }
-
-    /// Whether a series is left.
-    fn forget_before(&mut self, window: Window) -> bool {
-        let chosen = self.chosen().labels().clone();
-        self.series.retain_mut(|series| series.forget_before(window));
-        self.chosen = self.series.iter().position(|series| *series.labels() == chosen).unwrap_or(0);
-        !self.series.is_empty()
     }
 }
 

@@ -17,7 +17,7 @@ use ebb_evaluator::{
 use ebb_service::commands::print;
 use ebb_units::{Millis, SeriesId, Span};
 
-use super::{CliError, Format};
+use super::{error::CliError, format::Format};
 
 #[derive(Args, Debug)]
 pub(super) struct BacktestArgs {

@@ -17,7 +17,7 @@ use ebb_units::{Millis, RunnerId};
 use futures::{StreamExt as _, future::join_all, stream};
 use tracing::{info, warn};
 
-use super::Sinks;
+use super::sinks::Sinks;
 use crate::{runners::Restarter, snapshot::PopulationSnapshot};
 
 /// Gives orders: the modules side by side, `max_unavailable` at a time in each.

@@ -4,90 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebb_core::{
     decide::hold::{Hold, at_least, span},
-    history::{Contradiction, History},
-};
-use ebb_units::Millis;
-use serde::Serialize;
-
-use crate::{
-    config::Config,
-    store::{About, Fetched, labels},
+    history::Contradiction,
 };
 
-/// What was answered.
-#[derive(Debug)]
-pub(super) struct Observed {
-    pub(super) now: Millis,
-    pub(super) history: History,
-    pub(super) store: Result<StoreAnswer, String>,
-    pub(super) runners: Vec<(String, Result<RunnerAnswer, String>)>,
-}
-
-/// What the store answered.
-#[derive(Debug)]
-pub(super) struct StoreAnswer {
-    pub(super) fetched: Fetched,
-    pub(super) about: About,
-}
-
-/// What a runner answered.
-#[derive(Debug)]
-pub(super) struct RunnerAnswer {
-    pub(super) instances: usize,
-    /// By how much this clock is ahead of the runner's.
-    pub(super) ahead_millis: Option<i64>,
-    pub(super) token: Token,
-}
-
-/// Whether a runner takes orders.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Token {
-    Accepted,
-    Refused,
-    /// It was not shown: orders may not go there.
-    NotAllowed,
-    Unusable(String),
-    Unexpected(u16),
-}
-
-/// How a finding is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// It works, and could work better.
-    Warning,
-    /// Something is not restarted because of it.
-    Problem,
-}
-
-impl Level {
-    /// Its name in tables.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Problem => "PROBLEM",
-        }
-    }
-}
-
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How it is meant.
-    pub level: Level,
-    /// What it is about: `store`, `module leaky`, `runner 10.0.0.1:9742`.
-    pub about: String,
-    /// What was found, and what to do about it.
-    pub finding: String,
-}
+use super::{
+    finding::{Finding, Findings, Level},
+    observed::{Observed, StoreAnswer, Token},
+};
+use crate::{config::Config, store::labels};
 
 /// The findings, the store's first.
 pub(super) fn of(config: &Config, observed: &Observed) -> Vec<Finding> {
-    let mut findings = Findings(Vec::new());
+    let mut findings = Findings::default();
     match &observed.store {
         Err(problem) => findings.add(Level::Problem, "store", problem.clone()),
         Ok(store) => {
@@ -99,8 +27,6 @@ pub(super) fn of(config: &Config, observed: &Observed) -> Vec<Finding> {
     findings.runners(config, observed);
     findings.0
 }
-
-struct Findings(Vec<Finding>);
 
 /// What the store has of a module.
 #[derive(Default)]
@@ -114,10 +40,6 @@ struct Module<'a> {
 }
 
 impl Findings {
-    fn add(&mut self, level: Level, about: impl Into<String>, finding: impl Into<String>) {
-        self.0.push(Finding { level, about: about.into(), finding: finding.into() });
-    }
-
     fn store(&mut self, config: &Config, store: &StoreAnswer) {
         let skew = config.hold.clock_skew.as_millis();
         let StoreAnswer { fetched, about } = store;
@@ -155,7 +77,10 @@ impl Findings {
             self.add(
                 Level::Problem,
                 "store",
-                format!("the labels of {} series do not identify an instance: {examples}", fetched.nameless_series),
+                format!(
+                    "the labels of {} series do not identify an instance: {examples}",
+                    fetched.nameless_series
+                ),
             );
         }
     }
@@ -351,10 +276,14 @@ fn count(number: usize, thing: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use ebb_core::history::{Sample, Window};
-    use ebb_units::{Generation, Population, SeriesId, SlotId};
+    use ebb_core::history::{History, Sample, Window};
+    use ebb_units::{Generation, Millis, Population, SeriesId, SlotId};
 
     use super::*;
+    use crate::{
+        live::observed::RunnerAnswer,
+        store::{About, Fetched},
+    };
 
     const NOW: Millis = Millis(1_700_000_000_000);
 

@@ -32,8 +32,7 @@ impl AddressTemplate {
         while let Some((text, (label, behind))) = split(rest) {
             let value = labels.get(own_label(labels, label)).filter(|value| !value.is_empty());
             address += text;
-            address +=
-                value.ok_or_else(|| format!("no label {label}, which the runner's address needs"))?;
+            address += value.ok_or_else(|| format!("no label {label}, which the runner's address needs"))?;
             rest = behind;
         }
         Ok(address + rest)

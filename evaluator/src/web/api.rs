@@ -24,7 +24,7 @@ use ebb_service::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::Web;
+use super::state::Web;
 use crate::{decisions::Decision, snapshot::Snapshot};
 
 /// Its routes.

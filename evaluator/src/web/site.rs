@@ -22,8 +22,8 @@ use maud::Markup;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    ExtractRequest, Web,
     page::{self, Listing, PageContext, PageData, PageQuery},
+    state::{ExtractRequest, Web},
 };
 use crate::{config::Config, decisions::Decision, snapshot::Snapshot};
 

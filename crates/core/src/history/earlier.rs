@@ -7,7 +7,7 @@
 
 use ebb_units::Millis;
 
-use super::Window;
+use super::window::Window;
 
 /// What a lifetime held before the window's start, as far as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

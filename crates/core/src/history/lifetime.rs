@@ -7,8 +7,9 @@ use ebb_units::{Generation, Millis};
 use serde::Serialize;
 
 use super::{
-    Sample, Window,
     earlier::{Earlier, FIRST_SAMPLE_WITHIN_MILLIS, area},
+    sample::Sample,
+    window::Window,
 };
 
 /// Part of a lifetime in which memory had one size, inside one block of the window.

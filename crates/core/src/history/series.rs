@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use ebb_units::{Generation, Millis};
 
-use super::{End, Lifetime, Sample, Window};
+use super::{
+    lifetime::{End, Lifetime},
+    sample::Sample,
+    window::Window,
+};
 
 /// What one series of a slot has told: the lifetimes that are over and the newest one.
 #[derive(Debug)]

@@ -5,7 +5,10 @@
 
 use ebb_units::{Millis, SlotId};
 
-use super::{End, Lifetime, Slot};
+use super::{
+    lifetime::{End, Lifetime},
+    slot::Slot,
+};
 
 /// Slots of one extract.
 pub const TRACES_MAX: usize = 12;

@@ -82,10 +82,7 @@ impl PrometheusConfig {
         }
         // The address stands in logs and in the API.
         if self.url.contains('@') {
-            return refused(
-                "url",
-                "expected an address without user and password: use basic_auth",
-            );
+            return refused("url", "expected an address without user and password: use basic_auth");
         }
         if let Some(matcher) = self.matchers.iter().find(|matcher| !is_matcher(matcher)) {
             return refused(

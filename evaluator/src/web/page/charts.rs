@@ -7,7 +7,11 @@ use ebb_core::{
 use ebb_units::{Millis, Span};
 use maud::{Markup, PreEscaped, html};
 
-use super::{PageContext, PageQuery, format, query::instance_path};
+use super::{
+    context::PageContext,
+    format,
+    query::{PageQuery, instance_path},
+};
 use crate::chart::{Chart, Line, MEMORY, stepped};
 
 /// How far charts can be made to reach back.

@@ -5,7 +5,12 @@ use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{PageContext, PageQuery, Tab, format, paging::Page, query::instance_path};
+use super::{
+    context::{PageContext, Tab},
+    format,
+    paging::Page,
+    query::{PageQuery, instance_path},
+};
 use crate::decisions::Decision;
 
 /// Decisions of one page.

@@ -4,11 +4,11 @@ use ebb_core::decide::judgement::Judgement;
 use maud::{Markup, html};
 
 use super::{
-    PageContext, PageData, PageQuery, Tab,
     charts::{self, Size},
+    context::{PageContext, PageData, Tab},
     decisions::{self, inputs},
     format, instances,
-    query::module_path,
+    query::{PageQuery, module_path},
 };
 
 /// The page of what lives in the replicas `replica` of `module`, on one runner or on several.

@@ -6,9 +6,10 @@ use ebb_core::{decide::judgement::Judgement, policy::Verdict};
 use maud::{Markup, PreEscaped, html};
 
 use super::{
-    PageContext, PageQuery, format,
+    context::PageContext,
+    format,
     paging::Page,
-    query::{Sort, instance_path, module_path},
+    query::{PageQuery, Sort, instance_path, module_path},
 };
 use crate::snapshot::Snapshot;
 

@@ -4,10 +4,11 @@ use ebb_core::history::TRACES_MAX;
 use maud::{Markup, html};
 
 use super::{
-    Listing, PageContext, PageData, PageQuery, Tab,
     charts::{self, Size},
-    decisions, format, instances,
-    query::module_path,
+    context::{PageContext, PageData, Tab},
+    decisions, format,
+    instances::{self, Listing},
+    query::{PageQuery, module_path},
 };
 use crate::snapshot::PopulationSnapshot;
 

@@ -2,7 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{PageContext, PageData, PageQuery, Tab, decisions, format, paging::Page, query::module_path};
+use super::{
+    context::{PageContext, PageData, Tab},
+    decisions, format,
+    paging::Page,
+    query::{PageQuery, module_path},
+};
 use crate::snapshot::PopulationSnapshot;
 
 /// Populations of one page. A module has two while a new version takes over.

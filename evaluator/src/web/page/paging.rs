@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use maud::{Markup, html};
 
-use super::PageQuery;
+use super::query::PageQuery;
 
 /// One page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

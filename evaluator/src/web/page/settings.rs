@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{PageContext, Tab};
+use super::context::{PageContext, Tab};
 
 /// The page of the config, without secrets.
 pub(in crate::web) fn settings(context: &PageContext<'_>) -> Markup {

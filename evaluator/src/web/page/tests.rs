@@ -10,10 +10,15 @@ use ebb_core::{
     history::{History, Sample, Window},
     policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold, Verdict},
 };
-use ebb_units::{ByteCount, Generation, Population, SlotId, Span};
+use ebb_units::{ByteCount, Generation, Millis, Population, SlotId, Span};
 
 use super::*;
-use crate::{chart, decisions::Journal, snapshot::PopulationSnapshot};
+use crate::{
+    chart,
+    config::Config,
+    decisions::Journal,
+    snapshot::{PopulationSnapshot, Snapshot},
+};
 
 const NOW: Millis = Millis(1_795_521_600_000);
 const HOSTILE: &str = "\"><script>alert(1)</script>";

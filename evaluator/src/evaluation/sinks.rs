@@ -1,0 +1,16 @@
+//! What a tick leaves behind, and where.
+
+use std::sync::Arc;
+
+use crate::{decisions::Journal, metrics::Metrics, snapshot::SnapshotCell};
+
+/// Where a tick's results are read.
+#[derive(Clone, Debug)]
+pub struct Sinks {
+    /// The newest snapshot.
+    pub board: Arc<SnapshotCell>,
+    /// The newest decisions.
+    pub journal: Arc<Journal>,
+    /// Counters and durations.
+    pub metrics: Arc<Metrics>,
+}

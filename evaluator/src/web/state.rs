@@ -1,0 +1,56 @@
+//! What the handlers read, and what they ask the evaluation for.
+
+use std::sync::{Arc, atomic::AtomicUsize};
+
+use ebb_core::history::Extract;
+use ebb_units::{Millis, SlotId};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{config::Config, evaluation::Sinks};
+
+/// Asks the evaluation to reload its config; answers with the error, if any.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// Asks the evaluation for the memory of some slots over time, which it answers between two ticks.
+#[derive(Debug)]
+pub struct ExtractRequest {
+    /// Which.
+    pub slots: Vec<SlotId>,
+    /// From when on.
+    pub since: Millis,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Extract>,
+}
+
+/// Where the evaluation takes requests.
+#[derive(Clone, Debug)]
+pub struct EvaluatorHandle {
+    /// For its config.
+    pub reload: mpsc::Sender<ReloadRequest>,
+    /// For its history.
+    pub extract: mpsc::Sender<ExtractRequest>,
+}
+
+/// What the handlers read.
+#[derive(Clone, Debug)]
+pub struct Web {
+    pub(super) sinks: Sinks,
+    pub(super) registry: Arc<Registry>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) evaluator: EvaluatorHandle,
+    pub(super) exposition_bytes: Arc<AtomicUsize>,
+}
+
+impl Web {
+    /// Serves `sinks`, and asks the `evaluator` for what they do not hold.
+    #[must_use]
+    pub fn new(
+        sinks: Sinks,
+        registry: Registry,
+        config: watch::Receiver<Arc<Config>>,
+        evaluator: EvaluatorHandle,
+    ) -> Self {
+        Self { sinks, registry: Arc::new(registry), config, evaluator, exposition_bytes: Arc::default() }
+    }
+}
