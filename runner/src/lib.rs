@@ -31,23 +31,23 @@ use tracing::{info, warn};
 
 mod code_cache;
 pub mod config;
-pub mod control;
-pub mod descriptors;
-pub mod engine;
-pub mod exchange;
+mod control;
+mod descriptors;
+mod engine;
+mod exchange;
 
-pub mod exposition;
-pub mod fleet;
+mod exposition;
+mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-pub mod gateway;
-pub mod guest;
-pub mod host;
+mod gateway;
+mod guest;
+mod host;
 mod kind;
-pub mod lifecycle;
-pub mod program;
-pub mod reload;
-pub mod threads;
+mod lifecycle;
+mod program;
+mod reload;
+mod threads;
 
 use config::Config;
 use descriptors::Descriptors;

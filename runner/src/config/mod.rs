@@ -32,10 +32,11 @@ use ebb_units::Span;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::{
+pub use self::{http::HttpConfig, module::ModuleConfig};
+pub(crate) use self::{
     duration::EpochTick,
-    http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
-    module::{DirConfig, GuestConfig, KindConfig, ModuleConfig, PAGE_BYTES},
+    http::{Destination, HostPattern, Route, ServeConfig},
+    module::{GuestConfig, KindConfig, PAGE_BYTES},
 };
 
 /// A validated config file.
@@ -49,9 +50,9 @@ pub struct Config {
     /// Logs.
     pub log: LogConfig,
     /// How guests are compiled and run.
-    pub engine: EngineConfig,
+    pub(crate) engine: EngineConfig,
     /// Where the newest generation is kept.
-    pub state_dir: OwnFolder,
+    pub(crate) state_dir: OwnFolder,
     /// How long a clean stop may take.
     pub shutdown_timeout: Duration,
     /// What to run, in the file's order.
@@ -117,14 +118,14 @@ impl<'de> Deserialize<'de> for ControlConfig {
 /// The `engine:` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct EngineConfig {
+pub(crate) struct EngineConfig {
     /// How often a busy guest yields to the others, and the longest that it can take to stop one.
     pub epoch_tick: EpochTick,
     /// Where compiled code is kept between starts. It is run as it is found there. By default ebb/compiled in the user's
     /// cache folder; with off, every module is compiled twice at each start.
     pub compile_cache: OwnFolder,
     /// Threads that run commands, and as many that serve HTTP. Default: one per processor.
-    pub guest_threads: Option<NonZeroU32>,
+    pub(crate) guest_threads: Option<NonZeroU32>,
 }
 
 impl Default for EngineConfig {
@@ -139,7 +140,7 @@ impl Default for EngineConfig {
 
 /// A folder of the runner's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum OwnFolder {
+pub(crate) enum OwnFolder {
     /// The usual one in the user's folders.
     #[default]
     Default,
