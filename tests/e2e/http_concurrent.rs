@@ -72,6 +72,20 @@ async fn one_request_that_hangs_ends_the_instance_only_when_the_others_are_done(
 }
 
 #[tokio::test]
+async fn a_guest_may_answer_with_the_requests_own_body() {
+    let http = "concurrency: 8, request_timeout: 1s";
+    let runner = Runner::start(&support::http(NAME, 1, "max_restarting: 1", http)).await;
+    let load = Load::start(&runner.http_address, 4, |n| {
+        let ask = Ask { path: "/mirror".to_owned(), ..Ask::echo(Pattern { bytes: 60_000, seed: n }) };
+        // Every other one takes longer than request_timeout, and is not stuck.
+        if n % 2 == 0 { ask } else { ask.slowly(2000, Duration::from_millis(50)) }
+    });
+    wait::until("some are served", DEADLINE, async || (load.served() >= 40).then_some(())).await;
+    let summary = load.stop().await;
+    assert_eq!(summary.failed, 0, "{summary}");
+}
+
+#[tokio::test]
 async fn a_trap_fails_what_its_instance_had_begun_and_nothing_else() {
     let modules = support::http(NAME, 1, "max_restarting: 1", "concurrency: 8, request_timeout: 1s");
     let runner = Runner::start(&modules).await;

@@ -23,6 +23,7 @@ use wasip3::{
         IncomingRequestBody, http_from_wasi_request, http_from_wasi_response, http_into_wasi_request,
         http_into_wasi_response,
     },
+    wit_future,
 };
 
 type Request = http::Request<IncomingRequestBody>;
@@ -40,6 +41,9 @@ thread_local! {
 impl Guest for Service {
     async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
         BEGUN.set(BEGUN.get() + 1);
+        if request.get_path_with_query().as_deref() == Some("/mirror") {
+            return Ok(mirror(request));
+        }
         UNDER_WAY.set(UNDER_WAY.get() + 1);
         AT_ONCE_MAX.set(AT_ONCE_MAX.get().max(UNDER_WAY.get()));
         let answer = answer(http_from_wasi_request(request)?).await;
@@ -134,6 +138,13 @@ fn echo(request: Request) -> Response<Body> {
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
     response
+}
+
+/// Answers with the request's own body, which does not come past the guest.
+fn mirror(request: types::Request) -> types::Response {
+    let (_, taken) = wit_future::new(|| Ok(()));
+    let (body, trailers) = types::Request::consume_body(request, taken);
+    types::Response::new(types::Fields::new(), Some(body), trailers).0
 }
 
 fn pattern(bytes: u64, seed: u64, chunked: bool) -> Response<Body> {

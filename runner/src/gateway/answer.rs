@@ -213,9 +213,13 @@ impl Body for AnswerBody {
             Source::Guest(exchange) => exchange.poll_body(context),
         });
         match &frame {
-            // hyper does not ask for more after trailers.
-            Some(Ok(frame)) if frame.is_trailers() => this.record.outcome = Outcome::Complete,
-            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+            Some(Ok(frame)) => {
+                this.record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+                // hyper does not ask for more after trailers, or if the body says that this was all.
+                if frame.is_trailers() || this.is_end_stream() {
+                    this.record.outcome = Outcome::Complete;
+                }
+            }
             Some(Err(_)) => this.record.outcome = Outcome::Truncated,
             None => this.record.outcome = Outcome::Complete,
         }
@@ -242,5 +246,46 @@ impl Drop for AnswerBody {
         if let Source::Guest(exchange) = &self.source {
             exchange.client_done(self.record.outcome == Outcome::Complete);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{task::Waker, time::Duration};
+
+    use ebb_units::{Generation, Replica};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::exchange::state::Server;
+
+    fn answer(text: &'static str) -> (Arc<Exchange>, AnswerBody) {
+        let exchange = Arc::new(Exchange::new(Duration::from_secs(3600), None));
+        assert!(exchange.begin(Server { replica: Replica(0), generation: Generation(1) }));
+        exchange.set_body(Full::from(text).map_err(|never| match never {}).boxed_unsync());
+        let head = http::Response::new(());
+        let response = guest(head, Arc::clone(&exchange), Record::begin(None), true);
+        (exchange, response.into_body())
+    }
+
+    fn is_kept(exchange: &Exchange) -> bool {
+        exchange.ask_body(|_| ()).is_some()
+    }
+
+    #[test]
+    fn an_answer_of_which_the_client_has_all_is_complete_though_its_length_was_not_announced() {
+        let (exchange, mut body) = answer("text");
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(Pin::new(&mut body).poll_frame(&mut context), Poll::Ready(Some(Ok(_)))));
+        assert!(body.is_end_stream(), "hyper does not ask again");
+        drop(body);
+        assert!(is_kept(&exchange), "for as long as the guest works");
+    }
+
+    #[test]
+    fn an_answer_that_the_client_did_not_take_is_dropped() {
+        let (exchange, body) = answer("text");
+        drop(body);
+        assert!(!is_kept(&exchange), "the guest learns that nobody reads it");
     }
 }
