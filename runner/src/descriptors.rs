@@ -18,7 +18,7 @@ const HANDLES_LEAST: u32 = 16;
 
 /// What a module's instances may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
+pub struct Claim {
     /// Whose instances.
     pub module: ModuleName,
     /// How many of them at once.
@@ -28,13 +28,13 @@ pub(crate) struct Claim {
     /// Folders among them, open from the start.
     pub folders: u32,
     /// Whether a handle may be a file, a folder or a socket.
-    pub(crate) opens_files: bool,
+    pub opens_files: bool,
     /// Whether requests may be sent, one for every [`HANDLES_PER_CONNECTION`].
-    pub(crate) sends_requests: bool,
+    pub sends_requests: bool,
 }
 
 /// A guest may have one outgoing request under way for so many handles, each of which takes several.
-pub(crate) const HANDLES_PER_CONNECTION: u32 = 4;
+pub const HANDLES_PER_CONNECTION: u32 = 4;
 
 impl Claim {
     fn descriptors(&self) -> u64 {
@@ -50,11 +50,11 @@ impl Claim {
 
 /// What is handed out.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Shares {
+pub struct Shares {
     /// Handles per instance, in the order of the claims.
     pub handles: Vec<u32>,
     /// Set if connections or handles are fewer than configured.
-    pub(crate) shortage: Option<Shortage>,
+    pub shortage: Option<Shortage>,
 }
 
 /// There are fewer descriptors than may be needed.
@@ -64,7 +64,7 @@ pub(crate) struct Shares {
      hard limit (LimitNOFILE= of systemd, `ulimit -Hn`, `ulimits: nofile` of compose) to {needed}, or lower \
      http.max_connections, max_handles or replicas"
 )]
-pub(crate) struct Shortage {
+pub struct Shortage {
     needed: u64,
     limit: u64,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Shortage {
 #[error(
     "module \"{module}\": each of its {instances} instances would get {share} handles, and needs {least} to start: {shortage}"
 )]
-pub(crate) struct TooFew {
+pub struct TooFew {
     module: ModuleName,
     instances: u32,
     share: u32,
@@ -84,7 +84,7 @@ pub(crate) struct TooFew {
 
 /// What the process has, and what is asked of it for connections.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Descriptors {
+pub struct Descriptors {
     /// How many it may have open.
     pub limit: u64,
     /// `http.max_connections`; 0 without a listener.
@@ -94,7 +94,7 @@ pub(crate) struct Descriptors {
 impl Descriptors {
     /// Data connections that may be open at once.
     #[must_use]
-    pub(crate) fn connections(self) -> u32 {
+    pub fn connections(self) -> u32 {
         let half = (self.limit.saturating_sub(OWN) / 2).max(1);
         self.max_connections.min(u32::try_from(half).unwrap_or(u32::MAX))
     }
@@ -103,7 +103,7 @@ impl Descriptors {
     ///
     /// # Errors
     /// [`TooFew`] when the instances of a module could not start with what is left for them.
-    pub(crate) fn share_out(self, claims: &[Claim]) -> Result<Shares, TooFew> {
+    pub fn share_out(self, claims: &[Claim]) -> Result<Shares, TooFew> {
         let Self { limit, max_connections } = self;
         let modules = u64::try_from(claims.len()).unwrap_or(u64::MAX);
         let own = OWN.saturating_add(PER_MODULE.saturating_mul(modules));

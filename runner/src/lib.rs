@@ -31,23 +31,23 @@ use tracing::{info, warn};
 
 mod code_cache;
 pub mod config;
-mod control;
-mod descriptors;
-mod engine;
-mod exchange;
+pub mod control;
+pub mod descriptors;
+pub mod engine;
+pub mod exchange;
 
-mod exposition;
-mod fleet;
+pub mod exposition;
+pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod gateway;
-mod guest;
-mod host;
+pub mod gateway;
+pub mod guest;
+pub mod host;
 mod kind;
-mod lifecycle;
-mod program;
-mod reload;
-mod threads;
+pub mod lifecycle;
+pub mod program;
+pub mod reload;
+pub mod threads;
 
 use config::Config;
 use descriptors::Descriptors;

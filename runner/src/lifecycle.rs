@@ -15,25 +15,25 @@
 use std::time::Duration;
 
 /// A point in time, as the time since some fixed start. Whoever calls chooses the start.
-pub(crate) type Moment = Duration;
+pub type Moment = Duration;
 
 /// A slot with this many failures in a row is called a crash loop.
 const CRASH_LOOP_FAILURES: u32 = 5;
 
 /// How long to wait before starting again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BackoffPolicy {
+pub struct BackoffPolicy {
     /// The wait after the first failure.
     pub min: Duration,
     /// The longest wait.
     pub max: Duration,
     /// A lifetime at least this long makes its end a first failure again.
-    pub(crate) reset_after: Duration,
+    pub reset_after: Duration,
 }
 
 /// Why a lifetime ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// A trap, a non-zero exit code, or no start at all.
     Crash,
     /// Exit code 0.
@@ -42,7 +42,7 @@ pub(crate) enum Cause {
 
 /// What a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// A new lifetime is being prepared; none is live.
     Starting {
         /// Lifetimes in a row that ended too soon.
@@ -77,7 +77,7 @@ pub(crate) enum State {
 
 /// What happened to a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// The lifetime being prepared is now live.
     Started,
     /// The lifetime being prepared could not be started.
@@ -101,7 +101,7 @@ pub(crate) enum Event {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Nothing but wait for the next event.
     Watch,
     /// Start a lifetime; it is a restart for this cause.
@@ -116,11 +116,11 @@ pub(crate) enum Action {
 
 impl State {
     /// The state of a slot before its first lifetime.
-    pub(crate) const NEW: Self = Self::Starting { failures: 0 };
+    pub const NEW: Self = Self::Starting { failures: 0 };
 
     /// Lifetimes in a row that ended too soon.
     #[must_use]
-    pub(crate) const fn failures(self) -> u32 {
+    pub const fn failures(self) -> u32 {
         match self {
             Self::Starting { failures }
             | Self::Running { failures, .. }
@@ -132,7 +132,7 @@ impl State {
 
     /// Whether the slot fails again and again.
     #[must_use]
-    pub(crate) const fn is_crash_loop(self) -> bool {
+    pub const fn is_crash_loop(self) -> bool {
         self.failures() >= CRASH_LOOP_FAILURES
     }
 }
@@ -142,7 +142,7 @@ impl State {
 /// `jitter`: a random number in `[0, 1)`; it spreads the waits of slots that fail together over the upper
 /// half of the wait. An event that cannot happen in `state` changes nothing.
 #[must_use]
-pub(crate) fn step(state: State, event: Event, now: Moment, jitter: f64, policy: &BackoffPolicy) -> (State, Action) {
+pub fn step(state: State, event: Event, now: Moment, jitter: f64, policy: &BackoffPolicy) -> (State, Action) {
     let back_off = |failures: u32, cause: Cause| {
         let until = now + backoff(failures, jitter, policy);
         (State::Backoff { until, failures, cause }, Action::WaitUntil(until))

@@ -53,10 +53,10 @@ pub enum ReloadError {
 
 /// What a reload did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Reloaded {
+pub struct Reloaded {
     /// What became of the modules.
     #[serde(flatten)]
-    pub(crate) rollout: Rollout,
+    pub rollout: Rollout,
     /// Keys whose values in the file differ from those that the runner was started with, and stay without effect until
     /// it is started anew.
     pub needs_restart: Vec<&'static str>,
@@ -64,7 +64,7 @@ pub(crate) struct Reloaded {
 
 /// How the last reload went.
 #[derive(Debug, Default)]
-pub(crate) struct ReloadStatus {
+pub struct ReloadStatus {
     successful: AtomicBool,
     last_success_unix_ms: AtomicU64,
 }
@@ -72,13 +72,13 @@ pub(crate) struct ReloadStatus {
 impl ReloadStatus {
     /// Whether the last attempt succeeded.
     #[must_use]
-    pub(crate) fn was_successful(&self) -> bool {
+    pub fn was_successful(&self) -> bool {
         self.successful.load(Ordering::Relaxed)
     }
 
     /// When an attempt last succeeded, in Unix seconds; 0 if none has.
     #[must_use]
-    pub(crate) fn last_success_seconds(&self) -> f64 {
+    pub fn last_success_seconds(&self) -> f64 {
         self.last_success_unix_ms.load(Ordering::Relaxed) as f64 / 1000.0
     }
 
@@ -93,7 +93,7 @@ impl ReloadStatus {
 }
 
 /// Reads the config file anew and makes it so.
-pub(crate) struct Reloader {
+pub struct Reloader {
     file: PathBuf,
     /// The config that this process was started with: some of it cannot change any more.
     first: Config,
@@ -107,7 +107,7 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// A reloader of `config`'s file. `listens_beyond_loopback`: as it is, not as configured.
     #[must_use]
-    pub(crate) fn new(config: Config, listens_beyond_loopback: bool, fleet: Arc<Fleet>) -> Self {
+    pub fn new(config: Config, listens_beyond_loopback: bool, fleet: Arc<Fleet>) -> Self {
         Self {
             file: config.file.clone(),
             first: config,
@@ -121,13 +121,13 @@ impl Reloader {
 
     /// The token that `POST` requests must carry, if any.
     #[must_use]
-    pub(crate) fn token(&self) -> Option<Arc<BearerToken>> {
+    pub fn token(&self) -> Option<Arc<BearerToken>> {
         self.token.load_full()
     }
 
     /// How the last reload went.
     #[must_use]
-    pub(crate) const fn status(&self) -> &Arc<ReloadStatus> {
+    pub const fn status(&self) -> &Arc<ReloadStatus> {
         &self.status
     }
 
@@ -135,7 +135,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`].
-    pub(crate) fn read_first_token(&self) -> Result<(), ReloadError> {
+    pub fn read_first_token(&self) -> Result<(), ReloadError> {
         self.token.store(self.read_token(&self.first)?.map(Arc::new));
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`].
-    pub(crate) async fn start(&self) -> Result<Rollout, ReloadError> {
+    pub async fn start(&self) -> Result<Rollout, ReloadError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let rollout = self.fleet.roll_out(&self.first.modules).await?;
         self.status.record(true);
@@ -155,7 +155,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`] names the file, and where in it.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let outcome = self.try_reload().await;
         self.status.record(outcome.is_ok());

@@ -32,11 +32,10 @@ use ebb_units::Span;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::{http::HttpConfig, module::ModuleConfig};
-pub(crate) use self::{
+pub use self::{
     duration::EpochTick,
-    http::{Destination, HostPattern, Route, ServeConfig},
-    module::{GuestConfig, KindConfig, PAGE_BYTES},
+    http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
+    module::{DirConfig, GuestConfig, KindConfig, ModuleConfig, PAGE_BYTES},
 };
 
 /// A validated config file.
@@ -50,9 +49,9 @@ pub struct Config {
     /// Logs.
     pub log: LogConfig,
     /// How guests are compiled and run.
-    pub(crate) engine: EngineConfig,
+    pub engine: EngineConfig,
     /// Where the newest generation is kept.
-    pub(crate) state_dir: OwnFolder,
+    pub state_dir: OwnFolder,
     /// How long a clean stop may take.
     pub shutdown_timeout: Duration,
     /// What to run, in the file's order.
@@ -118,14 +117,14 @@ impl<'de> Deserialize<'de> for ControlConfig {
 /// The `engine:` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct EngineConfig {
+pub struct EngineConfig {
     /// How often a busy guest yields to the others, and the longest that it can take to stop one.
     pub epoch_tick: EpochTick,
     /// Where compiled code is kept between starts. It is run as it is found there. By default ebb/compiled in the user's
     /// cache folder; with off, every module is compiled twice at each start.
     pub compile_cache: OwnFolder,
     /// Threads that run commands, and as many that serve HTTP. Default: one per processor.
-    pub(crate) guest_threads: Option<NonZeroU32>,
+    pub guest_threads: Option<NonZeroU32>,
 }
 
 impl Default for EngineConfig {
@@ -140,7 +139,7 @@ impl Default for EngineConfig {
 
 /// A folder of the runner's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum OwnFolder {
+pub enum OwnFolder {
     /// The usual one in the user's folders.
     #[default]
     Default,

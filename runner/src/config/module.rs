@@ -20,7 +20,7 @@ use super::{
 use crate::lifecycle::BackoffPolicy;
 
 /// WebAssembly's page, in bytes.
-pub(crate) const PAGE_BYTES: u64 = 65_536;
+pub const PAGE_BYTES: u64 = 65_536;
 
 /// Environment variables that the runner itself gives to every guest start with this.
 const RESERVED_ENV_PREFIX: &str = "EBB_";
@@ -30,7 +30,7 @@ const REPLICAS_MAX: u32 = 1_000_000;
 
 /// What kind of program a module is, and what only that kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KindConfig {
+pub enum KindConfig {
     /// A `wasi:cli` component or a preview1 core module that runs on.
     Command,
     /// A `wasi:http` component whose instances live long and serve many requests.
@@ -39,7 +39,7 @@ pub(crate) enum KindConfig {
 
 impl KindConfig {
     /// Whether instances of both are alike, their modules and what they may see and use being the same.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Command, Self::Command) => true,
             (Self::Http(one), Self::Http(other)) => {
@@ -65,26 +65,26 @@ enum RawKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleConfig {
     /// Its name, unique in the config.
-    pub(crate) name: ModuleName,
+    pub name: ModuleName,
     /// The `.wasm` or `.wat` file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// What kind of program it is.
-    pub(crate) kind: KindConfig,
+    pub kind: KindConfig,
     /// How many instances.
-    pub(crate) replicas: u32,
+    pub replicas: u32,
     /// What an instance may see and use.
-    pub(crate) guest: GuestConfig,
+    pub guest: GuestConfig,
     /// How many ordered restarts may be under way at once.
-    pub(crate) max_restarting: NonZeroU32,
+    pub max_restarting: NonZeroU32,
     /// How long an instantiation may take.
-    pub(crate) start_timeout: Duration,
+    pub start_timeout: Duration,
     /// When to start again what ended by itself.
-    pub(crate) backoff: BackoffPolicy,
+    pub backoff: BackoffPolicy,
 }
 
 /// What an instance may see and use, whatever its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GuestConfig {
+pub struct GuestConfig {
     /// Arguments after the program's name.
     pub args: Vec<String>,
     /// Environment variables.
@@ -96,13 +96,13 @@ pub(crate) struct GuestConfig {
     /// The sum of its linear memories may not exceed this.
     pub memory_limit: ByteCount,
     /// How many handles it may hold at once; what is usual for its kind, if `None`.
-    pub(crate) max_handles: Option<NonZeroU32>,
+    pub max_handles: Option<NonZeroU32>,
 }
 
 /// A folder that instances see.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DirConfig {
+pub struct DirConfig {
     /// The folder on the host.
     pub host: PathBuf,
     /// Its path as the guest sees it.

@@ -6,7 +6,7 @@ use crate::config::{HostPattern, Route};
 
 /// All routes, the most specific first.
 #[derive(Debug)]
-pub(crate) struct Routes<T>(Vec<(Route, T)>);
+pub struct Routes<T>(Vec<(Route, T)>);
 
 impl<T> Default for Routes<T> {
     fn default() -> Self {
@@ -17,7 +17,7 @@ impl<T> Default for Routes<T> {
 impl<T: Clone> Routes<T> {
     /// The table of `routes`.
     #[must_use]
-    pub(crate) fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Self {
+    pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Self {
         let mut routes: Vec<_> = routes.into_iter().collect();
         routes.sort_by_key(|(route, _)| {
             let host = match &route.host {
@@ -35,7 +35,7 @@ impl<T: Clone> Routes<T> {
     ///
     /// `authority`: what the client asks for, `host` or `host:port`.
     #[must_use]
-    pub(crate) fn find(&self, authority: &str, path: &str) -> Option<&T> {
+    pub fn find(&self, authority: &str, path: &str) -> Option<&T> {
         let host = host(authority);
         let lower;
         let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -51,7 +51,7 @@ impl<T: Clone> Routes<T> {
 
 /// `host:port` → `host`. An IPv6 address keeps its brackets.
 #[must_use]
-pub(crate) fn host(authority: &str) -> &str {
+pub fn host(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

@@ -9,20 +9,20 @@ use super::{queue::Queue, traffic::Traffic};
 use crate::config::ServeConfig;
 
 /// A module that serves, as requests see it.
-pub(crate) struct Service {
+pub struct Service {
     /// Whose requests these are.
     pub module: ModuleName,
     /// Requests on their way to its instances.
     pub queue: Arc<Queue>,
     /// What its clients were answered.
-    pub(crate) traffic: Traffic,
+    pub traffic: Traffic,
     settings: ArcSwap<ServeConfig>,
 }
 
 impl Service {
     /// One without requests.
     #[must_use]
-    pub(crate) fn new(module: ModuleName, settings: ServeConfig) -> Self {
+    pub fn new(module: ModuleName, settings: ServeConfig) -> Self {
         let service = Self {
             module,
             queue: Arc::default(),
@@ -35,12 +35,12 @@ impl Service {
 
     /// How the next request is served.
     #[must_use]
-    pub(crate) fn settings(&self) -> Arc<ServeConfig> {
+    pub fn settings(&self) -> Arc<ServeConfig> {
         self.settings.load_full()
     }
 
     /// Serves the next request as `settings` say.
-    pub(crate) fn configure(&self, settings: ServeConfig) {
+    pub fn configure(&self, settings: ServeConfig) {
         self.queue.set_limit(settings.queue_limit);
         self.settings.store(Arc::new(settings));
     }

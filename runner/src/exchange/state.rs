@@ -28,7 +28,7 @@ use super::{
 
 /// Why an instance did not do its part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It trapped, left, or was stopped.
     #[error("the instance ended while handling the request")]
     Gone,
@@ -48,7 +48,7 @@ pub(crate) enum Fault {
 
 /// Why a client does not get the instance's response.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The request's body is longer than the module allows.
     TooLarge,
     /// The client sent the request's body too slowly.
@@ -59,7 +59,7 @@ pub(crate) enum Failure {
 
 /// The lifetime that works on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
+pub struct Server {
     /// Its slot.
     pub replica: Replica,
     /// Which one it is.
@@ -68,7 +68,7 @@ pub(crate) struct Server {
 
 /// One exchange.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub struct Exchange {
     timeout: Duration,
     /// Closes the client's connection, if that may be done for one request's sake.
     close: Option<Arc<Notify>>,
@@ -119,13 +119,13 @@ impl Exchange {
     /// An exchange whose guest may go without progress for `timeout`. `close` closes the connection, if that may
     /// be done for one request's sake.
     #[must_use]
-    pub(crate) fn new(timeout: Duration, close: Option<Arc<Notify>>) -> Self {
+    pub fn new(timeout: Duration, close: Option<Arc<Notify>>) -> Self {
         Self { timeout, close, shared: Mutex::new(Shared::default()), body: Mutex::new(None) }
     }
 
     /// An instance takes the request. `false`: nobody waits for it any more.
     #[must_use]
-    pub(crate) fn begin(&self, server: Server) -> bool {
+    pub fn begin(&self, server: Server) -> bool {
         self.leave_queue(State::Begun(Begun {
             server,
             since: Instant::now(),
@@ -137,7 +137,7 @@ impl Exchange {
     }
 
     /// Nobody waits for the request any more. `false`: an instance has it already.
-    pub(crate) fn abandon(&self) -> bool {
+    pub fn abandon(&self) -> bool {
         self.leave_queue(State::Abandoned)
     }
 
@@ -152,30 +152,30 @@ impl Exchange {
 
     /// Whether it still waits for an instance that somebody wants it to reach.
     #[must_use]
-    pub(crate) fn is_queued(&self) -> bool {
+    pub fn is_queued(&self) -> bool {
         matches!(self.shared().state, State::Queued)
     }
 
     /// Who works on it, once it has begun.
     #[must_use]
-    pub(crate) fn server(&self) -> Option<Server> {
+    pub fn server(&self) -> Option<Server> {
         self.begun(|begun| begun.server)
     }
 
     /// The instance did not do its part. The first fault counts.
-    pub(crate) fn fail(&self, fault: Fault) {
+    pub fn fail(&self, fault: Fault) {
         let waker = self.shared().fail(fault);
         wake(waker);
     }
 
     /// What the instance failed at.
     #[must_use]
-    pub(crate) fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<Fault> {
         self.begun(|begun| begun.fault.clone()).flatten()
     }
 
     /// Waits until the instance has failed. Only for who waits for the head.
-    pub(crate) async fn failed(&self) {
+    pub async fn failed(&self) {
         poll_fn(|context| {
             let mut shared = self.shared();
             if shared.begun().is_some_and(|begun| begun.fault.is_some()) {
@@ -188,7 +188,7 @@ impl Exchange {
 
     /// Why the client shall not get the instance's response, even if its head is there.
     #[must_use]
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<Failure> {
         self.begun(|begun| {
             if begun.too_large {
                 Some(Failure::TooLarge)
@@ -203,7 +203,7 @@ impl Exchange {
 
     /// Judges the exchange's progress, and does what follows. Returns when to look again; `None`: never, the guest
     /// is stuck.
-    pub(crate) fn poll_deadline(&self) -> Option<Instant> {
+    pub fn poll_deadline(&self) -> Option<Instant> {
         let mut shared = self.shared();
         let verdict = shared.begun().map(|begun| (begun.since, begun.progress.check(begun.since.elapsed())));
         match verdict {
@@ -233,7 +233,7 @@ impl Exchange {
     }
 
     /// Ready when the client has sent too slowly, and the guest shall learn that nothing more comes.
-    pub(crate) fn poll_upload_cut(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_upload_cut(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut shared = self.shared();
         if shared.begun().is_some_and(|begun| begun.progress.upload_is_cut()) {
             return Poll::Ready(());
@@ -242,22 +242,22 @@ impl Exchange {
     }
 
     /// The guest waits for more of the request's body.
-    pub(crate) fn upload_awaited(&self) {
+    pub fn upload_awaited(&self) {
         self.begun(|begun| begun.progress.upload_awaited(begun.since.elapsed()));
     }
 
     /// `bytes` of the request's body reached the guest; none: its end.
-    pub(crate) fn uploaded(&self, bytes: u64) {
+    pub fn uploaded(&self, bytes: u64) {
         self.begun(|begun| begun.progress.uploaded(bytes, begun.since.elapsed()));
     }
 
     /// The request's body is longer than the module allows.
-    pub(crate) fn set_too_large(&self) {
+    pub fn set_too_large(&self) {
         self.begun(|begun| begun.too_large = true);
     }
 
     /// The guest has set its response, of which this is the body. It is dropped if nobody is there to take it.
-    pub(crate) fn set_body(&self, body: WasiBody) {
+    pub fn set_body(&self, body: WasiBody) {
         let mut kept = self.body();
         let mut shared = self.shared();
         if let Some(begun) = shared.begun().filter(|begun| !begun.client_done) {
@@ -268,7 +268,7 @@ impl Exchange {
 
     /// The guest has returned: what is left of its response no longer depends on it, and what it has not
     /// finished by now it never will.
-    pub(crate) fn detach_body(&self) {
+    pub fn detach_body(&self) {
         let mut kept = self.body();
         let Some(body) = kept.as_mut() else { return };
         let tail = Tail::of(body);
@@ -286,12 +286,12 @@ impl Exchange {
     }
 
     /// What the response's body says of itself; `None` before its head and after it was taken out.
-    pub(crate) fn ask_body<T>(&self, ask: impl FnOnce(&WasiBody) -> T) -> Option<T> {
+    pub fn ask_body<T>(&self, ask: impl FnOnce(&WasiBody) -> T) -> Option<T> {
         self.body().as_ref().map(ask)
     }
 
     /// The next piece of the response's body. The client has taken those before it.
-    pub(crate) fn poll_body(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    pub fn poll_body(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut kept = self.body();
         // Taken out: the client was too slow.
         let Some(body) = kept.as_mut() else { return Poll::Ready(Some(Err(Error::ConnectionWriteTimeout))) };
@@ -321,7 +321,7 @@ impl Exchange {
     /// A response that was sent in full is kept for as long as the guest works: hyper lets go of a body as
     /// soon as it has all bytes that the head announced, and a guest that then closes its stream in good
     /// order would be told that nobody listened.
-    pub(crate) fn client_done(&self, complete: bool) {
+    pub fn client_done(&self, complete: bool) {
         let waker = {
             let mut shared = self.shared();
             match &mut shared.state {
@@ -346,7 +346,7 @@ impl Exchange {
     }
 
     /// Waits until the connection has no more use for the response.
-    pub(crate) async fn until_client_done(&self) {
+    pub async fn until_client_done(&self) {
         poll_fn(|context| {
             let mut shared = self.shared();
             if shared.begun().is_some_and(|begun| begun.client_done) {

@@ -20,11 +20,11 @@ mod drain;
 mod generations;
 mod module;
 mod preparation;
-pub(crate) mod rollout;
+pub mod rollout;
 mod supervisor;
 
 use generations::Generations;
-pub(crate) use module::Module;
+pub use module::Module;
 use module::{Occupant, Slot, SupervisorHandle};
 use supervisor::Supervisor;
 
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// All modules and their slots.
-pub(crate) struct Fleet {
+pub struct Fleet {
     modules: ArcSwap<Vec<Arc<Module>>>,
     /// The same modules, as the world sees them.
     instances: Arc<Instances<Occupant>>,
@@ -55,7 +55,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A fleet without modules. They come with [`Fleet::roll_out`].
     #[must_use]
-    pub(crate) fn new(engines: Engines, threads: Handles, descriptors: Descriptors, config: &Config) -> Self {
+    pub fn new(engines: Engines, threads: Handles, descriptors: Descriptors, config: &Config) -> Self {
         Self {
             generations: Arc::new(Generations::open(&config.state_dir, config.control.listen)),
             modules: ArcSwap::default(),
@@ -72,24 +72,24 @@ impl Fleet {
 
     /// The modules, in the config file's order.
     #[must_use]
-    pub(crate) fn modules(&self) -> Arc<Vec<Arc<Module>>> {
+    pub fn modules(&self) -> Arc<Vec<Arc<Module>>> {
         self.modules.load_full()
     }
 
     /// Which requests are whose.
     #[must_use]
-    pub(crate) fn routes(&self) -> arc_swap::Guard<Arc<Routes<Arc<Service>>>> {
+    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes<Arc<Service>>>> {
         self.routes.load()
     }
 
     /// Their instances.
     #[must_use]
-    pub(crate) const fn instances(&self) -> &Arc<Instances<Occupant>> {
+    pub const fn instances(&self) -> &Arc<Instances<Occupant>> {
         &self.instances
     }
 
     /// Stops every instance, and waits until all are gone.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -32,7 +32,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a config cannot be run. The fleet is as it was.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RolloutError {
+pub enum RolloutError {
     /// A module cannot be run.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -49,7 +49,7 @@ pub(crate) enum RolloutError {
 
 /// What a rollout did, by module name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Rollout {
+pub struct Rollout {
     /// Modules that were not there before.
     pub added: Vec<ModuleName>,
     /// Modules that are gone.
@@ -69,10 +69,7 @@ impl Fleet {
     ///
     /// # Errors
     /// [`RolloutError`]; nothing has changed then.
-    pub(crate) async fn roll_out(
-        self: &Arc<Self>,
-        modules: &[ModuleConfig],
-    ) -> Result<Rollout, RolloutError> {
+    pub async fn roll_out(self: &Arc<Self>, modules: &[ModuleConfig]) -> Result<Rollout, RolloutError> {
         let _one_at_a_time = self.rollout.lock().await;
         let before: HashMap<_, _> =
             self.modules().iter().map(|module| (module.name().clone(), Arc::clone(module))).collect();
@@ -238,7 +235,7 @@ fn load(
 ///
 /// # Errors
 /// [`RolloutError`].
-pub(crate) fn check(
+pub fn check(
     engines: &Engines,
     descriptors: Descriptors,
     modules: &[ModuleConfig],

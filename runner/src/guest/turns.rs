@@ -29,13 +29,13 @@ const PROBATION: Duration = Duration::from_secs(10);
 
 /// Where a lifetime takes its turns.
 #[derive(Debug)]
-pub(crate) struct Places<'a> {
+pub struct Places<'a> {
     /// The threads of its kind.
     pub home: &'a Handle,
     /// The threads of those that do not rest in time.
     pub busy: &'a Handle,
     /// Where its host calls wait.
-    pub(crate) host_calls: &'a Handle,
+    pub host_calls: &'a Handle,
 }
 
 /// A lifetime that is running. Whoever holds the lock may poll it; nothing is left once it ended.

@@ -14,7 +14,7 @@ use crate::{
 /// Why a module cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[error("module \"{name}\" ({})", path.display())]
-pub(crate) struct ProgramError {
+pub struct ProgramError {
     name: ModuleName,
     path: PathBuf,
     source: ProgramErrorCause,
