@@ -64,7 +64,7 @@ pub struct Rollout {
 
 impl Fleet {
     /// Makes the fleet run `modules`. Returns when the slots of what is new are open and what is gone has
-    /// ended. What goes on: the first starts in those slots ([`Fleet::was_started`]), and the restarts of
+    /// ended. What goes on: the first starts in those slots ([`Instances::were_started`](ebb_host::instances::Instances::were_started)), and the restarts of
     /// changed modules, each module within its `max_restarting`.
     ///
     /// # Errors
