@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::LazyLock,
 };
 
 use ebb_core::policy::{GuardRails, Policy, Rule};
@@ -159,10 +160,13 @@ fn settings_of(policy: Policy) -> Mapping {
 }
 
 /// What may be set with `policy`, with what is built in.
-fn keys_of(policy: Policy) -> Mapping {
-    let mut keys = settings_of(policy);
-    keys.extend(mapping(&GuardRails::default()));
-    keys
+fn keys_of(policy: Policy) -> &'static Mapping {
+    // Asked for at each key of each module.
+    static KEYS: LazyLock<BTreeMap<&'static str, Mapping>> = LazyLock::new(|| {
+        let keys = |policy| settings_of(policy).into_iter().chain(mapping(&GuardRails::default()));
+        Policy::iter().map(|policy| (policy.name(), keys(policy).collect())).collect()
+    });
+    &KEYS[policy.name()]
 }
 
 fn mapping(settings: &impl Serialize) -> Mapping {
@@ -190,11 +194,11 @@ impl<'de> Deserialize<'de> for Key {
 
             // Within the visitor, so that the error has the place of the key.
             fn visit_str<E: de::Error>(self, key: &str) -> Result<Key, E> {
-                let keys: Vec<_> = Policy::iter().flat_map(keys_of).map(|(key, _)| key).collect();
-                let known: BTreeSet<_> = keys.iter().filter_map(Value::as_str).chain([POLICY]).collect();
-                if known.contains(key) {
+                if key == POLICY || Policy::iter().any(|policy| keys_of(policy).contains_key(key)) {
                     return Ok(Key(key.to_owned()));
                 }
+                let keys = Policy::iter().flat_map(|policy| keys_of(policy).keys());
+                let known: BTreeSet<_> = keys.filter_map(Value::as_str).chain([POLICY]).collect();
                 let known = quoted(&Vec::from_iter(known));
                 Err(E::custom(format_args!("unknown field `{key}`, expected one of {known}")))
             }
