@@ -23,6 +23,11 @@ use crate::{
     threads::Threads,
 };
 
+#[path = "../../tests/runner/component.rs"]
+mod component;
+
+use component::component;
+
 /// What the whole instance may hold, and what one memory may hold by its own declaration, in pages.
 const LIMIT: u64 = 40;
 const OWN_MAX: u64 = 25;
@@ -32,21 +37,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A preview1 core module with `memory`: `body` runs in `_start`.
 fn core(memory: &str, body: &str) -> String {
     format!(r#"(module {memory} (func (export "_start") {body}))"#)
-}
-
-/// A component of two instances of one core module with one page each: `body` runs in one of them.
-fn component(body: &str) -> String {
-    format!(
-        r#"(component
-          (core module $module
-            (memory (export "memory") 1)
-            (func (export "run") (result i32) {body} (i32.const 0)))
-          (core instance $first (instantiate $module))
-          (core instance $second (instantiate $module))
-          (func $run (result (result)) (canon lift (core func $first "run")))
-          (instance $exports (export "run" (func $run)))
-          (export "wasi:cli/run@0.2.0" (instance $exports)))"#
-    )
 }
 
 /// A request to grow memory 0 or 1 by some pages.

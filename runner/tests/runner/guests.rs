@@ -1,5 +1,7 @@
 //! Guests small enough to be read beside the test that uses them.
 
+pub(crate) use crate::component::component;
+
 /// A preview1 core module: `body` runs in `_start`; `$sleep` takes milliseconds.
 pub fn core(memory: &str, body: &str) -> String {
     format!(
@@ -122,20 +124,5 @@ pub fn chatterbox(text: &str) -> String {
                (drop (call $write (i32.const 1) (i32.const 128) (i32.const 1) (i32.const 136)))
                (br $again))"
         ),
-    )
-}
-
-/// A `wasi:cli` component whose two core instances each have a memory; `body` runs in the first one.
-pub fn component(body: &str) -> String {
-    format!(
-        r#"(component
-          (core module $module
-            (memory (export "memory") 1)
-            (func (export "run") (result i32) {body} (i32.const 0)))
-          (core instance $first (instantiate $module))
-          (core instance $second (instantiate $module))
-          (func $run (result (result)) (canon lift (core func $first "run")))
-          (instance $exports (export "run" (func $run)))
-          (export "wasi:cli/run@0.2.0" (instance $exports)))"#
     )
 }

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod component;
 mod exposition;
 mod faults;
 mod gauge;
