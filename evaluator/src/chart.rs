@@ -12,31 +12,30 @@ use plotters::{
 };
 
 /// A colour.
-pub type Colour = RGBColor;
+pub(crate) type Colour = RGBColor;
 
 /// What text is drawn with.
-pub const INK: Colour = RGBColor(0x57, 0x60, 0x6A);
+pub(crate) const INK: Colour = RGBColor(0x57, 0x60, 0x6A);
 /// What the grid is drawn with.
-pub const GRID: Colour = RGBColor(0xE1, 0xE4, 0xE8);
+pub(crate) const GRID: Colour = RGBColor(0xE1, 0xE4, 0xE8);
 /// What the axes are drawn with.
-pub const AXIS: Colour = RGBColor(0xB8, 0xBF, 0xC7);
+pub(crate) const AXIS: Colour = RGBColor(0xB8, 0xBF, 0xC7);
 /// What an instance's memory is drawn with.
-pub const MEMORY: Colour = RGBColor(0x1D, 0x63, 0xA8);
+pub(crate) const MEMORY: Colour = RGBColor(0x1D, 0x63, 0xA8);
 /// What a threshold is drawn with.
-pub const THRESHOLD: Colour = RGBColor(0xB4, 0x53, 0x09);
+pub(crate) const THRESHOLD: Colour = RGBColor(0xB4, 0x53, 0x09);
 /// What a restart is marked with.
-pub const RESTART: Colour = RGBColor(0x6E, 0x40, 0xC9);
+pub(crate) const RESTART: Colour = RGBColor(0x6E, 0x40, 0xC9);
 
 /// Colours of lines that stand for different things.
-#[must_use]
-pub fn colour(place: usize) -> Colour {
+pub(crate) fn colour(place: usize) -> Colour {
     let (red, green, blue) = Palette99::pick(place).to_rgba().rgb();
     RGBColor(red, green, blue)
 }
 
 /// A line: sizes over time.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// What it is, for the legend.
     pub name: String,
     /// How it is drawn.
@@ -47,7 +46,7 @@ pub struct Line {
 
 /// A chart of memory over time.
 #[derive(Clone, Debug)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// Width and height, in pixels.
     pub size: (u32, u32),
     /// What stands above it.
@@ -71,7 +70,7 @@ pub struct Chart {
 /// A chart that could not be drawn.
 #[derive(Debug, thiserror::Error)]
 #[error("drawing a chart of {width} × {height} pixels: {problem}")]
-pub struct ChartError {
+pub(crate) struct ChartError {
     width: u32,
     height: u32,
     problem: String,
@@ -82,7 +81,7 @@ impl Chart {
     ///
     /// # Errors
     /// [`ChartError`] when it does not fit into its size.
-    pub fn svg(&self) -> Result<String, ChartError> {
+    pub(crate) fn svg(&self) -> Result<String, ChartError> {
         let mut svg = String::new();
         self.draw(&mut svg).map_err(|error| ChartError {
             width: self.size.0,
@@ -151,8 +150,7 @@ impl Chart {
 }
 
 /// Points of a line that holds each size until the next.
-#[must_use]
-pub fn stepped(points: impl IntoIterator<Item = (Millis, f64)>) -> Vec<(Millis, f64)> {
+pub(crate) fn stepped(points: impl IntoIterator<Item = (Millis, f64)>) -> Vec<(Millis, f64)> {
     let mut drawn: Vec<(Millis, f64)> = Vec::new();
     for (at, bytes) in points {
         match drawn.last() {

@@ -2,38 +2,34 @@
 
 mod backtest;
 mod error;
+mod explain;
 mod format;
 
-use std::{
-    fmt::Write as _,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use ebb_evaluator::{
-    Service,
-    client::{self, BodyError, client_builder},
-    config::Config,
-    live::{self, Finding, Level},
-};
 use ebb_service::{
     commands::{self, CommonCommand, Program, print},
-    logging, quote, signals,
+    logging::{self, Chain},
+    quote, signals,
 };
 use ebb_units::{InstanceName, Millis};
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{backtest::BacktestArgs, error::CliError, format::Format};
+use self::{backtest::BacktestArgs, error::CliError, explain::explain, format::Format};
+use crate::{
+    Service,
+    config::Config,
+    live::{self, Finding, Level},
+};
 
 /// Learns how much memory WebAssembly instances need, and restarts those that hold more.
 ///
 /// Without a command it runs what the config file says. SIGTERM and SIGINT stop it, SIGHUP reloads the config.
 #[derive(Debug, Parser)]
 #[command(name = "ebb-evaluator", version)]
-pub(crate) struct Cli {
+struct Cli {
     /// Config file.
     #[arg(long, value_name = "FILE", default_value = "evaluator.yml", global = true)]
     config: PathBuf,
@@ -70,8 +66,22 @@ enum Command {
     Common(CommonCommand),
 }
 
+/// Does what the command line says. The exit code tells what came of it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (code, last_words) = match cli.execute() {
+        Ok(()) => (ExitCode::SUCCESS, None),
+        Err(error) => (
+            ExitCode::from(error.exit_code()),
+            Some(format!("ebb-evaluator: {}", quote::message(&Chain(&error).to_string()))),
+        ),
+    };
+    logging::end(last_words.as_deref());
+    code
+}
+
 impl Cli {
-    pub(crate) fn execute(self) -> Result<(), CliError> {
+    fn execute(self) -> Result<(), CliError> {
         let Self { config: path, dry_run, command } = self;
         let load = || Config::load(&path, dry_run);
         match command {
@@ -82,7 +92,7 @@ impl Cli {
             }
             Some(Command::Check { live, format }) => {
                 let config = load()?;
-                ebb_evaluator::check(&config)?;
+                crate::check(&config)?;
                 if live { runtime()?.block_on(check_live(&config, format)) } else { print_config(&config) }
             }
             Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
@@ -116,7 +126,7 @@ async fn serve(config: Config, config_path: PathBuf, force_dry_run: bool) -> Res
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = CancellationToken::new();
     let reload = signals::listen(stop.clone()).map_err(CliError::Start)?;
-    Ok(ebb_evaluator::run(Service { config, config_path, force_dry_run, listener, stop, reload }).await?)
+    Ok(crate::run(Service { config, config_path, force_dry_run, listener, stop, reload }).await?)
 }
 
 fn print_config(config: &Config) -> Result<(), CliError> {
@@ -141,130 +151,4 @@ async fn check_live(config: &Config, format: Format) -> Result<(), CliError> {
         0 => Ok(()),
         problems => Err(CliError::Live { problems }),
     }
-}
-
-/// What `explain` shows of an instance, and of the newest decisions on it.
-#[derive(Deserialize)]
-struct Explained {
-    instance: String,
-    replica: u32,
-    module: String,
-    digest: String,
-    generation: u64,
-    verdict: String,
-    explanation: String,
-}
-
-#[derive(Deserialize)]
-struct Decided {
-    at: i64,
-    explanation: String,
-    action: String,
-    outcome: Option<String>,
-    effect: Option<String>,
-    /// Of what was postponed or held: by what.
-    limit: Option<String>,
-    hold: Option<String>,
-    /// Of an order that failed: more than `outcome` tells.
-    message: Option<String>,
-}
-
-impl Decided {
-    /// What was done, and what came of it: `ordered, restarted, memory_fell`, `postponed, cooling_down`.
-    fn done(&self) -> String {
-        let details = [&self.outcome, &self.limit, &self.hold, &self.effect, &self.message];
-        let words = std::iter::once(&self.action).chain(details.into_iter().flatten());
-        words.map(String::as_str).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Of `/api/v1/status`, what keeps all restarts back.
-#[derive(Deserialize)]
-struct Status {
-    hold: Option<Held>,
-}
-
-/// Of `/api/v1/modules`, what keeps the restarts of one back.
-#[derive(Deserialize)]
-struct Module {
-    module: String,
-    hold: Option<Held>,
-}
-
-#[derive(Deserialize)]
-struct Held {
-    reason: String,
-    message: String,
-}
-
-/// Longest wait for one of the running evaluator's answers.
-const ASK_WITHIN: Duration = Duration::from_secs(30);
-
-/// The longest answer of the running evaluator that is read.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-/// Text of the running evaluator for a terminal.
-fn plain(text: &str) -> String {
-    /// More than an explanation has.
-    const CHARS_MAX: usize = 4000;
-    quote::clipped_to(CHARS_MAX, text)
-}
-
-async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
-    let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/').to_owned();
-    let ask = |path: &str| {
-        format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
-    };
-    let failed = |source: BodyError| CliError::Ask { address: address.clone(), source };
-    let unreadable = |source| CliError::Answer { address: address.clone(), source };
-    let client =
-        client_builder().no_proxy().timeout(ASK_WITHIN).build().map_err(|error| failed(error.into()))?;
-    let get = async |url: String| {
-        client::body(client.get(url).send().await?.error_for_status()?, ANSWER_BYTES_MAX).await
-    };
-    let instances = get(ask("instances")).await.map_err(failed)?;
-    let decisions = get(ask("decisions")).await.map_err(failed)?;
-    let status = get(format!("http://{address}/api/v1/status")).await.map_err(failed)?;
-    let mut told = String::new();
-    let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
-    if let Some(Held { reason, message }) = hold {
-        let _ = writeln!(told, "All restarts are held: {}: {}", plain(&reason), plain(&message));
-    }
-    let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
-    let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
-    let own = modules.into_iter().find(|found| found.module == name.module);
-    if let Some(Held { reason, message }) = own.and_then(|module| module.hold) {
-        let _ =
-            writeln!(told, "Restarts of {} are held: {}: {}", name.module, plain(&reason), plain(&message));
-    }
-    let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
-    let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;
-    for found in &instances {
-        let _ = writeln!(
-            told,
-            "{}/{} on {} (digest {}, generation {}): {}: {}",
-            plain(&found.module),
-            found.replica,
-            plain(&found.instance),
-            plain(&found.digest),
-            found.generation,
-            plain(&found.verdict),
-            plain(&found.explanation)
-        );
-    }
-    for decision in &decisions {
-        let _ = writeln!(
-            told,
-            "  {} {}: {}",
-            Millis(decision.at).rfc3339(),
-            plain(&decision.done()),
-            plain(&decision.explanation)
-        );
-    }
-    print(told.as_bytes())?;
-    if instances.is_empty() && decisions.is_empty() {
-        let (module, replica) = (name.module.clone(), name.replica);
-        return Err(CliError::UnknownInstance { address, module, replica });
-    }
-    Ok(())
 }

@@ -5,14 +5,13 @@ use ebb_units::{ByteCount, Millis};
 use reqwest::Response;
 
 /// The time at the server when it answered (RFC 9110, section 6.6.1), to the second.
-#[must_use]
-pub fn server_time(headers: &reqwest::header::HeaderMap) -> Option<Millis> {
+pub(crate) fn server_time(headers: &reqwest::header::HeaderMap) -> Option<Millis> {
     let date = headers.get(reqwest::header::DATE)?.to_str().ok()?;
     httpdate::parse_http_date(date).ok().map(Millis::from)
 }
 
 /// A client that names itself and follows no redirects: credentials go where the config says, nowhere else.
-pub fn client_builder() -> reqwest::ClientBuilder {
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
     // The provider of cryptography is the process' choice; whoever embeds us may have made it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -23,7 +22,7 @@ pub fn client_builder() -> reqwest::ClientBuilder {
 
 /// Why an answer was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// It broke off, or did not come in time.
     #[error(transparent)]
     Transport(#[from] reqwest::Error),
@@ -36,7 +35,7 @@ pub enum BodyError {
 ///
 /// # Errors
 /// [`BodyError`].
-pub async fn body(mut response: Response, bytes_max: usize) -> Result<Bytes, BodyError> {
+pub(crate) async fn body(mut response: Response, bytes_max: usize) -> Result<Bytes, BodyError> {
     let mut body = BytesMut::new();
     while let Some(more) = response.chunk().await? {
         if body.len() + more.len() > bytes_max {
@@ -48,10 +47,10 @@ pub async fn body(mut response: Response, bytes_max: usize) -> Result<Bytes, Bod
 }
 
 /// How much of a refusal is read: enough to quote.
-pub const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// The beginning of a body that is only quoted: of a refusal, which may be of any length and break off.
-pub async fn refusal(mut response: Response) -> Bytes {
+pub(crate) async fn refusal(mut response: Response) -> Bytes {
     let mut body = BytesMut::new();
     while let Ok(Some(more)) = response.chunk().await {
         let room = REFUSAL_BYTES_MAX - body.len();

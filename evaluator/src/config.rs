@@ -25,42 +25,38 @@ use ebb_units::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    allow::{AllowList, AllowedRunner},
-    rules::Rules,
-    section::RuleConfig,
-};
+pub(crate) use self::{allow::AllowList, rules::Rules, section::RuleConfig};
 use crate::store::{AddressTemplate, StoreConfig};
 
 /// The evaluator's config file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Where the evaluator's own page, API and metrics are served.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// File with the bearer token that `POST` requests to the evaluator need.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub bearer_token_file: Option<PathBuf>,
+    pub(crate) bearer_token_file: Option<PathBuf>,
     /// Logs.
-    pub log: LogConfig,
+    pub(crate) log: LogConfig,
     /// Time between two evaluations.
-    pub interval: Span,
+    pub(crate) interval: Span,
     /// How far back lifetimes count.
-    pub lookback: Span,
+    pub(crate) lookback: Span,
     /// Decide everything and restart nothing.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Up to how many living instances each one's threshold is a series of its own.
-    pub instance_series: usize,
+    pub(crate) instance_series: usize,
     /// Where samples come from.
-    pub store: StoreConfig,
+    pub(crate) store: StoreConfig,
     /// When an answer is not relied on.
-    pub hold: HoldConfig,
+    pub(crate) hold: HoldConfig,
     /// Where and how restarts are ordered.
-    pub runners: RunnersConfig,
+    pub(crate) runners: RunnersConfig,
     /// How many restarts are done.
-    pub budget: BudgetConfig,
+    pub(crate) budget: BudgetConfig,
     /// The rule of each module.
     #[serde(flatten)]
-    pub rules: Rules,
+    pub(crate) rules: Rules,
 }
 
 /// The file as it is written.
@@ -137,13 +133,13 @@ pub struct HoldConfig {
     /// An older sample says nothing about the present. Default: three intervals, or three times the scrape
     /// interval plus the longest delay of a sample.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stale_after: Option<Span>,
+    pub(crate) stale_after: Option<Span>,
     /// How much the clocks of evaluator, store and runners, and the timestamps of samples, may differ.
-    pub clock_skew: Span,
+    pub(crate) clock_skew: Span,
     /// Hold restarts when more than this share of the live instances disappeared within `series_drop_window`.
-    pub series_drop: Share,
+    pub(crate) series_drop: Share,
     /// How long a drop is remembered. After that, instances that disappeared are considered gone.
-    pub series_drop_window: Span,
+    pub(crate) series_drop_window: Span,
 }
 
 impl HoldConfig {
@@ -174,7 +170,7 @@ impl Default for HoldConfig {
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, JsonSchema, Serialize)]
 #[serde(try_from = "f64")]
 #[schemars(!try_from)]
-pub struct Share(#[schemars(range(min = 0, max = 1))] pub f64);
+pub(crate) struct Share(#[schemars(range(min = 0, max = 1))] pub f64);
 
 impl TryFrom<f64> for Share {
     type Error = String;
@@ -194,15 +190,15 @@ impl TryFrom<f64> for Share {
 pub struct RunnersConfig {
     /// Addresses to which restart orders may be sent. All others are rejected.
     #[serde(skip_serializing_if = "AllowList::is_empty")]
-    pub allow: AllowList,
+    pub(crate) allow: AllowList,
     /// Template for a runner's address, from the labels of its series, if `instance` is not the address: `{{host}}:9742`.
     #[serde(skip_serializing_if = "AddressTemplate::is_default")]
-    pub address: AddressTemplate,
+    pub(crate) address: AddressTemplate,
     /// File with the bearer token of the runners' control API.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub bearer_token_file: Option<PathBuf>,
+    pub(crate) bearer_token_file: Option<PathBuf>,
     /// Longest wait for a restart.
-    pub timeout: Span,
+    pub(crate) timeout: Span,
     /// How long after a restart its effect on memory must be seen.
     pub verify_within: Span,
 }
@@ -281,12 +277,12 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] names file, line, column and field.
-    pub fn load(path: &Path, force_dry_run: bool) -> Result<Self, ConfigError> {
+    pub(crate) fn load(path: &Path, force_dry_run: bool) -> Result<Self, ConfigError> {
         let text = config_file::read(path)?;
         Self::parse(path, &text, force_dry_run)
     }
 
-    /// As [`Config::load`], of `text` as the content of the file at `path`.
+    /// As `Config::load`, of `text` as the content of the file at `path`.
     ///
     /// # Errors
     /// [`ConfigError`] names file, line, column and field.
@@ -298,15 +294,13 @@ impl Config {
     }
 
     /// The JSON schema of config files, as text.
-    #[must_use]
-    pub fn schema() -> String {
+    pub(crate) fn schema() -> String {
         schema::of::<ConfigFile>("Config of ebb-evaluator")
     }
 
     /// Age from which a sample tells nothing about the present, in milliseconds: as it is set, else three intervals, or
     /// what the samples that were seen call for.
-    #[must_use]
-    pub fn stale_after_millis(&self, called_for_millis: i64) -> i64 {
+    pub(crate) fn stale_after_millis(&self, called_for_millis: i64) -> i64 {
         let unset = || called_for_millis.max(3 * self.interval.as_millis());
         self.hold.stale_after.map_or_else(unset, Span::as_millis)
     }
@@ -316,7 +310,7 @@ impl Config {
     ///
     /// # Errors
     /// When it cannot be written as YAML.
-    pub fn to_yaml_without_secrets(&self) -> Result<String, serde_yaml::Error> {
+    pub(crate) fn to_yaml_without_secrets(&self) -> Result<String, serde_yaml::Error> {
         let mut config = self.clone();
         config.store.hide_secrets();
         serde_yaml::to_string(&config)

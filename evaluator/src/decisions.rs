@@ -18,7 +18,7 @@ use serde::Serialize;
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Counts up from 1 since the evaluator's start.
     pub id: u64,
     /// When it was first made.
@@ -42,7 +42,7 @@ pub struct Decision {
 
 /// The newest decisions.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     inner: Mutex<Inner>,
 }
 
@@ -73,7 +73,7 @@ const FORGOTTEN_AFTER_MILLIS: i64 = 600_000;
 impl Journal {
     /// Records a decision, and returns its number. One that repeats the slot's newest is counted there
     /// instead, so that a dry run or a hold of hours does not push everything else out; then there is none.
-    pub fn record(
+    pub(crate) fn record(
         &self,
         judgement: Judgement,
         explanation: String,
@@ -123,7 +123,7 @@ impl Journal {
     }
 
     /// Adds to the decision by which `generation` of `slot` was restarted what was seen of its effect.
-    pub fn observe_effect(&self, slot: &SlotId, generation: Generation, effect: Effect) {
+    pub(crate) fn observe_effect(&self, slot: &SlotId, generation: Generation, effect: Effect) {
         let mut inner = self.lock();
         let led_to_it = |decision: &&mut Decision| {
             let Judgement { slot: of, generation: restarted, .. } = &decision.judgement;
@@ -137,7 +137,7 @@ impl Journal {
     }
 
     /// The newest `limit` decisions that `wanted` keeps, newest first.
-    pub fn newest(&self, limit: usize, wanted: impl Fn(&Decision) -> bool) -> Vec<Decision> {
+    pub(crate) fn newest(&self, limit: usize, wanted: impl Fn(&Decision) -> bool) -> Vec<Decision> {
         self.lock().decisions.iter().rev().filter(|decision| wanted(decision)).take(limit).cloned().collect()
     }
 

@@ -8,10 +8,7 @@ mod logged_once;
 mod orders;
 mod sinks;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use ebb_core::{
     decide::{
@@ -21,14 +18,14 @@ use ebb_core::{
         judgement::Judgement,
         tick::{Fleet, Plan, Settings, Tick},
     },
-    history::{Contradiction, Extract, Sample, Slot},
-    intake::{Filling, Intake, Next, Terms},
+    history::{Contradiction, Extract, Sample},
+    intake::{Filling, Intake, Next, Terms, backfill::Backfill},
     policy::Hosts,
 };
-use ebb_units::{Generation, Millis, SeriesId, SlotId};
+use ebb_units::{Millis, SeriesId, SlotId};
 use tracing::{debug, info, warn};
 
-pub use self::sinks::Sinks;
+pub(crate) use self::sinks::Sinks;
 use self::{
     logged_once::LoggedOnce,
     orders::{give, record, record_effect},
@@ -42,17 +39,14 @@ use crate::{
 
 /// Evaluates a fleet, tick by tick.
 #[derive(Debug)]
-pub struct Evaluator {
+pub(crate) struct Evaluator {
     config: Arc<Config>,
     store: Store,
     intake: Intake,
     hosts: Hosts,
     restarter: Restarter,
     tick: Tick,
-    /// Running lifetimes that began before the window, and of which the store knew nothing earlier.
-    asked_for_earlier: HashMap<SeriesId, Generation>,
-    /// When the store gave no answer about these, by the steady clock.
-    earlier_failed_at: Option<Millis>,
+    backfill: Backfill,
     nameless_logged: LoggedOnce,
     hold_logged: LoggedOnce,
     module_holds_logged: LoggedOnce,
@@ -64,7 +58,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub fn new(config: Arc<Config>, sinks: Sinks) -> Result<Self, StoreError> {
+    pub(crate) fn new(config: Arc<Config>, sinks: Sinks) -> Result<Self, StoreError> {
         Ok(Self {
             store: Store::new(&config.store, &config.runners.address)?,
             restarter: Restarter::new(&config.runners),
@@ -72,8 +66,7 @@ impl Evaluator {
             config,
             intake: Intake::default(),
             hosts: Hosts::default(),
-            asked_for_earlier: HashMap::new(),
-            earlier_failed_at: None,
+            backfill: Backfill::default(),
             nameless_logged: LoggedOnce::default(),
             hold_logged: LoggedOnce::default(),
             module_holds_logged: LoggedOnce::default(),
@@ -86,7 +79,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Evaluator::new`]; everything then stays as it was.
-    pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
+    pub(crate) fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
         let same_store = config.store == self.config.store
             && config.runners.address == self.config.runners.address
             && config.lookback == self.config.lookback;
@@ -95,8 +88,7 @@ impl Evaluator {
             self.intake = Intake::default();
             self.hosts = Hosts::default();
             self.tick.forget_fleet();
-            self.asked_for_earlier.clear();
-            self.earlier_failed_at = None;
+            self.backfill = Backfill::default();
             self.nameless_logged = LoggedOnce::default();
         }
         self.restarter = Restarter::new(&config.runners);
@@ -105,13 +97,12 @@ impl Evaluator {
     }
 
     /// The memory of `slots` since a moment, for charts.
-    #[must_use]
-    pub fn extract(&self, slots: &[SlotId], since: Millis) -> Extract {
+    pub(crate) fn extract(&self, slots: &[SlotId], since: Millis) -> Extract {
         self.intake.history().extract(slots, since)
     }
 
     /// Evaluates the fleet as it is at `now`.
-    pub async fn tick(&mut self, now: Now) {
+    pub(crate) async fn tick(&mut self, now: Now) {
         let timer = self.sinks.metrics.start_tick();
         let fault = self.fetch(now).await.err();
         timer.step("fetch");
@@ -168,7 +159,7 @@ impl Evaluator {
         let next = self.intake.next(&terms, now);
         match &next {
             Next::Wait(hold) => return Err(hold.clone()),
-            Next::Anew => self.asked_for_earlier.clear(),
+            Next::Anew => self.backfill.reset(),
             Next::CatchUp(_) | Next::Since(_) => {}
         }
         let mut filling = self.intake.begin(&terms, &next, now);
@@ -213,56 +204,24 @@ impl Evaluator {
         Ok(fetched)
     }
 
-    /// What runs since before the window counts from its start: asks the store for what it held by then.
-    /// Each lifetime is asked for once: most at the start, some when their series comes. Without an answer they count inside
-    /// the window, which restarts nothing that should not be, and the store is asked again after a while.
+    /// Asks the store what lifetimes held that began before the window, if there are any of which that is not known.
     async fn go_back(&mut self, filling: &mut Filling, series: usize, now: Now) {
-        /// Further back nobody looks: more than three years at the default lookback.
-        const BLOCKS_MAX: i64 = 10_000;
-        const AGAIN_AFTER_MILLIS: i64 = 600_000;
         let window = filling.window();
         let history = filling.history_mut();
-        history.forget_before(window);
-        let mut begun: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
-        self.asked_for_earlier.retain(|series, generation| begun.get(series) == Some(generation));
-        begun.retain(|series, generation| self.asked_for_earlier.get(series) != Some(generation));
-        let Some(oldest) = begun.values().min() else { return };
-        if self.earlier_failed_at.is_some_and(|then| now.steady.since(then) < AGAIN_AFTER_MILLIS) {
-            return;
-        }
-        let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
-        let from = oldest.started_at().max(reach);
-        let mut sizes: HashMap<SeriesId, Vec<(Millis, u64)>> = HashMap::new();
-        let mut sink = |series: &SeriesId, samples: &[Sample]| {
-            let Some(generation) = begun.get(series) else { return };
-            let own = samples.iter().filter(|sample| sample.generation == *generation);
-            let at_boundaries = own.map(|sample| (sample.at.plus(1), sample.bytes));
-            // Some servers move the steps of a query to times of their own.
-            let at_boundaries =
-                at_boundaries.filter(|(boundary, _)| window.boundary_up_to(*boundary) == *boundary);
-            sizes.entry(series.clone()).or_default().extend(at_boundaries);
-        };
+        let Some(mut query) = self.backfill.next(history, window, now) else { return };
         let size = EarlierSize { series, spacing_millis: history.spacing_millis().unwrap_or(10_000) };
+        let from = query.from;
+        let mut sink = |series: &SeriesId, samples: &[Sample]| query.take(series, samples);
         if let Err(error) = self.store.earlier(from, window, size, &mut sink).await {
             let error = ebb_service::logging::Chain(&error).to_string();
             warn!(
                 error,
                 "for now, running instances that started before the lookback count only from its start"
             );
-            self.earlier_failed_at = Some(now.steady);
+            self.backfill.failed(now);
             return;
         }
-        self.earlier_failed_at = None;
-        for (series, sizes) in &sizes {
-            history.go_back(series, begun[series], sizes);
-        }
-        self.asked_for_earlier.extend(begun.clone());
-        let slots: BTreeSet<&SlotId> = begun.keys().map(|series| &series.slot).collect();
-        let not_from_start = slots.into_iter().filter(|slot| {
-            let newest = history.slot(slot).and_then(Slot::newest);
-            newest.is_some_and(|newest| newest.counts_since() > newest.started_at())
-        });
-        let instances = not_from_start.count();
+        let instances = self.backfill.accept(query, history);
         if instances > 0 {
             warn!(
                 instances,

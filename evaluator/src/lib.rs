@@ -1,32 +1,34 @@
 //! Learns from Prometheus how much memory WebAssembly instances need, and restarts those that hold more.
 //!
-//! Data flows one way, once per tick: [`store`] → [`ebb_core`] → [`evaluation`] → [`runners`].
+//! Data flows one way, once per tick: [`store`] → [`ebb_core`] → `evaluation` → `runners`.
 //!
 //! | module | subject |
 //! | --- | --- |
 //! | [`config`] | YAML → validated [`config::Config`] |
 //! | [`store`] | where samples come from: Prometheus' HTTP API, or the runners themselves |
 //! | [`client`] | what every HTTP client has in common |
-//! | [`runners`] | (slot, generation) → an order → its outcome |
-//! | [`evaluation`] | one tick as named steps |
-//! | [`decisions`], [`snapshot`], [`metrics`] | what a tick leaves behind |
-//! | [`chart`] | PURE: lines over time → SVG |
-//! | [`live`] | `check --live`: what store and runners say to the config |
-//! | [`web`] | the API and the page that show it |
+//! | `runners` | (slot, generation) → an order → its outcome |
+//! | `evaluation` | one tick as named steps |
+//! | `decisions`, `snapshot`, `metrics` | what a tick leaves behind |
+//! | `chart` | PURE: lines over time → SVG |
+//! | `live` | `check --live`: what store and runners say to the config |
+//! | `web` | the API and the page that show it |
+//! | [`cli`] | what the evaluator can be asked on the command line |
 
-pub mod chart;
+pub(crate) mod chart;
+pub mod cli;
 pub mod client;
 pub mod config;
-pub mod decisions;
-pub mod evaluation;
+pub(crate) mod decisions;
+pub(crate) mod evaluation;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-pub mod live;
-pub mod metrics;
-pub mod runners;
+pub(crate) mod live;
+pub(crate) mod metrics;
+pub(crate) mod runners;
 mod service;
-pub mod snapshot;
+pub(crate) mod snapshot;
 pub mod store;
-pub mod web;
+pub(crate) mod web;
 
-pub use self::service::{RunError, Service, check, run};
+pub(crate) use self::service::{RunError, Service, check, run};

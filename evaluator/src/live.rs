@@ -23,7 +23,7 @@ use futures::future::join_all;
 use reqwest::{RequestBuilder, StatusCode, header};
 use serde::de::IgnoredAny;
 
-pub use self::finding::{Finding, Level};
+pub(crate) use self::finding::{Finding, Level};
 use ebb_core::history::{History, Sample, Window};
 use ebb_units::{Millis, SeriesId};
 
@@ -48,7 +48,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 ///
 /// # Errors
 /// [`StoreError`] when a file that the config names cannot be used.
-pub async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreError> {
+pub(crate) async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreError> {
     let mut store = Store::new(&config.store, &config.runners.address)?;
     let mut history = History::default();
     let window = Window::ending_at(now, LOOK_BACK_MILLIS);

@@ -69,7 +69,7 @@ struct ByStep {
 
 /// What the evaluator counts.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     restarts: Family<ByOutcome, Counter>,
     reclaimed_bytes: Family<ByModule, Counter>,
     verdicts: Family<ByVerdict, Counter>,
@@ -94,8 +94,7 @@ const TICK_SECONDS: [f64; 16] =
 
 impl Metrics {
     /// Metrics at zero, and the registry that exposes them together with what `board` shows.
-    #[must_use]
-    pub fn new(board: Arc<SnapshotCell>) -> (Arc<Self>, Registry) {
+    pub(crate) fn new(board: Arc<SnapshotCell>) -> (Arc<Self>, Registry) {
         let metrics = Self {
             restarts: Family::default(),
             reclaimed_bytes: Family::default(),
@@ -205,19 +204,18 @@ impl Metrics {
     }
 
     /// Starts to measure a tick.
-    #[must_use]
-    pub fn start_tick(self: &Arc<Self>) -> TickTimer {
+    pub(crate) fn start_tick(self: &Arc<Self>) -> TickTimer {
         let now = Instant::now();
         TickTimer { metrics: Arc::clone(self), started: now, step_started: std::cell::Cell::new(now) }
     }
 
     /// Ticks that were left out.
-    pub fn missed_ticks(&self, ticks: u64) {
+    pub(crate) fn missed_ticks(&self, ticks: u64) {
         self.missed_ticks.inc_by(ticks);
     }
 
     /// Whether a reload worked.
-    pub fn reloaded(&self, successful: bool) {
+    pub(crate) fn reloaded(&self, successful: bool) {
         self.config_reload_successful.set(successful.into());
     }
 
@@ -296,7 +294,7 @@ impl Metrics {
 
 /// Measures a tick and its steps.
 #[derive(Debug)]
-pub struct TickTimer {
+pub(crate) struct TickTimer {
     metrics: Arc<Metrics>,
     started: Instant,
     step_started: std::cell::Cell<Instant>,
@@ -304,7 +302,7 @@ pub struct TickTimer {
 
 impl TickTimer {
     /// A step ends here, and the next one begins.
-    pub fn step(&self, step: &'static str) {
+    pub(crate) fn step(&self, step: &'static str) {
         let duration = self.step_started.replace(Instant::now()).elapsed();
         self.metrics.step_duration.get_or_create(&ByStep { step }).observe(duration.as_secs_f64());
     }

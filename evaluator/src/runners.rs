@@ -52,7 +52,7 @@ impl RestartRequest<'_> {
 
 /// Gives orders to runners.
 #[derive(Debug)]
-pub struct Restarter {
+pub(crate) struct Restarter {
     http: reqwest::Client,
     allow: AllowList,
     token_file: Option<PathBuf>,
@@ -61,8 +61,7 @@ pub struct Restarter {
 
 impl Restarter {
     /// Prepares orders; gives none.
-    #[must_use]
-    pub fn new(config: &RunnersConfig) -> Self {
+    pub(crate) fn new(config: &RunnersConfig) -> Self {
         let http = client_builder()
             // A proxy would carry the token past the allow list.
             .no_proxy()
@@ -77,13 +76,12 @@ impl Restarter {
     }
 
     /// Whether orders may go to the runner of `slot`.
-    #[must_use]
-    pub fn may_order(&self, slot: &SlotId) -> bool {
+    pub(crate) fn may_order(&self, slot: &SlotId) -> bool {
         self.allow.allows(&slot.runner.address)
     }
 
     /// Orders the restart of what lives in `slot`, if that is still `generation`.
-    pub async fn restart(&self, slot: &SlotId, generation: Generation, reason: Reason) -> Outcome {
+    pub(crate) async fn restart(&self, slot: &SlotId, generation: Generation, reason: Reason) -> Outcome {
         if !self.may_order(slot) {
             return Outcome::NotAllowed;
         }

@@ -37,7 +37,7 @@ use crate::{
 
 /// Everything that an evaluator needs to run.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its config.
     pub config: Config,
     /// The file that the config came from, to be read again at a reload.
@@ -57,7 +57,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Why an evaluator could not start or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// The store's credentials cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,7 +73,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`], as [`run`].
-pub fn check(config: &Config) -> Result<(), RunError> {
+pub(crate) fn check(config: &Config) -> Result<(), RunError> {
     for file in [&config.bearer_token_file, &config.runners.bearer_token_file].into_iter().flatten() {
         BearerToken::from_file(file)?;
     }
@@ -84,7 +84,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 ///
 /// # Errors
 /// [`RunError`] when it cannot start, or its API cannot be served any more.
-pub async fn run(service: Service) -> Result<(), RunError> {
+pub(crate) async fn run(service: Service) -> Result<(), RunError> {
     let Service { config, config_path, force_dry_run, listener, stop, reload } = service;
     let board = Arc::new(SnapshotCell::default());
     let (metrics, registry) = Metrics::new(Arc::clone(&board));

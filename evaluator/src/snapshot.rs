@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// One population.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PopulationSnapshot {
+pub(crate) struct PopulationSnapshot {
     /// Which.
     #[serde(flatten)]
     pub population: Population,
@@ -35,7 +35,7 @@ pub struct PopulationSnapshot {
 
 /// One tick.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// When it was.
     pub at: Millis,
     /// Why no restart was ordered.
@@ -57,15 +57,13 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The population, if an instance of it lives or lived inside the window.
-    #[must_use]
-    pub fn population(&self, population: &Population) -> Option<&PopulationSnapshot> {
+    pub(crate) fn population(&self, population: &Population) -> Option<&PopulationSnapshot> {
         let at = self.populations.binary_search_by(|known| known.population.cmp(population)).ok()?;
         self.populations.get(at)
     }
 
     /// Why this is said of an instance, in a sentence.
-    #[must_use]
-    pub fn explanation(&self, judgement: &Judgement) -> String {
+    pub(crate) fn explanation(&self, judgement: &Judgement) -> String {
         let population = self.population(&judgement.slot.population);
         population.map_or_else(String::new, |snapshot| explain(&snapshot.rule, &snapshot.learned, judgement))
     }
@@ -73,17 +71,16 @@ impl Snapshot {
 
 /// The newest snapshot.
 #[derive(Debug, Default)]
-pub struct SnapshotCell(RwLock<Arc<Snapshot>>);
+pub(crate) struct SnapshotCell(RwLock<Arc<Snapshot>>);
 
 impl SnapshotCell {
     /// Replaces the snapshot.
-    pub fn publish(&self, snapshot: Snapshot) {
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
     /// The newest snapshot; `at` 0 before the first tick.
-    #[must_use]
-    pub fn newest(&self) -> Arc<Snapshot> {
+    pub(crate) fn newest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

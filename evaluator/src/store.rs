@@ -17,9 +17,9 @@
 mod address;
 mod answer;
 mod gauges;
-pub mod labels;
+pub(crate) mod labels;
 mod naming;
-pub mod prometheus;
+pub(crate) mod prometheus;
 mod scrape;
 mod series;
 
@@ -45,7 +45,7 @@ use self::{
 
 /// The `store:` section of the config: exactly one of these.
 #[derive(Clone, Debug, PartialEq)]
-pub enum StoreConfig {
+pub(crate) enum StoreConfig {
     /// A server with Prometheus' HTTP API.
     Prometheus(Box<PrometheusConfig>),
     /// The runners themselves.
@@ -54,7 +54,7 @@ pub enum StoreConfig {
 
 /// What store and config say of each other, for `check --live`.
 #[derive(Debug, Default)]
-pub struct About {
+pub(crate) struct About {
     /// The server's version.
     pub version: Option<String>,
     /// Whether it speaks remote read, and why not, where that is a question.
@@ -68,7 +68,7 @@ impl StoreConfig {
     ///
     /// # Errors
     /// [`Refusal`] of the first that is wrong.
-    pub fn validate(&self) -> Result<(), Refusal> {
+    pub(crate) fn validate(&self) -> Result<(), Refusal> {
         match self {
             Self::Prometheus(store) => store.validate(),
             Self::Scrape(scrape) => scrape.validate(),
@@ -76,8 +76,7 @@ impl StoreConfig {
     }
 
     /// The addresses of the runners, if the store knows them itself.
-    #[must_use]
-    pub fn targets(&self) -> Option<&[String]> {
+    pub(crate) fn targets(&self) -> Option<&[String]> {
         match self {
             Self::Prometheus(_) => None,
             Self::Scrape(scrape) => Some(&scrape.targets),
@@ -85,8 +84,7 @@ impl StoreConfig {
     }
 
     /// The address of the server that is asked, if it is one.
-    #[must_use]
-    pub fn server(&self) -> Option<&str> {
+    pub(crate) fn server(&self) -> Option<&str> {
         match self {
             Self::Prometheus(store) => Some(&store.url),
             Self::Scrape(_) => None,
@@ -94,7 +92,7 @@ impl StoreConfig {
     }
 
     /// The files that it names.
-    pub fn files(&mut self) -> Vec<&mut PathBuf> {
+    pub(crate) fn files(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Prometheus(store) => store.files(),
             Self::Scrape(_) => Vec::new(),
@@ -102,7 +100,7 @@ impl StoreConfig {
     }
 
     /// Overwrites what may be secret.
-    pub fn hide_secrets(&mut self) {
+    pub(crate) fn hide_secrets(&mut self) {
         match self {
             Self::Prometheus(store) => store.hide_secrets(),
             Self::Scrape(_) => {}
@@ -160,7 +158,7 @@ impl Serialize for StoreConfig {
 
 /// A place to get samples from.
 #[derive(Debug)]
-pub enum Store {
+pub(crate) enum Store {
     /// A server with Prometheus' HTTP API.
     Prometheus(Box<Prometheus>),
     /// The runners themselves.
@@ -172,7 +170,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub fn new(config: &StoreConfig, address: &AddressTemplate) -> Result<Self, StoreError> {
+    pub(crate) fn new(config: &StoreConfig, address: &AddressTemplate) -> Result<Self, StoreError> {
         Ok(match config {
             StoreConfig::Prometheus(store) => {
                 Self::Prometheus(Box::new(Prometheus::new(store, address.clone())?))
@@ -185,7 +183,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when one of them cannot be read.
-    pub fn check_credentials(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_credentials(&self) -> Result<(), StoreError> {
         match self {
             Self::Prometheus(store) => store.check_credentials(),
             Self::Scrape(_) => Ok(()),
@@ -197,7 +195,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the answer is not complete. What `sink` has got by then is right, but not all.
-    pub async fn bootstrap(
+    pub(crate) async fn bootstrap(
         &mut self,
         from: Millis,
         clock: ClockCheck,
@@ -214,7 +212,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when there is no answer that can be relied on.
-    pub async fn recent(
+    pub(crate) async fn recent(
         &mut self,
         from: Millis,
         clock: ClockCheck,
@@ -232,7 +230,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the answer is not complete.
-    pub async fn earlier(
+    pub(crate) async fn earlier(
         &mut self,
         from: Millis,
         window: Window,
@@ -246,8 +244,7 @@ impl Store {
     }
 
     /// How far a tick's fetch reaches back behind the last one, if that is configured or of no use.
-    #[must_use]
-    pub fn overlap_millis(&self) -> Option<i64> {
+    pub(crate) fn overlap_millis(&self) -> Option<i64> {
         match self {
             Self::Prometheus(prometheus) => prometheus.overlap_millis(),
             Self::Scrape(_) => Some(0),
@@ -255,8 +252,7 @@ impl Store {
     }
 
     /// Whether it can be asked for the past.
-    #[must_use]
-    pub const fn keeps_past(&self) -> bool {
+    pub(crate) const fn keeps_past(&self) -> bool {
         match self {
             Self::Prometheus(_) => true,
             Self::Scrape(_) => false,
@@ -264,7 +260,7 @@ impl Store {
     }
 
     /// Asks what it says of itself.
-    pub async fn about(&self, now: Millis) -> About {
+    pub(crate) async fn about(&self, now: Millis) -> About {
         match self {
             Self::Prometheus(prometheus) => {
                 let (version, ahead_millis) = prometheus.version().await.unwrap_or_default();

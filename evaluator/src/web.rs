@@ -20,10 +20,10 @@ use axum::{
     response::Response,
 };
 
-pub use self::state::{EvaluatorHandle, ExtractRequest, ReloadRequest, Web};
+pub(crate) use self::state::{EvaluatorHandle, ExtractRequest, ReloadRequest, Web};
 
 /// All routes.
-pub fn router(web: Web) -> Router {
+pub(crate) fn router(web: Web) -> Router {
     Router::new()
         .merge(site::routes())
         .merge(api::routes())

@@ -1,21 +1,31 @@
 //! The runner's parsers of bytes from outside, compiled without the rest of it: Wasmtime would take half an hour to build
 //! with instrumentation.
 
+#![allow(dead_code, reason = "what only the rest of the runner uses")]
+
 #[path = "../../runner/src/config/mod.rs"]
-pub mod config;
+mod config;
 #[path = "../../runner/src/fuzzing.rs"]
-pub mod fuzzing;
+mod fuzzing;
 #[path = "../../runner/src/lifecycle.rs"]
-pub mod lifecycle;
+mod lifecycle;
 #[path = "../../runner/src/gateway/protocol.rs"]
 mod protocol;
 #[path = "../../runner/src/exchange/routes.rs"]
-pub mod routes;
+mod routes;
 
-pub mod gateway {
+mod gateway {
     pub(crate) use crate::protocol;
 }
 
-pub mod exchange {
-    pub use crate::routes;
+mod exchange {
+    pub(crate) use crate::routes;
+}
+
+pub fn runner_config(data: &[u8]) {
+    fuzzing::runner_config(data);
+}
+
+pub fn gateway_request(data: &[u8]) {
+    fuzzing::gateway_request(data);
 }

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ebb_fuzz::fuzzing::gateway_request(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ebb_fuzz::gateway_request(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ebb_fuzz::fuzzing::runner_config(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ebb_fuzz::runner_config(data));

@@ -8,18 +8,15 @@ use ebb_units::{ByteCount, RestartPrice, Span};
 
 /// A policy and the settings of its knob.
 #[derive(Clone, Debug)]
-pub struct Contender {
+pub(crate) struct Contender {
     /// The name in tables and in `scores.json`.
     pub name: &'static str,
-    /// What the knob is, for tables.
-    pub knob: &'static str,
     /// The rule at each setting.
     pub rules: Vec<Rule>,
 }
 
 /// A policy with the shipped guard rails.
-#[must_use]
-pub fn rule(policy: Policy) -> Rule {
+pub(crate) fn rule(policy: Policy) -> Rule {
     Rule { policy, guard_rails: GuardRails::default() }
 }
 
@@ -27,8 +24,7 @@ pub fn rule(policy: Policy) -> Rule {
 ///
 /// # Panics
 /// When the price is nothing.
-#[must_use]
-pub fn renewal(pooling: Pooling, mib_minutes: u64) -> Rule {
+pub(crate) fn renewal(pooling: Pooling, mib_minutes: u64) -> Rule {
     let restart_price =
         RestartPrice::new(ByteCount::mib(mib_minutes), Span::secs(60)).expect("a price above nothing");
     rule(Policy::Renewal(Renewal { restart_price, pooling }))
@@ -38,8 +34,7 @@ pub fn renewal(pooling: Pooling, mib_minutes: u64) -> Rule {
 ///
 /// # Panics
 /// When `level` is no confidence level.
-#[must_use]
-pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
+pub(crate) fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
     rule(Policy::TInterval(TInterval {
         interval,
         confidence_level: level.try_into().expect("a level between 0 and 1"),
@@ -52,8 +47,7 @@ pub fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Rule {
 ///
 /// # Panics
 /// When `level` is no confidence level.
-#[must_use]
-pub fn paper(level: f64) -> Rule {
+pub(crate) fn paper(level: f64) -> Rule {
     let mut rule = t_interval(IntervalKind::Confidence, Adapt::Off, level);
     rule.guard_rails =
         GuardRails { min_age: Span::secs(0), min_lifetimes: 2, max_bytes: None, min_reclaim: ByteCount(1) };
@@ -61,8 +55,7 @@ pub fn paper(level: f64) -> Rule {
 }
 
 /// A budget that puts nothing off.
-#[must_use]
-pub fn no_budget() -> BudgetConfig {
+pub(crate) fn no_budget() -> BudgetConfig {
     BudgetConfig {
         restarts_per_minute: 1_000_000,
         burst: 1_000_000,
@@ -73,8 +66,7 @@ pub fn no_budget() -> BudgetConfig {
 }
 
 /// All contenders, for a fleet of `replicas` on a host with `host_bytes` of memory.
-#[must_use]
-pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
+pub(crate) fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
     let prices = || geometric(60.0, 1.9, 13).map(whole);
     let sizes = || geometric(2.4, 1.5, 9);
     let levels = [0.05, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.999_999];
@@ -93,43 +85,25 @@ pub fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
         let fleet = mebibytes(mib * f64::from(replicas));
         Pressure { available_below: ByteCount(host_bytes.unsigned_abs()).saturating_sub(fleet) }
     };
-    let contender = |name, knob, rules| Contender { name, knob, rules };
-    let level = "confidence_level";
+    let contender = |name, rules| Contender { name, rules };
     vec![
+        contender("renewal", prices().map(|price| renewal(Pooling::Adaptive, price)).collect()),
+        contender("renewal_alone", prices().map(|price| renewal(Pooling::Off, price)).collect()),
+        contender("t_prediction", by_level(IntervalKind::Prediction, Adapt::Off)),
+        contender("t_tolerance", by_level(IntervalKind::Tolerance, Adapt::Off)),
+        contender("t_confidence", by_level(IntervalKind::Confidence, Adapt::Off)),
+        contender("t_adapt_intent", adaptive(Adapt::Intent)),
+        contender("t_adapt_literal", adaptive(Adapt::Literal)),
+        contender("static", sizes().map(static_at).collect()),
+        contender("largest_first", sizes().map(|mib| rule(Policy::LargestFirst(pressure_at(mib)))).collect()),
+        contender("oldest_first", sizes().map(|mib| rule(Policy::OldestFirst(pressure_at(mib)))).collect()),
         contender(
-            "renewal",
-            "restart_price",
-            prices().map(|price| renewal(Pooling::Adaptive, price)).collect(),
-        ),
-        contender(
-            "renewal_alone",
-            "restart_price",
-            prices().map(|price| renewal(Pooling::Off, price)).collect(),
-        ),
-        contender("t_prediction", level, by_level(IntervalKind::Prediction, Adapt::Off)),
-        contender("t_tolerance", level, by_level(IntervalKind::Tolerance, Adapt::Off)),
-        contender("t_confidence", level, by_level(IntervalKind::Confidence, Adapt::Off)),
-        contender("t_adapt_intent", level, adaptive(Adapt::Intent)),
-        contender("t_adapt_literal", level, adaptive(Adapt::Literal)),
-        contender("static", "max_bytes", sizes().map(static_at).collect()),
-        contender(
-            "largest_first",
-            "available_below",
-            sizes().map(|mib| rule(Policy::LargestFirst(pressure_at(mib)))).collect(),
-        ),
-        contender(
-            "oldest_first",
-            "available_below",
-            sizes().map(|mib| rule(Policy::OldestFirst(pressure_at(mib)))).collect(),
-        ),
-        contender(
-            "max_age",
             "max_age",
             geometric(0.5, 1.8, 8)
                 .map(|hours| rule(Policy::MaxAge(MaxAge { max_age: Span::secs(whole(hours * 3600.0)) })))
                 .collect(),
         ),
-        contender("none", "", vec![rule(Policy::None)]),
+        contender("none", vec![rule(Policy::None)]),
     ]
 }
 

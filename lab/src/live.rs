@@ -7,9 +7,9 @@
 //! | [`measure`] | what Prometheus and the programs know of an arm → its figures |
 //! | [`model`] | the same arms in the simulator |
 
-pub mod arm;
-pub mod measure;
-pub mod model;
+pub(crate) mod arm;
+pub(crate) mod measure;
+pub(crate) mod model;
 
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ use self::{
 
 /// What the experiment found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Live {
+pub(crate) struct Live {
     /// Each protocol, with its arms.
     pub protocols: Vec<Tried>,
 }
 
 /// One protocol.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Tried {
+pub(crate) struct Tried {
     /// Its name.
     pub name: String,
     /// What it is, in a sentence.
@@ -51,7 +51,7 @@ pub struct Tried {
 ///
 /// # Panics
 /// When a program cannot be started or does not answer.
-pub async fn run(protocol: &Protocol, seconds: u64) -> Tried {
+pub(crate) async fn run(protocol: &Protocol, seconds: u64) -> Tried {
     let mut arms = Vec::new();
     for arm in &protocol.arms {
         eprintln!("{} / {}: {seconds} s", protocol.name, arm.name);

@@ -1,4 +1,29 @@
-//! `ebb-lab`: which policy is best.
+//! Which policy is best? A simulator on the evaluator's own rules, an optimum that knows the future, and an experiment
+//! on real instances.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `trace`, `workload` | PURE: a seed → what each replica is asked for, whatever a policy does |
+//! | `optimum` | PURE: the fewest restarts and the least memory that anyone could do with |
+//! | `reference` | PURE: what could be reached if all but the future were known |
+//! | `simulate` | a fleet in virtual time, evaluated by the evaluator's own code |
+//! | `contender` | the policies that are compared, each as a sweep of its knob |
+//! | `score` | PURE: sweeps → restarts over the optimum's at equal memory |
+//! | `study` | all of it: workloads × seeds × contenders |
+//! | `live` | the experiment on real instances |
+//! | `report` | what was found → `scores.json`, tables, plots |
+
+mod contender;
+mod live;
+mod optimum;
+mod reference;
+mod report;
+mod score;
+mod simulate;
+mod study;
+mod trace;
+mod trickle;
+mod workload;
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +37,10 @@ use ebb_core::{
     decide::budget::BudgetConfig,
     policy::{Adapt, IntervalKind, Rule},
 };
-use ebb_lab::{
+use ebb_units::Span;
+use rayon::prelude::*;
+
+use self::{
     contender::{contenders, no_budget, paper, t_interval},
     live::{Live, arm::Protocol},
     report::{ReportError, Simulation, Storm, read, write},
@@ -22,8 +50,6 @@ use ebb_lab::{
     trickle::Trickle,
     workload::Workload,
 };
-use ebb_units::Span;
-use rayon::prelude::*;
 
 /// Compares restart policies with each other and with an optimum that knows the future.
 #[derive(Debug, Parser)]
@@ -175,7 +201,7 @@ fn live(times: u64, out: &Path) -> Result<(), ReportError> {
     })?;
     let mut found = Live { protocols: Vec::new() };
     for protocol in Protocol::all() {
-        found.protocols.push(runtime.block_on(ebb_lab::live::run(&protocol, SECONDS * times)));
+        found.protocols.push(runtime.block_on(live::run(&protocol, SECONDS * times)));
     }
     write(out, &serde_json::to_string(&found).expect("figures are JSON"))
 }

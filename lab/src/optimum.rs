@@ -22,7 +22,7 @@ use crate::trace::{Tick, Trace};
 
 /// Memory × time and restarts of one way to run a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Σ memory at each tick, in byte-ticks.
     pub area: i64,
     /// Number of restarts.
@@ -31,15 +31,13 @@ pub struct Outcome {
 
 impl Outcome {
     /// The cost at a price of a restart, in byte-ticks.
-    #[must_use]
-    pub const fn cost(&self, price: i64) -> i64 {
+    pub(crate) const fn cost(&self, price: i64) -> i64 {
         self.area + price * self.restarts
     }
 }
 
 /// The cheapest way to run the replica for `ticks`, for each of `prices` in byte-ticks.
-#[must_use]
-pub fn optimum(trace: &Trace, ticks: Tick, prices: &[i64]) -> Vec<Outcome> {
+pub(crate) fn optimum(trace: &Trace, ticks: Tick, prices: &[i64]) -> Vec<Outcome> {
     let lifetimes = Lifetimes::new(trace, ticks);
     prices.iter().map(|price| lifetimes.cheapest(*price)).collect()
 }

@@ -8,8 +8,7 @@ use crate::{
 };
 
 /// For each of `prices`, the cheapest of a ladder of sizes for this replica.
-#[must_use]
-pub fn best_size(trace: &Trace, ticks: Tick, prices: &[i64]) -> Vec<Outcome> {
+pub(crate) fn best_size(trace: &Trace, ticks: Tick, prices: &[i64]) -> Vec<Outcome> {
     const STEPS: usize = 60;
     // From a little above what an instance starts with, in steps of 1/12, to some 120 times that.
     let sizes =

@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::files::{ReportError, read, write};
+pub(crate) use self::files::{ReportError, read, write};
 use crate::{
     live::Live,
     score::{Estimate, Frontier, LEVELS, median, ratio},
@@ -23,7 +23,7 @@ use crate::{
 
 /// The score of one policy on one workload.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Score {
+pub(crate) struct Score {
     /// Restarts over the optimum's at equal mean memory: median over the seeds of the geometric mean over the levels.
     pub score: f64,
     /// Lower end of the score's 95 % bootstrap interval.
@@ -41,14 +41,14 @@ pub struct Score {
 }
 
 /// Restarts of the optimum per replica and day at which `restarts` and `mean_bytes` are told.
-pub const REFERENCE_LEVEL: f64 = 3.0;
+pub(crate) const REFERENCE_LEVEL: f64 = 3.0;
 
 /// Policy → workload → score.
-pub type Scores = BTreeMap<String, BTreeMap<String, Score>>;
+pub(crate) type Scores = BTreeMap<String, BTreeMap<String, Score>>;
 
 /// What the simulator found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Simulation {
+pub(crate) struct Simulation {
     /// How large it was.
     pub size: Size,
     /// Every sweep.
@@ -63,7 +63,7 @@ pub struct Simulation {
 
 /// Restarts of the paper's rule.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Storm {
+pub(crate) struct Storm {
     /// Which rule, in words.
     pub rule: String,
     /// Restarts per instance and hour.
@@ -72,8 +72,7 @@ pub struct Storm {
 
 impl Simulation {
     /// The scores of all policies on all workloads.
-    #[must_use]
-    pub fn scores(&self) -> Scores {
+    pub(crate) fn scores(&self) -> Scores {
         let mut scores = Scores::new();
         for workload in self.workloads() {
             let sweeps: Vec<&Sweeps> = self.of(workload).collect();
@@ -107,7 +106,7 @@ impl Simulation {
     ///
     /// # Errors
     /// [`ReportError`].
-    pub fn write(&self, live: Option<&Live>, folder: &Path) -> Result<(), ReportError> {
+    pub(crate) fn write(&self, live: Option<&Live>, folder: &Path) -> Result<(), ReportError> {
         let scores = self.scores();
         let json = serde_json::to_string_pretty(&scores).expect("scores are JSON");
         write(&folder.join("scores.json"), &(json + "\n"))?;

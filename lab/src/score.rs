@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// One run: the fleet's mean memory and its restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub(crate) struct Point {
     /// Mean memory of an instance, in bytes.
     pub mean_bytes: f64,
     /// Restarts per replica and day.
@@ -15,25 +15,22 @@ pub struct Point {
 
 /// Restarts against mean memory over the sweep of a knob, in order of memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Frontier(pub Vec<Point>);
+pub(crate) struct Frontier(pub Vec<Point>);
 
 impl Frontier {
     /// The frontier through `points`, in any order.
-    #[must_use]
-    pub fn new(mut points: Vec<Point>) -> Self {
+    pub(crate) fn new(mut points: Vec<Point>) -> Self {
         points.sort_by(|a, b| a.mean_bytes.total_cmp(&b.mean_bytes));
         Self(points)
     }
 
     /// Restarts at this mean memory, between the two points around it. None outside of the sweep.
-    #[must_use]
-    pub fn restarts_at(&self, mean_bytes: f64) -> Option<f64> {
+    pub(crate) fn restarts_at(&self, mean_bytes: f64) -> Option<f64> {
         self.between(mean_bytes, |point| (point.mean_bytes, point.restarts))
     }
 
     /// Mean memory at which there are so many restarts. None outside of the sweep.
-    #[must_use]
-    pub fn mean_bytes_at(&self, restarts: f64) -> Option<f64> {
+    pub(crate) fn mean_bytes_at(&self, restarts: f64) -> Option<f64> {
         self.between(restarts, |point| (point.restarts, point.mean_bytes))
     }
 
@@ -59,12 +56,11 @@ impl Frontier {
 }
 
 /// Restarts per replica and day of the optimum at which policies are compared: from one a day to one an hour.
-pub const LEVELS: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0];
+pub(crate) const LEVELS: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0];
 
 /// The restarts of `policy` over those of `optimum` at equal mean memory: geometric mean over the [`LEVELS`] that both
 /// sweeps reach, and how many these are.
-#[must_use]
-pub fn ratio(policy: &Frontier, optimum: &Frontier) -> Option<(f64, usize)> {
+pub(crate) fn ratio(policy: &Frontier, optimum: &Frontier) -> Option<(f64, usize)> {
     let logarithms: Vec<f64> = LEVELS
         .iter()
         .filter_map(|level| {
@@ -78,7 +74,7 @@ pub fn ratio(policy: &Frontier, optimum: &Frontier) -> Option<(f64, usize)> {
 
 /// A median with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// The median.
     pub median: f64,
     /// Lower end.
@@ -89,8 +85,7 @@ pub struct Estimate {
 
 /// The median of `values` with its bootstrap interval (percentiles of the medians of 2,000 resamples). None when there
 /// are no values.
-#[must_use]
-pub fn median(values: &[f64]) -> Option<Estimate> {
+pub(crate) fn median(values: &[f64]) -> Option<Estimate> {
     const RESAMPLES: usize = 2000;
     if values.is_empty() {
         return None;

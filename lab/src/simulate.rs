@@ -31,7 +31,7 @@ use crate::{
 
 /// How a fleet is evaluated.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The rule of its module.
     pub rule: Rule,
     /// The budget of restarts.
@@ -48,7 +48,7 @@ pub struct Setup {
 
 /// What goes wrong, and how often.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Seed of what is drawn.
     pub seed: u64,
     /// Share of scrapes of a runner that are missed.
@@ -65,7 +65,7 @@ pub struct Faults {
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
-pub struct Run {
+pub(crate) struct Run {
     /// Memory × time and restarts, of the whole fleet.
     pub outcome: Outcome,
     /// Restarts that were ordered and not done.
@@ -84,7 +84,7 @@ const EPOCH_MILLIS: i64 = 1_700_000_000_000;
 
 /// A module of a fleet.
 #[derive(Clone, Debug)]
-pub struct Module {
+pub(crate) struct Module {
     /// Its name.
     pub name: &'static str,
     /// What each of its replicas is asked for.
@@ -95,8 +95,7 @@ pub struct Module {
 ///
 /// # Panics
 /// When something does not hold that must.
-#[must_use]
-pub fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
+pub(crate) fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
     run(setup, traces.iter().map(|trace| ("simulated", trace)), ticks)
 }
 
@@ -104,8 +103,7 @@ pub fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
 ///
 /// # Panics
 /// When something does not hold that must.
-#[must_use]
-pub fn simulate_modules(setup: &Setup, modules: &[Module], ticks: Tick) -> Run {
+pub(crate) fn simulate_modules(setup: &Setup, modules: &[Module], ticks: Tick) -> Run {
     let replicas = modules.iter().flat_map(|module| module.traces.iter().map(|trace| (module.name, trace)));
     run(setup, replicas, ticks)
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// How large the study is.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Size {
+pub(crate) struct Size {
     /// Replicas of the module.
     pub replicas: u32,
     /// Simulated days.
@@ -31,7 +31,7 @@ pub struct Size {
 
 /// The sweeps of one workload and seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Sweeps {
+pub(crate) struct Sweeps {
     /// Which workload.
     pub workload: String,
     /// Which seed.
@@ -43,17 +43,16 @@ pub struct Sweeps {
 }
 
 /// The row of what could be reached without knowing the future; see [`mod@crate::reference`].
-pub const HINDSIGHT: &str = "(own size, in hindsight)";
+pub(crate) const HINDSIGHT: &str = "(own size, in hindsight)";
 
 /// Memory of the simulated host: more than any fleet ever holds.
-pub const HOST_BYTES: i64 = 64 << 30;
+pub(crate) const HOST_BYTES: i64 = 64 << 30;
 
 /// Ticks of a day, a minute each.
-pub const MINUTES_PER_DAY: Tick = 1440;
+pub(crate) const MINUTES_PER_DAY: Tick = 1440;
 
 /// How `rule` is evaluated in the study: the shipped budget and lookback, one scrape and one tick a minute.
-#[must_use]
-pub fn setup(rule: Rule) -> Setup {
+pub(crate) fn setup(rule: Rule) -> Setup {
     Setup {
         rule,
         budget: BudgetConfig::default(),
@@ -66,14 +65,12 @@ pub fn setup(rule: Rule) -> Setup {
 
 impl Size {
     /// Simulated ticks: a minute each.
-    #[must_use]
-    pub const fn ticks(&self) -> Tick {
+    pub(crate) const fn ticks(&self) -> Tick {
         self.days * MINUTES_PER_DAY
     }
 
     /// Runs every contender on every workload of `workloads`, all of them on the same traces.
-    #[must_use]
-    pub fn run(&self, workloads: &[Workload], only: &[String]) -> Vec<Sweeps> {
+    pub(crate) fn run(&self, workloads: &[Workload], only: &[String]) -> Vec<Sweeps> {
         let contenders: Vec<Contender> = contenders(self.replicas, HOST_BYTES)
             .into_iter()
             .filter(|contender| only.is_empty() || only.iter().any(|name| name == contender.name))
@@ -100,8 +97,11 @@ impl Size {
 
     /// The frontier of a way to run replicas that is the cheapest at a price: the same price for all of them, as each
     /// restart counts the same.
-    #[must_use]
-    pub fn frontier(&self, traces: &[Trace], cheapest: fn(&Trace, Tick, &[i64]) -> Vec<Outcome>) -> Frontier {
+    pub(crate) fn frontier(
+        &self,
+        traces: &[Trace],
+        cheapest: fn(&Trace, Tick, &[i64]) -> Vec<Outcome>,
+    ) -> Frontier {
         // 10 MiB·minutes to 2 TiB·minutes.
         let prices: Vec<i64> =
             std::iter::successors(Some(10_i64 << 20), |price| Some(price * 5 / 4)).take(55).collect();
@@ -116,8 +116,7 @@ impl Size {
     }
 
     /// An outcome of the whole fleet, per instance.
-    #[must_use]
-    pub fn point(&self, outcome: Outcome) -> Point {
+    pub(crate) fn point(&self, outcome: Outcome) -> Point {
         let replicas = f64::from(self.replicas);
         Point {
             mean_bytes: outcome.area as f64 / (replicas * f64::from(self.ticks() - 1)),

@@ -4,11 +4,11 @@
 //! An instance that was started after a demand does not know of it. That is all a restart changes.
 
 /// Time in ticks of the evaluator since the start of the simulation.
-pub type Tick = u32;
+pub(crate) type Tick = u32;
 
 /// What happens to a replica at one tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Demand {
+pub(crate) struct Demand {
     /// When. The sample of this tick shows it.
     pub at: Tick,
     /// Bytes that are taken and never given back.
@@ -20,7 +20,7 @@ pub struct Demand {
 
 /// Everything that is asked of one replica, in order of time, at most one demand a tick.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// Memory of an instance that was asked for nothing, in bytes.
     pub base: i64,
     demands: Vec<Demand>,
@@ -28,8 +28,7 @@ pub struct Trace {
 
 impl Trace {
     /// The trace of `demands`, in any order.
-    #[must_use]
-    pub fn new(base: i64, mut demands: Vec<Demand>) -> Self {
+    pub(crate) fn new(base: i64, mut demands: Vec<Demand>) -> Self {
         demands.sort_by_key(|demand| demand.at);
         let mut merged: Vec<Demand> = Vec::with_capacity(demands.len());
         for demand in demands {
@@ -46,15 +45,14 @@ impl Trace {
     }
 
     /// The demands, in order of time.
-    #[must_use]
-    pub fn demands(&self) -> &[Demand] {
+    pub(crate) fn demands(&self) -> &[Demand] {
         &self.demands
     }
 }
 
 /// One instance's memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     leaked: i64,
     /// Linear memory in bytes. It never falls.
     pub bytes: i64,
@@ -62,13 +60,12 @@ pub struct Instance {
 
 impl Instance {
     /// An instance that was asked for nothing yet.
-    #[must_use]
-    pub const fn new(trace: &Trace) -> Self {
+    pub(crate) const fn new(trace: &Trace) -> Self {
         Self { leaked: trace.base, bytes: trace.base }
     }
 
     /// Meets a demand.
-    pub fn meet(&mut self, demand: &Demand) {
+    pub(crate) fn meet(&mut self, demand: &Demand) {
         self.leaked += demand.leak;
         self.bytes = self.bytes.max(self.leaked + demand.need);
     }

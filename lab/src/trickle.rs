@@ -13,7 +13,7 @@ use crate::{
 
 /// What the shipped rule did with a fleet on [`Workload::Trickle`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Trickle {
+pub(crate) struct Trickle {
     /// Replicas of the module.
     pub replicas: u32,
     /// Simulated days.
@@ -28,8 +28,7 @@ pub struct Trickle {
 
 impl Trickle {
     /// Runs the shipped rule.
-    #[must_use]
-    pub fn of(replicas: u32, days: u32) -> Self {
+    pub(crate) fn of(replicas: u32, days: u32) -> Self {
         // The shipped price: 1 GiB for 10 minutes.
         const PRICE_MIB_MINUTES: u64 = 10_240;
         let price = i64::try_from(PRICE_MIB_MINUTES << 20).expect("the price is below 2^63 byte-minutes");

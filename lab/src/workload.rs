@@ -12,7 +12,7 @@ use crate::trace::{Demand, Tick, Trace};
 /// How the instances of a fleet grow. One tick is a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Workload {
+pub(crate) enum Workload {
     /// Every replica leaks a random amount each minute, some much faster than others.
     Leaks,
     /// A request a minute needs a heavy-tailed amount of memory for a moment.
@@ -35,7 +35,7 @@ pub enum Workload {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Leaks,
         Self::HighWater,
         Self::Bursts,
@@ -48,8 +48,7 @@ impl Workload {
     ];
 
     /// The workload's name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Leaks => "leaks",
             Self::HighWater => "high_water",
@@ -65,14 +64,12 @@ impl Workload {
 
     /// Whether policies are compared on it at equal memory. Where nothing grows there is nothing to compare, and a trickle
     /// takes months.
-    #[must_use]
-    pub const fn is_scored(self) -> bool {
+    pub(crate) const fn is_scored(self) -> bool {
         !matches!(self, Self::NoGrowth | Self::Trickle)
     }
 
     /// What a fleet of `replicas` is asked for in `ticks` minutes.
-    #[must_use]
-    pub fn fleet(self, replicas: u32, ticks: Tick, seed: u64) -> Vec<Trace> {
+    pub(crate) fn fleet(self, replicas: u32, ticks: Tick, seed: u64) -> Vec<Trace> {
         (0..replicas)
             .map(|replica| {
                 let mut random = ChaCha8Rng::seed_from_u64(seed);

@@ -44,7 +44,7 @@ struct Control {
 }
 
 /// Serves the control API on `listener` within `limits`, until `stop`.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,

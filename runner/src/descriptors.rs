@@ -18,7 +18,7 @@ const HANDLES_LEAST: u32 = 16;
 
 /// What a module's instances may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Whose instances.
     pub module: ModuleName,
     /// How many of them at once.
@@ -34,7 +34,7 @@ pub struct Claim {
 }
 
 /// A guest may have one outgoing request under way for so many handles, each of which takes several.
-pub const HANDLES_PER_CONNECTION: u32 = 4;
+pub(crate) const HANDLES_PER_CONNECTION: u32 = 4;
 
 impl Claim {
     fn descriptors(&self) -> u64 {
@@ -50,7 +50,7 @@ impl Claim {
 
 /// What is handed out.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// Handles per instance, in the order of the claims.
     pub handles: Vec<u32>,
     /// Set if connections or handles are fewer than configured.
@@ -64,7 +64,7 @@ pub struct Shares {
      hard limit (LimitNOFILE= of systemd, `ulimit -Hn`, `ulimits: nofile` of compose) to {needed}, or lower \
      http.max_connections, max_handles or replicas"
 )]
-pub struct Shortage {
+pub(crate) struct Shortage {
     needed: u64,
     limit: u64,
 }
@@ -84,7 +84,7 @@ pub struct TooFew {
 
 /// What the process has, and what is asked of it for connections.
 #[derive(Clone, Copy, Debug)]
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     /// How many it may have open.
     pub limit: u64,
     /// `http.max_connections`; 0 without a listener.
@@ -93,8 +93,7 @@ pub struct Descriptors {
 
 impl Descriptors {
     /// Data connections that may be open at once.
-    #[must_use]
-    pub fn connections(self) -> u32 {
+    pub(crate) fn connections(self) -> u32 {
         let half = (self.limit.saturating_sub(OWN) / 2).max(1);
         self.max_connections.min(u32::try_from(half).unwrap_or(u32::MAX))
     }
@@ -103,7 +102,7 @@ impl Descriptors {
     ///
     /// # Errors
     /// [`TooFew`] when the instances of a module could not start with what is left for them.
-    pub fn share_out(self, claims: &[Claim]) -> Result<Shares, TooFew> {
+    pub(crate) fn share_out(self, claims: &[Claim]) -> Result<Shares, TooFew> {
         let Self { limit, max_connections } = self;
         let modules = u64::try_from(claims.len()).unwrap_or(u64::MAX);
         let own = OWN.saturating_add(PER_MODULE.saturating_mul(modules));

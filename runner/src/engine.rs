@@ -43,7 +43,7 @@ const GC_HEAP_INITIAL_BYTES: usize = 3 * PAGE_BYTES as usize;
 /// Its instances then have a heap each, which takes as much of the pool as a linear memory does. So an engine
 /// knows them only if its module does not compile without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gc {
+pub(crate) enum Gc {
     /// No exceptions, no typed function references, no references to objects of the host.
     Off,
     /// A heap for each instance.
@@ -52,8 +52,7 @@ pub enum Gc {
 
 impl Gc {
     /// What the heap of an instance begins with, if it has one.
-    #[must_use]
-    pub const fn heap_initial_bytes(self) -> Option<usize> {
+    pub(crate) const fn heap_initial_bytes(self) -> Option<usize> {
         match self {
             Self::Off => None,
             Self::On => Some(GC_HEAP_INITIAL_BYTES),
@@ -63,7 +62,7 @@ impl Gc {
 
 /// What one module's pool must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolSize {
+pub(crate) struct PoolSize {
     /// Instances at once: replicas, and replacements during restarts.
     pub instances: u32,
     /// Linear memories per instance.
@@ -80,8 +79,7 @@ pub struct PoolSize {
 
 impl PoolSize {
     /// The pool for `instances` of a program that needs `required` each and may hold `limit_bytes`.
-    #[must_use]
-    pub fn new(instances: u32, required: &ResourcesRequired, gc: Gc, limit_bytes: u64) -> Self {
+    pub(crate) fn new(instances: u32, required: &ResourcesRequired, gc: Gc, limit_bytes: u64) -> Self {
         // A memory that starts larger than its limit still gets a slot it fits in: the limiter denies it
         // instance by instance, with a message that says so, and the module as a whole stays valid.
         let initial_bytes = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
@@ -141,8 +139,7 @@ impl PoolSize {
     /// Memory maps that the pool needs when full. Measured per instance: its stack and the guard below
     /// it; for each memory the heap and the inaccessible rest, an image if it has data, now and then one
     /// more where the kernel could not merge two.
-    #[must_use]
-    pub fn memory_maps(self) -> MemoryMaps {
+    pub(crate) fn memory_maps(self) -> MemoryMaps {
         let (instances, memories) = (u64::from(self.instances), u64::from(self.memory_slots()));
         MemoryMaps { least: instances * (2 + 2 * memories), most: instances * (3 + 3 * memories) }
     }
@@ -150,7 +147,7 @@ impl PoolSize {
 
 /// Makes engines that agree in everything that compiled code depends on.
 #[derive(Clone)]
-pub struct Engines {
+pub(crate) struct Engines {
     cache: Option<Arc<CodeCache>>,
     ticker: Ticker,
     epoch_tick: Duration,
@@ -161,15 +158,14 @@ impl Engines {
     ///
     /// # Errors
     /// When the operating system refuses a thread.
-    pub fn new(config: &EngineConfig) -> io::Result<Self> {
+    pub(crate) fn new(config: &EngineConfig) -> io::Result<Self> {
         let cache = CodeCache::open(&config.compile_cache).map(Arc::new);
         let epoch_tick = config.epoch_tick.0;
         Ok(Self { cache, ticker: Ticker::start(epoch_tick)?, epoch_tick })
     }
 
     /// How often the epoch advances.
-    #[must_use]
-    pub const fn epoch_tick(&self) -> Duration {
+    pub(crate) const fn epoch_tick(&self) -> Duration {
         self.epoch_tick
     }
 
@@ -177,7 +173,7 @@ impl Engines {
     ///
     /// # Errors
     /// What Wasmtime says.
-    pub fn probe(&self, gc: Gc) -> wasmtime::Result<Engine> {
+    pub(crate) fn probe(&self, gc: Gc) -> wasmtime::Result<Engine> {
         Engine::new(&self.config(gc))
     }
 
@@ -185,7 +181,7 @@ impl Engines {
     ///
     /// # Errors
     /// What Wasmtime says.
-    pub fn bare(&self) -> wasmtime::Result<Engine> {
+    pub(crate) fn bare(&self) -> wasmtime::Result<Engine> {
         Engine::new(self.config(Gc::On).cache(None))
     }
 
@@ -194,7 +190,7 @@ impl Engines {
     ///
     /// # Errors
     /// What Wasmtime says: the pool does not fit into the address space, say.
-    pub fn pooled(&self, size: PoolSize) -> wasmtime::Result<Engine> {
+    pub(crate) fn pooled(&self, size: PoolSize) -> wasmtime::Result<Engine> {
         let mut config = self.config(size.gc);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(size.pooling()));
         let engine = Engine::new(&config)?;

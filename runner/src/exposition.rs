@@ -20,8 +20,7 @@ use crate::{
 };
 
 /// A registry with all of the runner's metrics.
-#[must_use]
-pub fn registry(fleet: Arc<Fleet>, reloads: Arc<ReloadStatus>) -> Registry {
+pub(crate) fn registry(fleet: Arc<Fleet>, reloads: Arc<ReloadStatus>) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(InstancesCollector(Arc::clone(fleet.instances()))));
     registry.register_collector(Box::new(FleetCollector(fleet)));

@@ -33,7 +33,7 @@ const LINE_BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
 ///
 /// # Panics
 /// When that does not hold.
-pub fn runner_config(data: &[u8]) {
+pub(crate) fn runner_config(data: &[u8]) {
     let (Ok(text), path) = (str::from_utf8(data), Path::new("/etc/runner.yml")) else { return };
     match Config::parse(path, text) {
         Ok(config) => {
@@ -63,7 +63,7 @@ pub fn runner_config(data: &[u8]) {
 ///
 /// # Panics
 /// When that does not hold.
-pub fn gateway_request(data: &[u8]) {
+pub(crate) fn gateway_request(data: &[u8]) {
     let Some((piece, data)) = data.split_first() else { return };
     let piece = usize::from(*piece).max(data.len() / 16).max(1);
     let whole = requests(data, data.len().max(1));

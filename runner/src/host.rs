@@ -14,7 +14,7 @@ const OTHER_MAPS: u64 = 1000;
 
 /// Memory that this process and its neighbours share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostMemory {
+pub(crate) struct HostMemory {
     /// The machine's memory, or the tightest limit of a control group around this process.
     pub total: ByteCount,
     /// How much of it could be used without swapping.
@@ -23,7 +23,7 @@ pub struct HostMemory {
 
 /// Memory maps that instances need: at least, and with everything against them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryMaps {
+pub(crate) struct MemoryMaps {
     /// As they start.
     pub least: u64,
     /// With images, growth, and maps that the kernel could not merge.
@@ -52,7 +52,7 @@ pub struct MemoryMapsError {
 
 /// Whether memory maps are enough.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// They are. A host that does not say how many there are is trusted.
     Surely,
     /// They are enough to start, and may run out later.
@@ -62,8 +62,7 @@ pub enum Fit {
 }
 
 /// Judges `maps` against the host's `vm.max_map_count`.
-#[must_use]
-pub fn judge_memory_maps(maps: MemoryMaps) -> Fit {
+pub(crate) fn judge_memory_maps(maps: MemoryMaps) -> Fit {
     let allowed = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
     match allowed.and_then(|text| text.trim().parse().ok()) {
         Some(allowed) => memory_maps_fit(maps, allowed),
@@ -84,8 +83,7 @@ fn memory_maps_fit(maps: MemoryMaps, allowed: u64) -> Fit {
 }
 
 /// Reads the host's memory, if the host says.
-#[must_use]
-pub fn memory() -> Option<HostMemory> {
+pub(crate) fn memory() -> Option<HostMemory> {
     let machine = machine_memory(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = memory_groups(&membership).into_iter().filter_map(|group| group.read());
@@ -93,8 +91,7 @@ pub fn memory() -> Option<HostMemory> {
 }
 
 /// Memory of this process that is in the host's memory now; zero on a host that does not say.
-#[must_use]
-pub fn resident() -> ByteCount {
+pub(crate) fn resident() -> ByteCount {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     entry(&status, "VmRSS:").unwrap_or_default()
 }

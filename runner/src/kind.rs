@@ -8,7 +8,7 @@ use crate::{config::KindConfig, exchange::service::Service};
 
 /// A module's kind.
 #[derive(Clone)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It runs on by itself.
     Command,
     /// It serves HTTP.
@@ -18,8 +18,7 @@ pub enum Kind {
 impl Kind {
     /// The kind of the module `name` as `config` asks for it. If it has been of that kind `before`, its queue and counters
     /// go on; they learn of new settings by [`Kind::configure`].
-    #[must_use]
-    pub fn new(name: &ModuleName, config: &KindConfig, before: Option<&Self>) -> Self {
+    pub(crate) fn new(name: &ModuleName, config: &KindConfig, before: Option<&Self>) -> Self {
         match (config, before) {
             (KindConfig::Command, _) => Self::Command,
             (KindConfig::Http(_), Some(Self::Http(service))) => Self::Http(Arc::clone(service)),
@@ -28,21 +27,19 @@ impl Kind {
     }
 
     /// Takes over the settings of `config`.
-    pub fn configure(&self, config: &KindConfig) {
+    pub(crate) fn configure(&self, config: &KindConfig) {
         if let (Self::Http(service), KindConfig::Http(serve)) = (self, config) {
             service.configure(serve.clone());
         }
     }
 
     /// Whether both are the same kind.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
     /// The kind as the config file writes it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Command => "command",
             Self::Http(_) => "http",
@@ -50,8 +47,7 @@ impl Kind {
     }
 
     /// What serves, if this does.
-    #[must_use]
-    pub const fn service(&self) -> Option<&Arc<Service>> {
+    pub(crate) const fn service(&self) -> Option<&Arc<Service>> {
         match self {
             Self::Command => None,
             Self::Http(service) => Some(service),

@@ -3,51 +3,57 @@
 //!
 //! | module | subject |
 //! | --- | --- |
+//! | [`cli`] | the command line: flags, config, signals, exit code |
 //! | [`config`] | YAML → a validated config; errors name file, line, column and field |
 //! | `kind` | what kind of program a module is, with what only that kind has |
-//! | [`lifecycle`] | pure: what a slot does next |
+//! | `lifecycle` | pure: what a slot does next |
 //! | `code_cache` | compiled code on disk, every file with a checksum |
-//! | [`engine`] | Wasmtime engines, their pools, the epoch clock |
-//! | [`program`] | a module's file → something that can be instantiated |
-//! | [`guest`] | one lifetime: its memory meter, its view of the host, its output |
-//! | [`fleet`] | modules, slots and their supervisors; restarts and rollouts |
-//! | [`reload`] | the config file, read again |
-//! | [`exposition`] | the fleet → metrics |
-//! | [`descriptors`] | pure: how file descriptors are shared out |
-//! | [`host`] | the host's memory and memory maps |
-//! | [`control`] | the HTTP control API |
-//! | [`gateway`] | the HTTP data plane: listener, connections, answers |
-//! | [`exchange`] | requests between the gateway and the guests: routes, queues, progress |
-//! | [`threads`] | which code runs on which threads |
+//! | `engine` | Wasmtime engines, their pools, the epoch clock |
+//! | `program` | a module's file → something that can be instantiated |
+//! | `guest` | one lifetime: its memory meter, its view of the host, its output |
+//! | `fleet` | modules, slots and their supervisors; restarts and rollouts |
+//! | `reload` | the config file, read again |
+//! | `exposition` | the fleet → metrics |
+//! | `descriptors` | pure: how file descriptors are shared out |
+//! | `host` | the host's memory and memory maps |
+//! | `control` | the HTTP control API |
+//! | `gateway` | the HTTP data plane: listener, connections, answers |
+//! | `exchange` | requests between the gateway and the guests: routes, queues, progress |
+//! | `threads` | which code runs on which threads |
 //!
 //! Data flows one way: `control, gateway → fleet → guest, lifecycle → exchange`.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ebb_service::server::Limits;
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub mod cli;
 mod code_cache;
 pub mod config;
-pub mod control;
-pub mod descriptors;
-pub mod engine;
-pub mod exchange;
+pub(crate) mod control;
+pub(crate) mod descriptors;
+pub(crate) mod engine;
+pub(crate) mod exchange;
 
-pub mod exposition;
-pub mod fleet;
+pub(crate) mod exposition;
+pub(crate) mod fleet;
 #[cfg(any(test, fuzzing))]
-pub mod fuzzing;
-pub mod gateway;
-pub mod guest;
-pub mod host;
+pub(crate) mod fuzzing;
+pub(crate) mod gateway;
+pub(crate) mod guest;
+pub(crate) mod host;
 mod kind;
-pub mod lifecycle;
-pub mod program;
-pub mod reload;
-pub mod threads;
+pub(crate) mod lifecycle;
+pub(crate) mod program;
+pub(crate) mod reload;
+pub(crate) mod threads;
 
 use config::Config;
 use descriptors::Descriptors;
@@ -71,7 +77,7 @@ pub enum RunError {
     Serve(#[source] io::Error),
     /// Some instances did not end in time.
     #[error("some instances did not end within shutdown_timeout ({} ms)", .0.as_millis())]
-    Shutdown(std::time::Duration),
+    Shutdown(Duration),
 }
 
 /// Where a runner listens.
@@ -119,16 +125,21 @@ pub async fn run(
     reloader.read_first_token()?;
 
     info!(%address, modules, instances, "control API listens");
-    let stop_serving = CancellationToken::new();
-    let mut server = tokio::spawn(control::serve(
+    let stop_control = CancellationToken::new();
+    let control = control::serve(
         listeners.control,
         Arc::clone(&fleet),
         Arc::clone(&reloader),
         Limits::for_descriptors(descriptors.limit),
-        stop_serving.clone(),
-    ));
-    let (stop_taking_requests, cut_requests) = (CancellationToken::new(), CancellationToken::new());
-    let mut data_plane = None;
+        stop_control.clone(),
+    );
+    let mut servers = Servers {
+        control: tokio::spawn(control),
+        stop_control,
+        data_plane: None,
+        stop_requests: CancellationToken::new(),
+        cut_requests: CancellationToken::new(),
+    };
 
     let outcome = tokio::select! {
         outcome = async {
@@ -138,8 +149,8 @@ pub async fn run(
             if let Some((listener, gateway)) = gateway {
                 let address = listener.local_addr().map_err(RunError::Start)?;
                 info!(%address, "HTTP listens");
-                let serving = gateway.serve(listener, stop_taking_requests.clone(), cut_requests.clone());
-                data_plane = Some(threads.handles().http.spawn(serving));
+                let (stop, cut) = (servers.stop_requests.clone(), servers.cut_requests.clone());
+                servers.data_plane = Some(threads.handles().http.spawn(gateway.serve(listener, stop, cut)));
             }
             loop {
                 reload.notified().await;
@@ -147,43 +158,61 @@ pub async fn run(
                 let _ = reloader.reload().await;
             }
         } => outcome,
-        served = &mut server => Err(RunError::Serve(match served {
+        served = &mut servers.control => Err(RunError::Serve(match served {
             Ok(()) => io::Error::other("the listener closed"),
             Err(error) => io::Error::other(error),
         })),
         () = shutdown.cancelled() => Ok(()),
     };
 
-    let stopping = Instant::now();
-    let left = || shutdown_timeout.saturating_sub(stopping.elapsed());
-    stop_taking_requests.cancel();
-    if let Some(mut data_plane) = data_plane
-        && tokio::time::timeout(left(), &mut data_plane).await.is_err()
-    {
-        warn!("closing data connections whose requests were not finished within shutdown_timeout");
-        cut_requests.cancel();
-    }
-    // What is cut off was cut off above; to end instances takes milliseconds.
-    let stopped = tokio::time::timeout(left().max(STOP_AT_LEAST), fleet.stop()).await;
-    stop_serving.cancel();
-    // Idle connections close at once; one that is still being answered has what is left of the time.
-    if !server.is_finished() && tokio::time::timeout(left(), &mut server).await.is_err() {
-        warn!("closing control connections that are still being answered");
-        server.abort();
-    }
-    info!(duration_ms = stopping.elapsed().as_millis(), "stopped");
-    outcome.and(stopped.map_err(|_| RunError::Shutdown(shutdown_timeout)))
+    outcome.and(servers.stop(&fleet, shutdown_timeout).await)
 }
 
-/// How long instances may take to end when requests have used up all of `shutdown_timeout`.
-const STOP_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(1);
+/// What serves requests, and how it is stopped.
+struct Servers {
+    control: JoinHandle<()>,
+    stop_control: CancellationToken,
+    data_plane: Option<JoinHandle<()>>,
+    /// Takes no more requests.
+    stop_requests: CancellationToken,
+    /// Closes connections whose requests are not finished.
+    cut_requests: CancellationToken,
+}
+
+impl Servers {
+    /// Lets requests finish, ends the instances, and answers whoever waits for that.
+    async fn stop(mut self, fleet: &Fleet, shutdown_timeout: Duration) -> Result<(), RunError> {
+        /// How long instances may take to end when requests have used up all of `shutdown_timeout`.
+        const STOP_AT_LEAST: Duration = Duration::from_secs(1);
+
+        let stopping = Instant::now();
+        let left = || shutdown_timeout.saturating_sub(stopping.elapsed());
+        self.stop_requests.cancel();
+        if let Some(mut data_plane) = self.data_plane
+            && timeout(left(), &mut data_plane).await.is_err()
+        {
+            warn!("closing data connections whose requests were not finished within shutdown_timeout");
+            self.cut_requests.cancel();
+        }
+        // What is cut off was cut off above; to end instances takes milliseconds.
+        let stopped = timeout(left().max(STOP_AT_LEAST), fleet.stop()).await;
+        self.stop_control.cancel();
+        // Idle connections close at once; one that is still being answered has what is left of the time.
+        if !self.control.is_finished() && timeout(left(), &mut self.control).await.is_err() {
+            warn!("closing control connections that are still being answered");
+            self.control.abort();
+        }
+        info!(duration_ms = stopping.elapsed().as_millis(), "stopped");
+        stopped.map_err(|_| RunError::Shutdown(shutdown_timeout))
+    }
+}
 
 /// Judges `config` as a start would, without starting anything: reads the token, compiles and links every
 /// module, counts memory maps.
 ///
 /// # Errors
 /// [`RunError`].
-pub fn check(config: &Config) -> Result<(), RunError> {
+pub(crate) fn check(config: &Config) -> Result<(), RunError> {
     use ebb_service::secret::BearerToken;
 
     if let Some(file) = &config.control.bearer_token_file {

@@ -15,14 +15,14 @@
 use std::time::Duration;
 
 /// A point in time, as the time since some fixed start. Whoever calls chooses the start.
-pub type Moment = Duration;
+pub(crate) type Moment = Duration;
 
 /// A slot with this many failures in a row is called a crash loop.
 const CRASH_LOOP_FAILURES: u32 = 5;
 
 /// How long to wait before starting again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackoffPolicy {
+pub(crate) struct BackoffPolicy {
     /// The wait after the first failure.
     pub min: Duration,
     /// The longest wait.
@@ -33,7 +33,7 @@ pub struct BackoffPolicy {
 
 /// Why a lifetime ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// A trap, a non-zero exit code, or no start at all.
     Crash,
     /// Exit code 0.
@@ -42,7 +42,7 @@ pub enum Cause {
 
 /// What a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// A new lifetime is being prepared; none is live.
     Starting {
         /// Lifetimes in a row that ended too soon.
@@ -77,7 +77,7 @@ pub enum State {
 
 /// What happened to a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The lifetime being prepared is now live.
     Started,
     /// The lifetime being prepared could not be started.
@@ -101,7 +101,7 @@ pub enum Event {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Nothing but wait for the next event.
     Watch,
     /// Start a lifetime; it is a restart for this cause.
@@ -116,11 +116,10 @@ pub enum Action {
 
 impl State {
     /// The state of a slot before its first lifetime.
-    pub const NEW: Self = Self::Starting { failures: 0 };
+    pub(crate) const NEW: Self = Self::Starting { failures: 0 };
 
     /// Lifetimes in a row that ended too soon.
-    #[must_use]
-    pub const fn failures(self) -> u32 {
+    pub(crate) const fn failures(self) -> u32 {
         match self {
             Self::Starting { failures }
             | Self::Running { failures, .. }
@@ -131,8 +130,7 @@ impl State {
     }
 
     /// Whether the slot fails again and again.
-    #[must_use]
-    pub const fn is_crash_loop(self) -> bool {
+    pub(crate) const fn is_crash_loop(self) -> bool {
         self.failures() >= CRASH_LOOP_FAILURES
     }
 }
@@ -141,8 +139,13 @@ impl State {
 ///
 /// `jitter`: a random number in `[0, 1)`; it spreads the waits of slots that fail together over the upper
 /// half of the wait. An event that cannot happen in `state` changes nothing.
-#[must_use]
-pub fn step(state: State, event: Event, now: Moment, jitter: f64, policy: &BackoffPolicy) -> (State, Action) {
+pub(crate) fn step(
+    state: State,
+    event: Event,
+    now: Moment,
+    jitter: f64,
+    policy: &BackoffPolicy,
+) -> (State, Action) {
     let back_off = |failures: u32, cause: Cause| {
         let until = now + backoff(failures, jitter, policy);
         (State::Backoff { until, failures, cause }, Action::WaitUntil(until))

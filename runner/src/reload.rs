@@ -53,7 +53,7 @@ pub enum ReloadError {
 
 /// What a reload did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Reloaded {
+pub(crate) struct Reloaded {
     /// What became of the modules.
     #[serde(flatten)]
     pub rollout: Rollout,
@@ -64,21 +64,19 @@ pub struct Reloaded {
 
 /// How the last reload went.
 #[derive(Debug, Default)]
-pub struct ReloadStatus {
+pub(crate) struct ReloadStatus {
     successful: AtomicBool,
     last_success_unix_ms: AtomicU64,
 }
 
 impl ReloadStatus {
     /// Whether the last attempt succeeded.
-    #[must_use]
-    pub fn was_successful(&self) -> bool {
+    pub(crate) fn was_successful(&self) -> bool {
         self.successful.load(Ordering::Relaxed)
     }
 
     /// When an attempt last succeeded, in Unix seconds; 0 if none has.
-    #[must_use]
-    pub fn last_success_seconds(&self) -> f64 {
+    pub(crate) fn last_success_seconds(&self) -> f64 {
         self.last_success_unix_ms.load(Ordering::Relaxed) as f64 / 1000.0
     }
 
@@ -93,7 +91,7 @@ impl ReloadStatus {
 }
 
 /// Reads the config file anew and makes it so.
-pub struct Reloader {
+pub(crate) struct Reloader {
     file: PathBuf,
     /// The config that this process was started with: some of it cannot change any more.
     first: Config,
@@ -106,8 +104,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// A reloader of `config`'s file. `listens_beyond_loopback`: as it is, not as configured.
-    #[must_use]
-    pub fn new(config: Config, listens_beyond_loopback: bool, fleet: Arc<Fleet>) -> Self {
+    pub(crate) fn new(config: Config, listens_beyond_loopback: bool, fleet: Arc<Fleet>) -> Self {
         Self {
             file: config.file.clone(),
             first: config,
@@ -120,14 +117,12 @@ impl Reloader {
     }
 
     /// The token that `POST` requests must carry, if any.
-    #[must_use]
-    pub fn token(&self) -> Option<Arc<BearerToken>> {
+    pub(crate) fn token(&self) -> Option<Arc<BearerToken>> {
         self.token.load_full()
     }
 
     /// How the last reload went.
-    #[must_use]
-    pub const fn status(&self) -> &Arc<ReloadStatus> {
+    pub(crate) const fn status(&self) -> &Arc<ReloadStatus> {
         &self.status
     }
 
@@ -135,7 +130,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`].
-    pub fn read_first_token(&self) -> Result<(), ReloadError> {
+    pub(crate) fn read_first_token(&self) -> Result<(), ReloadError> {
         self.token.store(self.read_token(&self.first)?.map(Arc::new));
         Ok(())
     }
@@ -144,7 +139,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`].
-    pub async fn start(&self) -> Result<Rollout, ReloadError> {
+    pub(crate) async fn start(&self) -> Result<Rollout, ReloadError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let rollout = self.fleet.roll_out(&self.first.modules).await?;
         self.status.record(true);
@@ -155,7 +150,7 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ReloadError`] names the file, and where in it.
-    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let outcome = self.try_reload().await;
         self.status.record(outcome.is_ok());

@@ -24,7 +24,7 @@ const HTTP_EVENT_INTERVAL: u32 = 8;
 const DROP_THREADS: usize = 4;
 
 /// The threads that guests' lifetimes begin, run and end on. They end, without waiting, with this value.
-pub struct Threads {
+pub(crate) struct Threads {
     guests: Option<Runtime>,
     http: Option<Runtime>,
     busy: Option<Runtime>,
@@ -34,7 +34,7 @@ pub struct Threads {
 
 /// How to reach the [`Threads`].
 #[derive(Clone)]
-pub struct Handles {
+pub(crate) struct Handles {
     /// Runs commands.
     pub guests: Handle,
     /// Runs data connections and guests that serve.
@@ -50,7 +50,7 @@ impl Threads {
     ///
     /// # Errors
     /// When the operating system refuses a thread.
-    pub fn start(guest_threads: Option<NonZeroU32>) -> io::Result<Self> {
+    pub(crate) fn start(guest_threads: Option<NonZeroU32>) -> io::Result<Self> {
         let guest_threads = match guest_threads {
             Some(count) => count.get() as usize,
             None => thread::available_parallelism().map_or(1, usize::from),
@@ -97,8 +97,7 @@ impl Threads {
     }
 
     /// How to reach them.
-    #[must_use]
-    pub const fn handles(&self) -> &Handles {
+    pub(crate) const fn handles(&self) -> &Handles {
         &self.handles
     }
 }

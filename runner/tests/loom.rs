@@ -3,6 +3,8 @@
 //! Its source is compiled here once more, with loom's locks in place of the standard library's: loom runs a model
 //! again for each order of what its threads do at them, and takes it for an error if none can go on.
 
+#![allow(dead_code, reason = "what the models do without")]
+
 use std::{
     future::poll_fn,
     sync::{Arc, Weak},
@@ -10,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use ebb_runner::exchange::{progress, tail};
 use ebb_units::{Generation, Replica};
 use futures::{FutureExt as _, stream};
 use http_body::{Body, Frame};
@@ -24,8 +25,12 @@ use loom::{
 use tokio::sync::Notify;
 use wasmtime_wasi_http::WasiBody;
 
+#[path = "../src/exchange/progress.rs"]
+mod progress;
 #[path = "../src/exchange/state.rs"]
-pub mod state;
+mod state;
+#[path = "../src/exchange/tail.rs"]
+mod tail;
 
 mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};

@@ -71,6 +71,16 @@ async fn main() -> ExitCode {
         "Starting two runners, Prometheus, an evaluator and clients for {} …",
         humantime::format_duration(length)
     );
+    let report = watch(length).await;
+    write(&folder.join("readings.csv"), &report.csv());
+    let text = report.markdown();
+    write(&path, &text);
+    println!("\n{text}\nWritten to {}", path.display());
+    if report.problems().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a fleet for `length`, or until one of its processes ends or Ctrl-C is pressed.
+async fn watch(length: Duration) -> Report {
     let mut fleet = Fleet::start(length).await;
     let (started, begin) = (Instant::now(), jiff::Timestamp::now());
     let mut rows = Row::all(WATCHED);
@@ -96,7 +106,7 @@ async fn main() -> ExitCode {
             println!("{:>4} min  {progress}  {}", started.elapsed().as_secs() / 60, report::now(&rows));
         }
     }
-    let report = Report {
+    Report {
         begin,
         length: started.elapsed(),
         warm_up: started.elapsed().mul_f64(WARM_UP),
@@ -105,13 +115,7 @@ async fn main() -> ExitCode {
         failures: fleet.failures(),
         ended,
         unread,
-    };
-    drop(fleet);
-    write(&folder.join("readings.csv"), &report.csv());
-    let text = report.markdown();
-    write(&path, &text);
-    println!("\n{text}\nWritten to {}", path.display());
-    if report.problems().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
 fn write(path: &PathBuf, text: &str) {

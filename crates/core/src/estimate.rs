@@ -3,7 +3,7 @@
 //! Sums are kept as integers. They are exact, so mean and deviation depend on the set of lifetimes alone,
 //! never on the order in which a map or a fetch yields them.
 
-pub mod cost;
+pub(crate) mod cost;
 pub mod quantile;
 
 use ebb_units::{ConfidenceLevel, Coverage};
@@ -49,7 +49,7 @@ pub struct Estimate {
 
 impl MedianSample {
     /// Adds one lifetime, by twice its median in bytes.
-    pub fn push(&mut self, doubled_median: u64) {
+    pub(crate) fn push(&mut self, doubled_median: u64) {
         let value = u128::from(doubled_median);
         self.lifetimes += 1;
         self.doubled_sum = self.doubled_sum.saturating_add(value);
@@ -57,8 +57,7 @@ impl MedianSample {
     }
 
     /// Number of lifetimes.
-    #[must_use]
-    pub const fn lifetimes(&self) -> u64 {
+    pub(crate) const fn lifetimes(&self) -> u64 {
         self.lifetimes
     }
 
@@ -119,8 +118,7 @@ impl Estimate {
     /// freedom.
     ///
     /// Source: Howe, *Two-Sided Tolerance Limits for Normal Populations* (1969).
-    #[must_use]
-    pub fn tolerance_upper_bytes(&self, level: ConfidenceLevel, coverage: Coverage) -> f64 {
+    pub(crate) fn tolerance_upper_bytes(&self, level: ConfidenceLevel, coverage: Coverage) -> f64 {
         let m = self.lifetimes as f64;
         let chi_squared = quantile::chi_squared_lower(level, self.lifetimes - 1);
         let factor = quantile::normal_central(coverage) * ((m - 1.0) * (1.0 + 1.0 / m) / chi_squared).sqrt();

@@ -23,7 +23,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::series::most_complete;
+pub use self::series::most_complete;
 pub use self::{
     lifetime::{End, Lifetime, Step},
     sample::Sample,
@@ -74,7 +74,7 @@ impl History {
     }
 
     /// The running lifetimes that began before the window, of which nothing earlier is known: their series and starts.
-    pub fn begun_earlier(&self) -> impl Iterator<Item = (SeriesId, Generation)> {
+    pub(crate) fn begun_earlier(&self) -> impl Iterator<Item = (SeriesId, Generation)> {
         let series = self
             .populations
             .values()
@@ -99,7 +99,7 @@ impl History {
     }
 
     /// What will be told of `generation` is a simulation: nobody has seen what it started with.
-    pub fn imagine_start(&mut self, series: &SeriesId, generation: Generation) {
+    pub(crate) fn imagine_start(&mut self, series: &SeriesId, generation: Generation) {
         if let Some(known) = self.series_mut(series) {
             known.imagine_start(generation);
         }
@@ -113,7 +113,7 @@ impl History {
     }
 
     /// Moves everything by `millis`: the clock that dates samples and starts was set by that.
-    pub fn shift(&mut self, millis: i64) {
+    pub(crate) fn shift(&mut self, millis: i64) {
         let slots = self.populations.values_mut().flat_map(BTreeMap::values_mut);
         slots.flat_map(|slot| &mut slot.series).for_each(|series| series.shift(millis));
         self.newest_sample = self.newest_sample.map(|newest| newest.plus(millis));
@@ -166,8 +166,7 @@ impl History {
     }
 
     /// Whether `slot` was there throughout the window: its first sample lies in the window's first block.
-    #[must_use]
-    pub fn spans_window(&self, slot: &Slot) -> bool {
+    pub(crate) fn spans_window(&self, slot: &Slot) -> bool {
         let first = slot.lifetimes().next().map(Lifetime::first_at);
         self.window
             .zip(first)
@@ -175,8 +174,7 @@ impl History {
     }
 
     /// Time of the newest sample of a series, if anything was seen of it.
-    #[must_use]
-    pub fn watermark(&self, series: &SeriesId) -> Option<Millis> {
+    pub(crate) fn watermark(&self, series: &SeriesId) -> Option<Millis> {
         let mut known = self.slot(&series.slot)?.series.iter();
         known.find(|known| *known.labels() == series.labels).map(Series::watermark)
     }

@@ -9,6 +9,8 @@
 //! how late it comes is learned. Where an answer does not reach back to the newest sample of a series that goes on, or to
 //! the first samples of a new one, these are asked for once more.
 
+pub mod backfill;
+
 use std::collections::BTreeMap;
 
 use ebb_units::{Millis, SeriesId};

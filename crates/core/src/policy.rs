@@ -113,8 +113,13 @@ impl Policy {
     }
 
     /// What it says of an instance that holds `size` and is `age_millis` old, guard rails aside.
-    #[must_use]
-    pub fn verdict(&self, learned: Threshold, bound: &Bound, size: ByteCount, age_millis: i64) -> Verdict {
+    pub(crate) fn verdict(
+        &self,
+        learned: Threshold,
+        bound: &Bound,
+        size: ByteCount,
+        age_millis: i64,
+    ) -> Verdict {
         if let Some(threshold) = bound.threshold_bytes {
             return if size.as_f64() > threshold { Verdict::AboveThreshold } else { Verdict::Within };
         }
@@ -153,8 +158,7 @@ impl Policy {
     }
 
     /// What an instance's threshold rests on, in words to stand behind [`Policy::describe`].
-    #[must_use]
-    pub fn basis(&self, learned: &Learned, bound: &Bound) -> String {
+    pub(crate) fn basis(&self, learned: &Learned, bound: &Bound) -> String {
         match self {
             Self::TInterval(_) => learned
                 .estimate

@@ -161,8 +161,7 @@ impl Recording {
     }
 
     /// Slots of which something was recorded.
-    #[must_use]
-    pub fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.slots.len()
     }
 
@@ -172,8 +171,7 @@ impl Recording {
     }
 
     /// Restarts between two moments that were really done, whoever ordered them.
-    #[must_use]
-    pub fn real_restarts(&self, from: Millis, to: Millis) -> usize {
+    pub(crate) fn real_restarts(&self, from: Millis, to: Millis) -> usize {
         let began = |pair: &[Run]| pair[0].generation != pair[1].generation;
         let inside = |pair: &[Run]| from <= pair[1].first && pair[1].first <= to;
         self.chosen()

@@ -24,7 +24,7 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// A slot, and the module that it is of.
-pub type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
+pub(crate) type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
 
 /// All modules of a host. `L`: what it keeps with each lifetime.
 #[derive(Debug)]
@@ -38,8 +38,7 @@ impl<L> Default for Instances<L> {
 
 impl<L> Instances<L> {
     /// The modules.
-    #[must_use]
-    pub fn modules(&self) -> Arc<Vec<Arc<Module<L>>>> {
+    pub(crate) fn modules(&self) -> Arc<Vec<Arc<Module<L>>>> {
         self.0.load_full()
     }
 
@@ -49,8 +48,7 @@ impl<L> Instances<L> {
     }
 
     /// The slot `name`/`replica` and its module, if there is one.
-    #[must_use]
-    pub fn find(&self, name: &str, replica: Replica) -> Option<ModuleSlot<L>> {
+    pub(crate) fn find(&self, name: &str, replica: Replica) -> Option<ModuleSlot<L>> {
         let modules = self.0.load();
         let module = modules.iter().find(|module| module.name.as_str() == name)?;
         let slot = module.slots.load().get(replica.0 as usize).cloned()?;
@@ -103,8 +101,7 @@ impl<L> Module<L> {
     }
 
     /// What the next instances are of.
-    #[must_use]
-    pub fn version(&self) -> Arc<Version> {
+    pub(crate) fn version(&self) -> Arc<Version> {
         self.version.load_full()
     }
 
@@ -131,7 +128,7 @@ impl<L> Module<L> {
     ///
     /// # Errors
     /// [`Refusal`]: not the live lifetime, busy, too many under way; in this order.
-    pub fn order_restart(
+    pub(crate) fn order_restart(
         &self,
         slot: &Slot<L>,
         expected: Option<Generation>,
@@ -151,8 +148,7 @@ impl<L> Module<L> {
     }
 
     /// Restarts of its instances, in the order of [`Reason::ALL`].
-    #[must_use]
-    pub fn restarts(&self) -> [u64; Reason::ALL.len()] {
+    pub(crate) fn restarts(&self) -> [u64; Reason::ALL.len()] {
         self.restarts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 

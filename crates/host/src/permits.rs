@@ -29,14 +29,12 @@ impl Permits {
     }
 
     /// The limit.
-    #[must_use]
-    pub fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.count().limit
     }
 
     /// A permit, unless as many as allowed are in use.
-    #[must_use]
-    pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let mut count = self.count();
         (count.used < count.limit).then(|| {
             count.used += 1;

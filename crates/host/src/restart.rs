@@ -27,7 +27,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Threshold, Self::Pressure, Self::Operator, Self::Crash, Self::Exit, Self::Reload];
 
     /// The label value.
@@ -45,7 +45,7 @@ impl Reason {
 }
 
 /// What came of an order.
-pub type Outcome = Result<Restarted, Refusal>;
+pub(crate) type Outcome = Result<Restarted, Refusal>;
 
 /// An order to replace the live lifetime.
 pub struct RestartOrder {

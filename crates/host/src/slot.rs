@@ -58,8 +58,7 @@ pub enum State {
 
 impl State {
     /// The state as the API names it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
@@ -85,7 +84,7 @@ pub struct Slot<L = ()> {
 
 /// What the slot's owner says about it.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// What the slot is doing.
     pub state: State,
     /// Lifetimes in a row that ended too soon.
@@ -142,26 +141,22 @@ impl<L> Slot<L> {
     }
 
     /// Restarts of this slot, for whatever reason.
-    #[must_use]
-    pub fn restarts(&self) -> u64 {
+    pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
     }
 
     /// Those that nobody ordered: the instance trapped, left, or could not start.
-    #[must_use]
-    pub fn own_ends(&self) -> u64 {
+    pub(crate) fn own_ends(&self) -> u64 {
         self.own_ends.load(Ordering::Relaxed)
     }
 
     /// What the slot is doing.
-    #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         lock(&self.progress).clone()
     }
 
     /// Whether its first start is over, well or ill.
-    #[must_use]
-    pub fn was_started(&self) -> bool {
+    pub(crate) fn was_started(&self) -> bool {
         self.started_once.load(Ordering::Acquire)
     }
 

@@ -53,7 +53,7 @@ pub struct Program<'a> {
     pub command: clap::Command,
     /// The JSON schema of its config, as text.
     pub schema: fn() -> String,
-    /// Its config → where it answers [`probe::ready`]. Called only if nobody said so on the command line.
+    /// Its config → where it answers `probe::ready`. Called only if nobody said so on the command line.
     pub listens: &'a dyn Fn() -> Result<SocketAddr, CommandError>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! prometheus-client writes OpenMetrics 1.0. Prometheus' text format 0.0.4, which `promtool check
 //! metrics` and older scrapers read, names a counter's family by its sample (`_total`) and knows
-//! neither `# UNIT` nor `# EOF`; [`text_0_0_4`] makes the one out of the other.
+//! neither `# UNIT` nor `# EOF`; `text_0_0_4` makes the one out of the other.
 
 use std::fmt;
 
@@ -75,8 +75,7 @@ pub fn encode_counter(mut encoder: MetricEncoder<'_>, value: u64) -> fmt::Result
 }
 
 /// OpenMetrics text 1.0 → Prometheus text 0.0.4. The samples stay as they are.
-#[must_use]
-pub fn text_0_0_4(openmetrics: &str) -> String {
+pub(crate) fn text_0_0_4(openmetrics: &str) -> String {
     let mut output = String::with_capacity(openmetrics.len());
     let mut help = None;
     let mut rest = openmetrics;

@@ -13,7 +13,7 @@ use std::{
 use ebb_units::ByteCount;
 
 /// The longest config that is read.
-pub const CONFIG_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const CONFIG_BYTES_MAX: u64 = 64 << 20;
 
 /// The longest file of a secret or of certificates that is read. A bundle of all public authorities has a quarter of
 /// a mebibyte.

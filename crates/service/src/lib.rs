@@ -14,7 +14,7 @@
 //! | [`schema`] | JSON schemas of config files, for editors |
 //! | [`quote`] | text from outside: clipped, without control characters |
 //! | [`server`] | HTTP/1.1 on the port on which a program is operated; what clients may do there |
-//! | [`probe`] | is the program that listens there ready? |
+//! | `probe` | is the program that listens there ready? |
 //! | [`secret`] | bearer tokens: read from a file, compared in constant time, never printed |
 //! | [`exposition`] | a metrics registry → OpenMetrics 1.0 or Prometheus text 0.0.4 |
 //! | [`process`] | the standard `process_*` metrics |
@@ -34,7 +34,7 @@ pub mod file;
 #[cfg(feature = "program")]
 pub mod logging;
 #[cfg(feature = "program")]
-pub mod probe;
+pub(crate) mod probe;
 pub mod problem;
 #[cfg(feature = "program")]
 pub mod process;

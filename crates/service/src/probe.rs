@@ -65,8 +65,7 @@ fn told(answer: &str) -> String {
 }
 
 /// Where to reach, from this machine, who listens on `address`: on all addresses means on loopback as well.
-#[must_use]
-pub fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -79,7 +78,7 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 ///
 /// # Errors
 /// [`ProbeError`] unless the answer is 200.
-pub async fn ready(address: &str, within: Span) -> Result<(), ProbeError> {
+pub(crate) async fn ready(address: &str, within: Span) -> Result<(), ProbeError> {
     let too_late = |_| ProbeError::Timeout { address: address.to_owned(), within };
     tokio::time::timeout(Duration::from(within), ask(address)).await.map_err(too_late)?
 }

@@ -2,9 +2,9 @@
 //! control characters. Whoever wrote it decides neither how much is logged nor what a terminal does with it.
 
 /// How much of a text is quoted, in characters: a sentence or two.
-pub const CHARS_MAX: usize = 300;
+pub(crate) const CHARS_MAX: usize = 300;
 
-/// `text`, clipped after [`CHARS_MAX`] characters: `beginning… (20971520 bytes in all)`. Control characters are
+/// `text`, clipped after `CHARS_MAX` characters: `beginning… (20971520 bytes in all)`. Control characters are
 /// escaped, as are those that reverse the direction of writing.
 #[must_use]
 pub fn clipped(text: &str) -> String {

@@ -58,8 +58,7 @@ impl BearerToken {
 
     /// Whether an `Authorization` header carries this token. Takes the same time for every wrong token
     /// of the right length.
-    #[must_use]
-    pub fn is_carried_by(&self, authorization: &str) -> bool {
+    pub(crate) fn is_carried_by(&self, authorization: &str) -> bool {
         let Some((scheme, token)) = authorization.split_once(' ') else { return false };
         scheme.eq_ignore_ascii_case("bearer") && token.trim().as_bytes().ct_eq(self.0.as_bytes()).into()
     }

@@ -42,8 +42,7 @@ impl Clock {
     ///
     /// # Panics
     /// When libfaketime is not there.
-    #[must_use]
-    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("LD_PRELOAD", library().into()),
             ("FAKETIME_TIMESTAMP_FILE", self.file().into()),

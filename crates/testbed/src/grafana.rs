@@ -77,8 +77,7 @@ impl Dashboard {
     }
 
     /// Its annotations.
-    #[must_use]
-    pub fn annotations(&self) -> &[Value] {
+    pub(crate) fn annotations(&self) -> &[Value] {
         list(&self.json["annotations"]["list"])
     }
 

@@ -42,7 +42,7 @@ impl Process {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start_in<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+    pub(crate) fn start_in<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
         program: &Path,
         args: I,
         log: &Path,

@@ -110,7 +110,7 @@ impl Prometheus {
     ///
     /// # Panics
     /// When there is no answer.
-    pub async fn label_values(&self, selector: &str, label: &str) -> Vec<String> {
+    pub(crate) async fn label_values(&self, selector: &str, label: &str) -> Vec<String> {
         let url = format!("{}/api/v1/label/{label}/values", self.url);
         let (_, answer) = http::answer(http::client().get(url).query(&[("match[]", selector)])).await;
         let values = answer["data"].as_array().into_iter().flatten();

@@ -25,7 +25,7 @@ pub async fn until<T>(what: &str, deadline: Duration, mut condition: impl AsyncF
 }
 
 /// As [`until`], without async and without failing.
-pub fn poll_blocking<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn poll_blocking<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     loop {
         if let Some(value) = condition() {

@@ -10,14 +10,14 @@ use ebb_core::{
     history::{Sample, median},
     replay::{Plan, Recording, report::Report, spacing_millis},
 };
-use ebb_evaluator::{
-    config::{Config, RuleConfig, Rules},
-    store::{ClockCheck, Store},
-};
 use ebb_service::commands::print;
 use ebb_units::{Millis, SeriesId, Span};
 
 use super::{error::CliError, format::Format};
+use crate::{
+    config::{Config, RuleConfig, Rules},
+    store::{ClockCheck, Store},
+};
 
 #[derive(Args, Debug)]
 pub(super) struct BacktestArgs {
@@ -105,31 +105,20 @@ impl FromStr for PolicySpec {
     }
 }
 
-pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
-    let mut store = Store::new(&config.store, &config.runners.address)?;
-    if !store.keeps_past() {
-        return Err(CliError::NoPast);
-    }
-    let now = Millis::from(SystemTime::now());
-    let settings = |stale_after_millis| Settings {
-        budget: config.budget,
-        limits: config.hold.limits(stale_after_millis),
-        stale_after_millis,
-        verify_within_millis: config.runners.verify_within.as_millis(),
-        dry_run: false,
-    };
+/// What is asked for on the command line.
+fn plan(config: &Config, args: &BacktestArgs, now: Millis, settings: Settings) -> Result<Plan, CliError> {
+    /// Beyond, it is a slip (`--from 24` is 1970), and would take hours.
+    const TICKS_MAX: i64 = 10_000_000;
     let asked = Plan {
         from: args.from.before(now),
         to: args.to.before(now).min(now),
         interval: config.interval,
         lookback: config.lookback,
-        settings: settings(config.stale_after_millis(0)),
+        settings,
     };
     if asked.from >= asked.to {
         return Err(CliError::NoTime { from: asked.from, to: asked.to });
     }
-    // Beyond, it is a slip (`--from 24` is 1970), and would take hours.
-    const TICKS_MAX: i64 = 10_000_000;
     if asked.to.since(asked.from) / asked.interval.as_millis() > TICKS_MAX {
         return Err(CliError::TooLong {
             from: asked.from,
@@ -138,6 +127,23 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
             most: TICKS_MAX,
         });
     }
+    Ok(asked)
+}
+
+pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
+    let mut store = Store::new(&config.store, &config.runners.address)?;
+    if !store.keeps_past() {
+        return Err(CliError::NoPast);
+    }
+    let settings = |stale_after_millis| Settings {
+        budget: config.budget,
+        limits: config.hold.limits(stale_after_millis),
+        stale_after_millis,
+        verify_within_millis: config.runners.verify_within.as_millis(),
+        dry_run: false,
+    };
+    let stale_after_millis = config.stale_after_millis(0);
+    let asked = plan(config, &args, Millis::from(SystemTime::now()), settings(stale_after_millis))?;
     let rules = rules(config, &args.policy)?;
     let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_millis());

@@ -2,13 +2,14 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use ebb_evaluator::{RunError, client::BodyError, store::StoreError};
 use ebb_service::{
     commands::CommandError,
     config_file::{ConfigError, Refusal},
     logging::LogError,
 };
 use ebb_units::{Millis, Span};
+
+use crate::{RunError, client::BodyError, store::StoreError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 /// Addresses that restarts may be ordered from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Vec<AllowedRunner>")]
-pub struct AllowList(Vec<AllowedRunner>);
+pub(crate) struct AllowList(Vec<AllowedRunner>);
 
 /// Runners by host and port: `runner:9742`, `*.example.org:9742`, `10.0.0.0/8:9742`, `[::1]:9742`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct AllowedRunner {
+pub(crate) struct AllowedRunner {
     host: Host,
     port: u16,
 }
@@ -75,25 +75,23 @@ impl AllowList {
     ///
     /// # Errors
     /// Names the first that is no `host:port`.
-    pub fn exactly(addresses: &[String]) -> Result<Self, String> {
+    pub(crate) fn exactly(addresses: &[String]) -> Result<Self, String> {
         addresses.iter().map(|address| address.parse()).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether nothing is allowed.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The addresses that are listed one by one.
-    pub fn addresses(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = String> {
         let single = self.0.iter().filter(|allowed| matches!(allowed.host, Host::Name(_)));
         single.map(ToString::to_string)
     }
 
     /// Whether restarts may be ordered from the runner at `address`, `host:port`.
-    #[must_use]
-    pub fn allows(&self, address: &str) -> bool {
+    pub(crate) fn allows(&self, address: &str) -> bool {
         let Some((host, port)) = split(address) else { return false };
         self.0.iter().any(|allowed| allowed.port == port && allowed.host.matches(host))
     }

@@ -32,7 +32,7 @@ where
 
 /// The rule of each module. Serialized as the complete settings that make it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rules {
+pub(crate) struct Rules {
     defaults: Rule,
     modules: BTreeMap<String, Rule>,
 }
@@ -74,7 +74,7 @@ impl Rules {
     ///
     /// # Errors
     /// [`Refusal`] when the policy lacks something that it needs.
-    pub fn with_policy(&self, policy: &RuleConfig) -> Result<Self, Refusal> {
+    pub(crate) fn with_policy(&self, policy: &RuleConfig) -> Result<Self, Refusal> {
         let with = |rule: &Rule| policy.or(&RuleConfig::of_guard_rails(rule.guard_rails)).rule();
         let of_module =
             |(module, rule): (&String, &Rule)| Ok((module.clone(), within(&section(module), with(rule))?));
@@ -85,8 +85,7 @@ impl Rules {
     }
 
     /// The rule of `module`.
-    #[must_use]
-    pub fn of(&self, module: &str) -> &Rule {
+    pub(crate) fn of(&self, module: &str) -> &Rule {
         self.modules.get(module).unwrap_or(&self.defaults)
     }
 }

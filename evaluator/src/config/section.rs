@@ -26,7 +26,7 @@ use strum::{IntoEnumIterator, VariantNames};
 
 /// Settings of a rule. Those that are not set are taken from `defaults:`, or else from the built-in defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RuleConfig(Mapping);
+pub(crate) struct RuleConfig(Mapping);
 
 /// The setting that names the policy.
 const POLICY: &str = "policy";
@@ -36,7 +36,7 @@ impl RuleConfig {
     ///
     /// # Errors
     /// Says which setting is wrong.
-    pub fn of_one_policy(yaml: &str) -> Result<Self, String> {
+    pub(crate) fn of_one_policy(yaml: &str) -> Result<Self, String> {
         let config: Self = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
         let checked = config.policy().and_then(|policy| config.check(&[policy.unwrap_or_default()]));
         checked.map_err(|Refusal { field, message }| format!("{field}: {message}"))?;

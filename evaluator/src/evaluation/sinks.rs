@@ -6,7 +6,7 @@ use crate::{decisions::Journal, metrics::Metrics, snapshot::SnapshotCell};
 
 /// Where a tick's results are read.
 #[derive(Clone, Debug)]
-pub struct Sinks {
+pub(crate) struct Sinks {
     /// The newest snapshot.
     pub board: Arc<SnapshotCell>,
     /// The newest decisions.

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How a finding is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Ok,
     /// It works, and could work better.
@@ -16,8 +16,7 @@ pub enum Level {
 
 impl Level {
     /// Its name in tables.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warning => "warning",
@@ -28,7 +27,7 @@ impl Level {
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How it is meant.
     pub level: Level,
     /// What it is about: `store`, `module leaky`, `runner 10.0.0.1:9742`.

@@ -21,8 +21,7 @@ impl Default for AddressTemplate {
 
 impl AddressTemplate {
     /// Whether it is the address as Prometheus tells it.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 

@@ -123,8 +123,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// The name under which the hold is counted.
-    #[must_use]
-    pub const fn hold_reason(&self) -> &'static str {
+    pub(crate) const fn hold_reason(&self) -> &'static str {
         match self {
             Self::Timeout { .. } => "timeout",
             Self::Partial { .. } => "partial_answer",
@@ -149,14 +148,12 @@ pub struct ClockCheck {
 
 impl ClockCheck {
     /// This clock shows `now`; others may differ by `skew_millis`.
-    #[must_use]
-    pub fn new(now: Millis, skew_millis: i64) -> Self {
+    pub(crate) fn new(now: Millis, skew_millis: i64) -> Self {
         Self { now, read_at: Instant::now(), skew_millis }
     }
 
     /// For whoever asks about the past up to `until`: other clocks may show what they like.
-    #[must_use]
-    pub fn unchecked(until: Millis) -> Self {
+    pub(crate) fn unchecked(until: Millis) -> Self {
         Self::new(until, i64::MAX)
     }
 

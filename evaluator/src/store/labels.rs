@@ -52,8 +52,7 @@ pub(super) fn written(labels: &Labels<'_>) -> String {
 }
 
 /// The labels in which two series differ, as `label` and what it is in each, of texts that `Naming::parse` wrote.
-#[must_use]
-pub fn differences(one: &str, other: &str) -> Vec<String> {
+pub(crate) fn differences(one: &str, other: &str) -> Vec<String> {
     let (one, other) = (read(one), read(other));
     let labels: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
     let value = |labels: &BTreeMap<String, String>, label: &str| {
@@ -68,8 +67,7 @@ pub fn differences(one: &str, other: &str) -> Vec<String> {
 
 /// The labels of a series, of a text that `Naming::parse` wrote, that are named like the runner's own: the runner's were
 /// renamed.
-#[must_use]
-pub fn collided(labels: &str) -> Vec<String> {
+pub(crate) fn collided(labels: &str) -> Vec<String> {
     let own = |label: &String| ["module", "digest", "replica"].contains(&label.as_str());
     read(labels).into_keys().filter(own).collect()
 }
@@ -98,8 +96,7 @@ fn closing_quote(text: &str) -> usize {
 }
 
 /// Whether text can be the name of a label.
-#[must_use]
-pub fn is_label_name(text: &str) -> bool {
+pub(crate) fn is_label_name(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit()) && text.bytes().all(inner)
 }

@@ -24,8 +24,7 @@ use ebb_units::{Millis, Span};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-pub use self::config::{Authorization, BasicAuth, PrometheusConfig, TlsConfig};
-
+pub(crate) use self::config::PrometheusConfig;
 use self::{
     client::Client,
     query::{Envelope, Query},
@@ -40,7 +39,7 @@ use crate::client::server_time;
 
 /// A server with Prometheus' HTTP API.
 #[derive(Debug)]
-pub struct Prometheus {
+pub(crate) struct Prometheus {
     client: Client,
     query: Query,
     naming: Naming,
@@ -57,7 +56,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub fn new(config: &PrometheusConfig, address: AddressTemplate) -> Result<Self, StoreError> {
+    pub(crate) fn new(config: &PrometheusConfig, address: AddressTemplate) -> Result<Self, StoreError> {
         let naming = Naming { identity: config.identity.clone(), address };
         Ok(Self {
             client: Client::new(config)?,
@@ -197,7 +196,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// [`StoreError`] when it does not answer.
-    pub async fn version(&self) -> Result<(Option<String>, Option<i64>), StoreError> {
+    pub(crate) async fn version(&self) -> Result<(Option<String>, Option<i64>), StoreError> {
         const BYTES_MAX: usize = 64 * 1024;
         #[derive(Deserialize)]
         struct Build {
@@ -219,7 +218,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// What it answered instead.
-    pub async fn speaks_remote_read(&self, now: Millis) -> Result<(), String> {
+    pub(crate) async fn speaks_remote_read(&self, now: Millis) -> Result<(), String> {
         let clock = ClockCheck::unchecked(now);
         let (naming, matchers) = (&self.naming, &self.matchers);
         match remote_read::read(&self.client, naming, matchers, now.minus(1), clock, &mut |_, _| {}).await {

@@ -28,7 +28,7 @@ use crate::client::{self, client_builder, server_time};
 /// The `store.scrape:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ScrapeConfig {
+pub(crate) struct ScrapeConfig {
     /// Addresses of the runners' control listeners, `host:port`.
     #[schemars(length(min = 1), inner(regex(pattern = r"^[^\s/@]+:[0-9]{1,5}$")))]
     pub targets: Vec<String>,
@@ -61,7 +61,7 @@ const SERIES_OVER_ANSWERED: usize = 4;
 
 /// The runners themselves.
 #[derive(Debug)]
-pub struct Scrape {
+pub(crate) struct Scrape {
     http: reqwest::Client,
     targets: Vec<String>,
     numbers: Numbers,
@@ -73,8 +73,7 @@ pub struct Scrape {
 
 impl Scrape {
     /// Prepares requests; sends none.
-    #[must_use]
-    pub fn new(config: &ScrapeConfig) -> Self {
+    pub(crate) fn new(config: &ScrapeConfig) -> Self {
         let http = client_builder()
             .no_proxy()
             .timeout(config.timeout.into())

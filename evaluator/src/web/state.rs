@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{config::Config, evaluation::Sinks};
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
-pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+pub(crate) type ReloadRequest = oneshot::Sender<Result<(), String>>;
 
 /// Asks the evaluation for the memory of some slots over time, which it answers between two ticks.
 #[derive(Debug)]
-pub struct ExtractRequest {
+pub(crate) struct ExtractRequest {
     /// Which.
     pub slots: Vec<SlotId>,
     /// From when on.
@@ -25,7 +25,7 @@ pub struct ExtractRequest {
 
 /// Where the evaluation takes requests.
 #[derive(Clone, Debug)]
-pub struct EvaluatorHandle {
+pub(crate) struct EvaluatorHandle {
     /// For its config.
     pub reload: mpsc::Sender<ReloadRequest>,
     /// For its history.
@@ -34,7 +34,7 @@ pub struct EvaluatorHandle {
 
 /// What the handlers read.
 #[derive(Clone, Debug)]
-pub struct Web {
+pub(crate) struct Web {
     pub(super) sinks: Sinks,
     pub(super) registry: Arc<Registry>,
     pub(super) config: watch::Receiver<Arc<Config>>,
@@ -44,8 +44,7 @@ pub struct Web {
 
 impl Web {
     /// Serves `sinks`, and asks the `evaluator` for what they do not hold.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         sinks: Sinks,
         registry: Registry,
         config: watch::Receiver<Arc<Config>>,

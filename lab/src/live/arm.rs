@@ -8,7 +8,7 @@ use ebb_units::{ByteCount, Span};
 
 /// A fleet, and the arms that are tried on it.
 #[derive(Clone, Debug)]
-pub struct Protocol {
+pub(crate) struct Protocol {
     /// Its name.
     pub name: &'static str,
     /// What it is, in a sentence.
@@ -27,7 +27,7 @@ pub struct Protocol {
 
 /// One module of a runner.
 #[derive(Clone, Copy, Debug)]
-pub struct Guests {
+pub(crate) struct Guests {
     /// The module and its guest.
     pub kind: Kind,
     /// Replicas on each runner.
@@ -36,7 +36,7 @@ pub struct Guests {
 
 /// A guest with its settings.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Leaks between the two sizes, after between the two pauses.
     Leaky {
         /// Bytes of one leak, from and to.
@@ -64,7 +64,7 @@ pub enum Kind {
 
 /// A policy that is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Arm {
+pub(crate) struct Arm {
     /// Its name, as in the simulator's tables.
     pub name: &'static str,
     /// What it is.
@@ -75,7 +75,7 @@ pub struct Arm {
 
 /// The policies of the arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArmPolicy {
+pub(crate) enum ArmPolicy {
     /// The paper's: the upper end of the confidence interval at level 0.95.
     Paper,
     /// The upper end of the prediction interval at level 0.95.
@@ -92,8 +92,7 @@ pub enum ArmPolicy {
 
 impl Kind {
     /// The module's name, which is its guest's.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Leaky { .. } => "leaky",
             Self::Steady { .. } => "steady",
@@ -121,8 +120,7 @@ impl Kind {
 
 impl Protocol {
     /// Every protocol.
-    #[must_use]
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         vec![Self::mixed(), Self::fifty()]
     }
 
@@ -182,8 +180,7 @@ impl Protocol {
     }
 
     /// The `modules:` of the `runner`-th runner.
-    #[must_use]
-    pub fn modules(&self, runner: u32) -> String {
+    pub(crate) fn modules(&self, runner: u32) -> String {
         let module = |guests: &Guests| {
             let name = guests.kind.name();
             format!(
@@ -197,8 +194,13 @@ impl Protocol {
     }
 
     /// The evaluator's config, where so much memory would be `available` if no instance took any.
-    #[must_use]
-    pub fn evaluator_config(&self, arm: &Arm, prometheus: &str, runners: &[&str], available: u64) -> String {
+    pub(crate) fn evaluator_config(
+        &self,
+        arm: &Arm,
+        prometheus: &str,
+        runners: &[&str],
+        available: u64,
+    ) -> String {
         let allow: Vec<String> = runners.iter().map(|runner| format!("\"{runner}\"")).collect();
         let below = available.saturating_sub(self.short_above_bytes);
         let policy = match arm.policy {
@@ -224,8 +226,7 @@ impl Protocol {
     ///
     /// # Panics
     /// When a constant of this file is not what it must be.
-    #[must_use]
-    pub fn rule(&self, arm: &Arm, host_bytes: u64) -> Rule {
+    pub(crate) fn rule(&self, arm: &Arm, host_bytes: u64) -> Rule {
         let pressure =
             Pressure { available_below: ByteCount(host_bytes.saturating_sub(self.short_above_bytes)) };
         let interval = |interval| {

@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::arm::{Arm, Kind, Protocol};
 
 /// A value at each second, from the arm's beginning.
-pub type Series = Vec<(f64, f64)>;
+pub(crate) type Series = Vec<(f64, f64)>;
 
 /// The figures of one arm.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// The arm's name.
     pub name: String,
     /// What it is.
@@ -59,7 +59,7 @@ pub struct Measured {
 
 /// The estimate of instances whose needs are known, relative to these: 0 is exact, 0.1 is a tenth too much.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Accuracy {
+pub(crate) struct Accuracy {
     /// The mean of the needs, in bytes.
     pub mean_need_bytes: f64,
     /// The largest of the needs, in bytes.
@@ -76,7 +76,7 @@ pub struct Accuracy {
 
 /// What the programs had counted at one moment.
 #[derive(Clone, Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     at: f64,
     runners_cpu: f64,
     evaluator_cpu: f64,
@@ -92,7 +92,7 @@ impl Counters {
     ///
     /// # Panics
     /// When a program does not answer.
-    pub async fn read(runners: &[Runner], evaluator: &Evaluator) -> Self {
+    pub(crate) async fn read(runners: &[Runner], evaluator: &Evaluator) -> Self {
         let mut counters = Self {
             at: now(),
             runners_cpu: 0.0,
@@ -129,8 +129,7 @@ const MODULES: &[&str] = &["leaky", "steady", "bursty"];
 ///
 /// # Panics
 /// When the clock is before 1970.
-#[must_use]
-pub fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64()
 }
 
@@ -138,7 +137,7 @@ pub fn now() -> f64 {
 ///
 /// # Panics
 /// When a runner does not answer.
-pub async fn available_without_instances(runners: &[Runner]) -> u64 {
+pub(crate) async fn available_without_instances(runners: &[Runner]) -> u64 {
     let (mut available, mut taken) = (f64::INFINITY, 0.0);
     for runner in runners {
         let scrape = runner.scrape().await;
@@ -151,7 +150,7 @@ pub async fn available_without_instances(runners: &[Runner]) -> u64 {
 
 /// Lets an arm run for `time`, and tells what the first leaking replica of `runner` was compared with each second: with
 /// some policies each has a threshold of its own.
-pub async fn threshold_of_one(runner: &Runner, evaluator: &Evaluator, time: Duration) -> Series {
+pub(crate) async fn threshold_of_one(runner: &Runner, evaluator: &Evaluator, time: Duration) -> Series {
     let began = Instant::now();
     let mut series = Series::new();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -171,7 +170,7 @@ pub async fn threshold_of_one(runner: &Runner, evaluator: &Evaluator, time: Dura
 ///
 /// # Panics
 /// When a program does not answer.
-pub async fn arm(
+pub(crate) async fn arm(
     protocol: &Protocol,
     arm: &Arm,
     prometheus: &str,

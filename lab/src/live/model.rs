@@ -22,8 +22,7 @@ const HOST_BYTES: i64 = 16 << 30;
 ///
 /// # Panics
 /// When a constant of a protocol is not what it must be.
-#[must_use]
-pub fn costs(protocol: &Protocol, seconds: u64) -> Vec<(String, f64)> {
+pub(crate) fn costs(protocol: &Protocol, seconds: u64) -> Vec<(String, f64)> {
     let ticks = Tick::try_from(seconds).expect("an experiment of less than a century");
     let fleet = fleet(protocol, ticks);
     let price: ebb_units::RestartPrice = protocol.restart_price.parse().expect("a price");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 /// Why a report could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
+pub(crate) enum ReportError {
     /// A file could not be read or written.
     #[error("{action} {}", path.display())]
     File {
@@ -42,7 +42,7 @@ pub enum ReportError {
 ///
 /// # Errors
 /// [`ReportError::File`].
-pub fn write(path: &Path, text: &str) -> Result<(), ReportError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), ReportError> {
     let failed = |action| move |source| ReportError::File { action, path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed("making the folder of"))?;
@@ -54,7 +54,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), ReportError> {
 ///
 /// # Errors
 /// [`ReportError::File`], [`ReportError::Format`].
-pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ReportError> {
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ReportError> {
     let failed = |source| ReportError::File { action: "reading", path: path.to_owned(), source };
     let text = fs::read_to_string(path).map_err(failed)?;
     serde_json::from_str(&text).map_err(|source| ReportError::Format { path: path.to_owned(), source })

@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Positive {
 
 /// A tick between 1 ms and 1 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EpochTick(pub Duration);
+pub(crate) struct EpochTick(pub Duration);
 
 impl Serialize for EpochTick {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -75,7 +75,7 @@ fn header_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteCount,
 
 /// How a module of kind `http` serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServeConfig {
+pub(crate) struct ServeConfig {
     /// Which requests are this module's.
     pub routes: Vec<Route>,
     /// How many requests may wait for an instance.
@@ -161,7 +161,7 @@ fn some_routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Route>,
 /// Which requests belong to a module: those for `host` whose path is `path` or below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub(crate) struct Route {
     /// The host that the client asks for.
     #[serde(default)]
     pub host: HostPattern,
@@ -178,7 +178,7 @@ impl fmt::Display for Route {
 
 /// A host, all hosts below a domain, or any. Hosts are compared in lower case and without their port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum HostPattern {
+pub(crate) enum HostPattern {
     /// `*`
     #[default]
     Any,
@@ -226,8 +226,7 @@ impl fmt::Display for HostPattern {
 
 impl HostPattern {
     /// Whether `host` (lower case, no port) is meant.
-    #[must_use]
-    pub fn matches(&self, host: &str) -> bool {
+    pub(crate) fn matches(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Subdomains(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
@@ -269,19 +268,17 @@ impl<'de> Deserialize<'de> for HostPattern {
 /// A path and everything below it, without the closing slash: `/files` matches `/files` and `/files/a`,
 /// and not `/filesystem`. The empty one matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PathPrefix(String);
+pub(crate) struct PathPrefix(String);
 
 impl PathPrefix {
     /// Whether `path` is meant.
-    #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         path.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             || self.0.is_empty()
     }
 
     /// The longer, the more specific.
-    #[must_use]
-    pub fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.0.len()
     }
 }
@@ -332,7 +329,7 @@ impl<'de> Deserialize<'de> for PathPrefix {
 
 /// Where guests may send requests: a host, and a port if only that one is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// Which host.
     pub host: HostPattern,
     /// Which port; any, if `None`.
@@ -341,8 +338,7 @@ pub struct Destination {
 
 impl Destination {
     /// Whether `host` (lower case) at `port` is meant.
-    #[must_use]
-    pub fn matches(&self, host: &str, port: u16) -> bool {
+    pub(crate) fn matches(&self, host: &str, port: u16) -> bool {
         self.host.matches(host) && self.port.is_none_or(|own| own == port)
     }
 }

@@ -32,10 +32,10 @@ use ebb_units::Span;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::{
+pub(crate) use self::{
     duration::EpochTick,
-    http::{Destination, HostPattern, HttpConfig, PathPrefix, Route, ServeConfig},
-    module::{DirConfig, GuestConfig, KindConfig, ModuleConfig, PAGE_BYTES},
+    http::{Destination, HostPattern, HttpConfig, Route, ServeConfig},
+    module::{GuestConfig, KindConfig, ModuleConfig, PAGE_BYTES},
 };
 
 /// A validated config file.
@@ -47,17 +47,17 @@ pub struct Config {
     /// for one.
     pub http: Option<HttpConfig>,
     /// Logs.
-    pub log: LogConfig,
+    pub(crate) log: LogConfig,
     /// How guests are compiled and run.
-    pub engine: EngineConfig,
+    pub(crate) engine: EngineConfig,
     /// Where the newest generation is kept.
-    pub state_dir: OwnFolder,
+    pub(crate) state_dir: OwnFolder,
     /// How long a clean stop may take.
-    pub shutdown_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
     /// What to run, in the file's order.
-    pub modules: Vec<ModuleConfig>,
+    pub(crate) modules: Vec<ModuleConfig>,
     /// The file this was read from.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 /// The `control:` section.
@@ -117,7 +117,7 @@ impl<'de> Deserialize<'de> for ControlConfig {
 /// The `engine:` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct EngineConfig {
+pub(crate) struct EngineConfig {
     /// How often a busy guest yields to the others, and the longest that it can take to stop one.
     pub epoch_tick: EpochTick,
     /// Where compiled code is kept between starts. It is run as it is found there. By default ebb/compiled in the user's
@@ -139,7 +139,7 @@ impl Default for EngineConfig {
 
 /// A folder of the runner's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum OwnFolder {
+pub(crate) enum OwnFolder {
     /// The usual one in the user's folders.
     #[default]
     Default,
@@ -251,14 +251,12 @@ impl Config {
     }
 
     /// The JSON schema of config files, as text.
-    #[must_use]
-    pub fn schema() -> String {
+    pub(crate) fn schema() -> String {
         schema::of::<RawConfig>("Config of ebb-runner")
     }
 
     /// Instances of all modules together.
-    #[must_use]
-    pub fn instances(&self) -> u64 {
+    pub(crate) fn instances(&self) -> u64 {
         self.modules.iter().map(|module| u64::from(module.replicas)).sum()
     }
 }

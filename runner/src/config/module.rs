@@ -20,7 +20,7 @@ use super::{
 use crate::lifecycle::BackoffPolicy;
 
 /// WebAssembly's page, in bytes.
-pub const PAGE_BYTES: u64 = 65_536;
+pub(crate) const PAGE_BYTES: u64 = 65_536;
 
 /// Environment variables that the runner itself gives to every guest start with this.
 const RESERVED_ENV_PREFIX: &str = "EBB_";
@@ -30,7 +30,7 @@ const REPLICAS_MAX: u32 = 1_000_000;
 
 /// What kind of program a module is, and what only that kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KindConfig {
+pub(crate) enum KindConfig {
     /// A `wasi:cli` component or a preview1 core module that runs on.
     Command,
     /// A `wasi:http` component whose instances live long and serve many requests.
@@ -39,7 +39,7 @@ pub enum KindConfig {
 
 impl KindConfig {
     /// Whether instances of both are alike, their modules and what they may see and use being the same.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Command, Self::Command) => true,
             (Self::Http(one), Self::Http(other)) => {
@@ -63,7 +63,7 @@ enum RawKind {
 
 /// One entry of `modules:`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ModuleConfig {
+pub(crate) struct ModuleConfig {
     /// Its name, unique in the config.
     pub name: ModuleName,
     /// The `.wasm` or `.wat` file.
@@ -84,7 +84,7 @@ pub struct ModuleConfig {
 
 /// What an instance may see and use, whatever its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuestConfig {
+pub(crate) struct GuestConfig {
     /// Arguments after the program's name.
     pub args: Vec<String>,
     /// Environment variables.
@@ -102,7 +102,7 @@ pub struct GuestConfig {
 /// A folder that instances see.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct DirConfig {
+pub(crate) struct DirConfig {
     /// The folder on the host.
     pub host: PathBuf,
     /// Its path as the guest sees it.

@@ -8,14 +8,14 @@ use wasmtime_wasi_http::WasiBody;
 use super::state::Exchange;
 
 /// A request as an instance takes it.
-pub type Request = http::Request<WasiBody>;
+pub(crate) type Request = http::Request<WasiBody>;
 
 /// The head of a response; its body is kept in the [`Exchange`].
-pub type ResponseHead = http::Response<()>;
+pub(crate) type ResponseHead = http::Response<()>;
 
 /// A request on its way to an instance.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     /// The request.
     pub request: Request,
     /// The exchange it belongs to.

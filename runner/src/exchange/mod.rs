@@ -14,13 +14,13 @@
 //!
 //! A request's way: `gateway → routes → queue → guest`; its response comes back through `state`.
 
-pub mod job;
-pub mod progress;
-pub mod queue;
-pub mod routes;
-pub mod service;
-pub mod state;
+pub(crate) mod job;
+pub(crate) mod progress;
+pub(crate) mod queue;
+pub(crate) mod routes;
+pub(crate) mod service;
+pub(crate) mod state;
 mod sync;
-pub mod tail;
-pub mod traffic;
-pub mod worker;
+pub(crate) mod tail;
+pub(crate) mod traffic;
+pub(crate) mod worker;

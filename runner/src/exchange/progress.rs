@@ -15,7 +15,7 @@ const BYTES_PER_SECOND_MIN: u64 = 240;
 
 /// The progress of one exchange.
 #[derive(Debug)]
-pub struct ProgressTimeout {
+pub(crate) struct ProgressTimeout {
     timeout: Duration,
     upload: Upload,
     download: Download,
@@ -53,7 +53,7 @@ enum Download {
 
 /// What to do about an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing until then.
     Fine(Duration),
     /// The client sends too slowly: the guest is to be told.
@@ -66,8 +66,7 @@ pub enum Verdict {
 
 impl ProgressTimeout {
     /// An exchange whose sides may each be waited for without progress for `timeout`.
-    #[must_use]
-    pub const fn new(timeout: Duration) -> Self {
+    pub(crate) const fn new(timeout: Duration) -> Self {
         Self {
             timeout,
             upload: Upload::Resting,
@@ -80,7 +79,7 @@ impl ProgressTimeout {
     }
 
     /// The guest waits for more of the request's body.
-    pub fn upload_awaited(&mut self, now: Duration) {
+    pub(crate) fn upload_awaited(&mut self, now: Duration) {
         if self.upload == Upload::Resting {
             self.turn(now);
             self.upload = Upload::Awaited;
@@ -88,7 +87,7 @@ impl ProgressTimeout {
     }
 
     /// `bytes` of the request's body reached the guest; none: its end.
-    pub fn uploaded(&mut self, bytes: u64, now: Duration) {
+    pub(crate) fn uploaded(&mut self, bytes: u64, now: Duration) {
         self.turn(now);
         if self.upload == Upload::Awaited {
             self.upload = Upload::Resting;
@@ -97,13 +96,12 @@ impl ProgressTimeout {
     }
 
     /// Whether the guest was told that nothing more comes.
-    #[must_use]
-    pub fn upload_is_cut(&self) -> bool {
+    pub(crate) fn upload_is_cut(&self) -> bool {
         self.upload == Upload::Cut
     }
 
     /// The response's head, or `bytes` of its body, are there for the client to take.
-    pub fn offered(&mut self, bytes: u64, now: Duration) {
+    pub(crate) fn offered(&mut self, bytes: u64, now: Duration) {
         self.turn(now);
         if self.download == Download::Awaited {
             self.download = Download::Offered;
@@ -112,7 +110,7 @@ impl ProgressTimeout {
     }
 
     /// The client has taken all that was offered.
-    pub fn taken(&mut self, now: Duration) {
+    pub(crate) fn taken(&mut self, now: Duration) {
         if self.download == Download::Offered {
             self.turn(now);
             self.download = Download::Awaited;
@@ -122,8 +120,7 @@ impl ProgressTimeout {
     }
 
     /// What to do about it. Each side is cut once; after that only the guest is left to blame.
-    #[must_use]
-    pub fn check(&mut self, now: Duration) -> Verdict {
+    pub(crate) fn check(&mut self, now: Duration) -> Verdict {
         let left = if self.waits_for_client() {
             self.timeout.saturating_sub(self.client_waits)
         } else {

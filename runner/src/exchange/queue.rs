@@ -16,7 +16,7 @@ use super::job::Job;
 
 /// A module's requests, and the instances that take them.
 #[derive(Debug, Default)]
-pub struct Queue(Mutex<State>);
+pub(crate) struct Queue(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -63,17 +63,16 @@ pub(super) struct Wakers {
 
 /// As many requests wait as may.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full;
+pub(crate) struct Full;
 
 impl Queue {
     /// Sets how many requests may wait. Those that wait already are kept.
-    pub fn set_limit(&self, limit: u32) {
+    pub(crate) fn set_limit(&self, limit: u32) {
         self.state().limit = limit as usize;
     }
 
     /// How many requests wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.state().waiting.iter().filter(|job| job.exchange.is_queued()).count()
     }
 
@@ -81,7 +80,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Full`]; the job is dropped.
-    pub fn push(&self, job: Job) -> Result<(), Full> {
+    pub(crate) fn push(&self, job: Job) -> Result<(), Full> {
         let mut state = self.state();
         if let Some(worker) = state.least_loaded() {
             state.give(worker, job);
@@ -145,7 +144,7 @@ impl Queue {
     }
 
     /// Gives up all that waits: no instance will come any more.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let waiting = std::mem::take(&mut self.state().waiting);
         drop(waiting);
     }

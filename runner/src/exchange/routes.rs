@@ -6,7 +6,7 @@ use crate::config::{HostPattern, Route};
 
 /// All routes, the most specific first.
 #[derive(Debug)]
-pub struct Routes<T>(Vec<(Route, T)>);
+pub(crate) struct Routes<T>(Vec<(Route, T)>);
 
 impl<T> Default for Routes<T> {
     fn default() -> Self {
@@ -16,8 +16,7 @@ impl<T> Default for Routes<T> {
 
 impl<T: Clone> Routes<T> {
     /// The table of `routes`.
-    #[must_use]
-    pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Self {
+    pub(crate) fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Self {
         let mut routes: Vec<_> = routes.into_iter().collect();
         routes.sort_by_key(|(route, _)| {
             let host = match &route.host {
@@ -34,8 +33,7 @@ impl<T: Clone> Routes<T> {
     /// host last; for the same host, a longer path goes first.
     ///
     /// `authority`: what the client asks for, `host` or `host:port`.
-    #[must_use]
-    pub fn find(&self, authority: &str, path: &str) -> Option<&T> {
+    pub(crate) fn find(&self, authority: &str, path: &str) -> Option<&T> {
         let host = host(authority);
         let lower;
         let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -50,8 +48,7 @@ impl<T: Clone> Routes<T> {
 }
 
 /// `host:port` → `host`. An IPv6 address keeps its brackets.
-#[must_use]
-pub fn host(authority: &str) -> &str {
+pub(crate) fn host(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

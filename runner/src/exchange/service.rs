@@ -9,7 +9,7 @@ use super::{queue::Queue, traffic::Traffic};
 use crate::config::ServeConfig;
 
 /// A module that serves, as requests see it.
-pub struct Service {
+pub(crate) struct Service {
     /// Whose requests these are.
     pub module: ModuleName,
     /// Requests on their way to its instances.
@@ -21,8 +21,7 @@ pub struct Service {
 
 impl Service {
     /// One without requests.
-    #[must_use]
-    pub fn new(module: ModuleName, settings: ServeConfig) -> Self {
+    pub(crate) fn new(module: ModuleName, settings: ServeConfig) -> Self {
         let service = Self {
             module,
             queue: Arc::default(),
@@ -34,13 +33,12 @@ impl Service {
     }
 
     /// How the next request is served.
-    #[must_use]
-    pub fn settings(&self) -> Arc<ServeConfig> {
+    pub(crate) fn settings(&self) -> Arc<ServeConfig> {
         self.settings.load_full()
     }
 
     /// Serves the next request as `settings` say.
-    pub fn configure(&self, settings: ServeConfig) {
+    pub(crate) fn configure(&self, settings: ServeConfig) {
         self.queue.set_limit(settings.queue_limit);
         self.settings.store(Arc::new(settings));
     }

@@ -28,7 +28,7 @@ use super::{
 
 /// Why an instance did not do its part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It trapped, left, or was stopped.
     #[error("the instance ended while handling the request")]
     Gone,
@@ -48,7 +48,7 @@ pub enum Fault {
 
 /// Why a client does not get the instance's response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The request's body is longer than the module allows.
     TooLarge,
     /// The client sent the request's body too slowly.
@@ -59,7 +59,7 @@ pub enum Failure {
 
 /// The lifetime that works on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Server {
+pub(crate) struct Server {
     /// Its slot.
     pub replica: Replica,
     /// Which one it is.
@@ -68,7 +68,7 @@ pub struct Server {
 
 /// One exchange.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     timeout: Duration,
     /// Closes the client's connection, if that may be done for one request's sake.
     close: Option<Arc<Notify>>,
@@ -118,14 +118,12 @@ struct Begun {
 impl Exchange {
     /// An exchange whose guest may go without progress for `timeout`. `close` closes the connection, if that may
     /// be done for one request's sake.
-    #[must_use]
-    pub fn new(timeout: Duration, close: Option<Arc<Notify>>) -> Self {
+    pub(crate) fn new(timeout: Duration, close: Option<Arc<Notify>>) -> Self {
         Self { timeout, close, shared: Mutex::new(Shared::default()), body: Mutex::new(None) }
     }
 
     /// An instance takes the request. `false`: nobody waits for it any more.
-    #[must_use]
-    pub fn begin(&self, server: Server) -> bool {
+    pub(crate) fn begin(&self, server: Server) -> bool {
         self.leave_queue(State::Begun(Begun {
             server,
             since: Instant::now(),
@@ -137,7 +135,7 @@ impl Exchange {
     }
 
     /// Nobody waits for the request any more. `false`: an instance has it already.
-    pub fn abandon(&self) -> bool {
+    pub(crate) fn abandon(&self) -> bool {
         self.leave_queue(State::Abandoned)
     }
 
@@ -151,31 +149,28 @@ impl Exchange {
     }
 
     /// Whether it still waits for an instance that somebody wants it to reach.
-    #[must_use]
-    pub fn is_queued(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         matches!(self.shared().state, State::Queued)
     }
 
     /// Who works on it, once it has begun.
-    #[must_use]
-    pub fn server(&self) -> Option<Server> {
+    pub(crate) fn server(&self) -> Option<Server> {
         self.begun(|begun| begun.server)
     }
 
     /// The instance did not do its part. The first fault counts.
-    pub fn fail(&self, fault: Fault) {
+    pub(crate) fn fail(&self, fault: Fault) {
         let waker = self.shared().fail(fault);
         wake(waker);
     }
 
     /// What the instance failed at.
-    #[must_use]
-    pub fn fault(&self) -> Option<Fault> {
+    pub(crate) fn fault(&self) -> Option<Fault> {
         self.begun(|begun| begun.fault.clone()).flatten()
     }
 
     /// Waits until the instance has failed. Only for who waits for the head.
-    pub async fn failed(&self) {
+    pub(crate) async fn failed(&self) {
         poll_fn(|context| {
             let mut shared = self.shared();
             if shared.begun().is_some_and(|begun| begun.fault.is_some()) {
@@ -187,8 +182,7 @@ impl Exchange {
     }
 
     /// Why the client shall not get the instance's response, even if its head is there.
-    #[must_use]
-    pub fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         self.begun(|begun| {
             if begun.too_large {
                 Some(Failure::TooLarge)
@@ -203,7 +197,7 @@ impl Exchange {
 
     /// Judges the exchange's progress, and does what follows. Returns when to look again; `None`: never, the guest
     /// is stuck.
-    pub fn poll_deadline(&self) -> Option<Instant> {
+    pub(crate) fn poll_deadline(&self) -> Option<Instant> {
         let mut shared = self.shared();
         let verdict = shared.begun().map(|begun| (begun.since, begun.progress.check(begun.since.elapsed())));
         match verdict {
@@ -233,7 +227,7 @@ impl Exchange {
     }
 
     /// Ready when the client has sent too slowly, and the guest shall learn that nothing more comes.
-    pub fn poll_upload_cut(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_upload_cut(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut shared = self.shared();
         if shared.begun().is_some_and(|begun| begun.progress.upload_is_cut()) {
             return Poll::Ready(());
@@ -242,22 +236,22 @@ impl Exchange {
     }
 
     /// The guest waits for more of the request's body.
-    pub fn upload_awaited(&self) {
+    pub(crate) fn upload_awaited(&self) {
         self.begun(|begun| begun.progress.upload_awaited(begun.since.elapsed()));
     }
 
     /// `bytes` of the request's body reached the guest; none: its end.
-    pub fn uploaded(&self, bytes: u64) {
+    pub(crate) fn uploaded(&self, bytes: u64) {
         self.begun(|begun| begun.progress.uploaded(bytes, begun.since.elapsed()));
     }
 
     /// The request's body is longer than the module allows.
-    pub fn set_too_large(&self) {
+    pub(crate) fn set_too_large(&self) {
         self.begun(|begun| begun.too_large = true);
     }
 
     /// The guest has set its response, of which this is the body. It is dropped if nobody is there to take it.
-    pub fn set_body(&self, body: WasiBody) {
+    pub(crate) fn set_body(&self, body: WasiBody) {
         let mut kept = self.body();
         let mut shared = self.shared();
         if let Some(begun) = shared.begun().filter(|begun| !begun.client_done) {
@@ -268,7 +262,7 @@ impl Exchange {
 
     /// The guest has returned: what is left of its response no longer depends on it, and what it has not
     /// finished by now it never will.
-    pub fn detach_body(&self) {
+    pub(crate) fn detach_body(&self) {
         let mut kept = self.body();
         let Some(body) = kept.as_mut() else { return };
         let tail = Tail::of(body);
@@ -286,12 +280,12 @@ impl Exchange {
     }
 
     /// What the response's body says of itself; `None` before its head and after it was taken out.
-    pub fn ask_body<T>(&self, ask: impl FnOnce(&WasiBody) -> T) -> Option<T> {
+    pub(crate) fn ask_body<T>(&self, ask: impl FnOnce(&WasiBody) -> T) -> Option<T> {
         self.body().as_ref().map(ask)
     }
 
     /// The next piece of the response's body. The client has taken those before it.
-    pub fn poll_body(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    pub(crate) fn poll_body(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut kept = self.body();
         // Taken out: the client was too slow.
         let Some(body) = kept.as_mut() else { return Poll::Ready(Some(Err(Error::ConnectionWriteTimeout))) };
@@ -321,7 +315,7 @@ impl Exchange {
     /// A response that was sent in full is kept for as long as the guest works: hyper lets go of a body as
     /// soon as it has all bytes that the head announced, and a guest that then closes its stream in good
     /// order would be told that nobody listened.
-    pub fn client_done(&self, complete: bool) {
+    pub(crate) fn client_done(&self, complete: bool) {
         let waker = {
             let mut shared = self.shared();
             match &mut shared.state {
@@ -346,7 +340,7 @@ impl Exchange {
     }
 
     /// Waits until the connection has no more use for the response.
-    pub async fn until_client_done(&self) {
+    pub(crate) async fn until_client_done(&self) {
         poll_fn(|context| {
             let mut shared = self.shared();
             if shared.begun().is_some_and(|begun| begun.client_done) {

@@ -14,14 +14,14 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 /// The last pieces of an answer, of which the host holds two at most.
 #[derive(Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     frames: VecDeque<Result<Frame<Bytes>, Error>>,
     is_complete: bool,
 }
 
 impl Tail {
     /// Takes what there is of `body`, whose guest writes no more.
-    pub fn of(body: &mut WasiBody) -> Self {
+    pub(crate) fn of(body: &mut WasiBody) -> Self {
         let mut frames = VecDeque::new();
         let mut context = Context::from_waker(Waker::noop());
         let is_complete = loop {
@@ -43,8 +43,7 @@ impl Tail {
     }
 
     /// Whether the guest has ended the answer, in good order or not.
-    #[must_use]
-    pub const fn is_complete(&self) -> bool {
+    pub(crate) const fn is_complete(&self) -> bool {
         self.is_complete
     }
 }

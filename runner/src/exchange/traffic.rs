@@ -13,7 +13,7 @@ const CODES: usize = 500;
 
 /// What clients were answered in a module's name.
 #[derive(Debug)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// From a request's head to the end of its response, in seconds.
     pub durations: Histogram,
     in_flight: AtomicU64,
@@ -35,13 +35,13 @@ impl Default for Traffic {
 
 impl Traffic {
     /// A request has come.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request is over: answered with `code` after `seconds`. `truncated`: its response broke off, and
     /// not because the client left.
-    pub fn end(&self, code: u16, seconds: f64, truncated: bool) {
+    pub(crate) fn end(&self, code: u16, seconds: f64, truncated: bool) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.durations.observe(seconds);
         if truncated {
@@ -52,19 +52,17 @@ impl Traffic {
     }
 
     /// Requests under way, those that wait included.
-    #[must_use]
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Responses that broke off.
-    #[must_use]
-    pub fn truncated(&self) -> u64 {
+    pub(crate) fn truncated(&self) -> u64 {
         self.truncated.load(Ordering::Relaxed)
     }
 
     /// Status codes that were answered, with how often.
-    pub fn codes(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+    pub(crate) fn codes(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         let counts = self.codes.iter().map(|count| count.load(Ordering::Relaxed));
         (CODE_MIN..).zip(counts).filter(|(_, count)| *count > 0)
     }

@@ -21,7 +21,7 @@ const GRACE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// An instance's place in its module's queue.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     queue: Arc<Queue>,
     id: WorkerId,
     server: Server,
@@ -34,8 +34,7 @@ pub struct Worker {
 impl Worker {
     /// A place in `queue` for an instance that works on up to `capacity` requests at once. Requests come from now
     /// on.
-    #[must_use]
-    pub fn register(queue: &Arc<Queue>, server: Server, capacity: NonZeroU32) -> Arc<Self> {
+    pub(crate) fn register(queue: &Arc<Queue>, server: Server, capacity: NonZeroU32) -> Arc<Self> {
         let (id, wakers) = queue.register(capacity);
         Arc::new(Self {
             queue: Arc::clone(queue),
@@ -48,7 +47,7 @@ impl Worker {
     }
 
     /// The next request to work on. Only one task may wait for it.
-    pub async fn next(&self) -> Job {
+    pub(crate) async fn next(&self) -> Job {
         loop {
             let job = self.queue.take(self.id);
             match job {
@@ -65,24 +64,23 @@ impl Worker {
     }
 
     /// Whether the instance has begun a request.
-    #[must_use]
-    pub fn had_requests(&self) -> bool {
+    pub(crate) fn had_requests(&self) -> bool {
         self.had_requests.load(Ordering::Relaxed)
     }
 
     /// The work on `exchange` is over.
-    pub fn done(&self, exchange: &Arc<Exchange>) {
+    pub(crate) fn done(&self, exchange: &Arc<Exchange>) {
         self.active().retain(|active| !Arc::ptr_eq(active, exchange));
         self.queue.finish(self.id);
     }
 
     /// No more requests shall come. What was given and not begun goes to others.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queue.close(self.id);
     }
 
     /// Waits until the last request that was begun is done. For a closed worker.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         loop {
             if self.queue.is_idle(self.id) {
                 return;
@@ -95,7 +93,7 @@ impl Worker {
     /// more requests come then, and the others have had up to `grace` to finish.
     ///
     /// To be polled beside the instance, not by it: a guest that never rests would keep it from looking.
-    pub async fn until_stuck(&self, pause: Duration, grace: Duration) {
+    pub(crate) async fn until_stuck(&self, pause: Duration, grace: Duration) {
         let mut given_up = None;
         loop {
             let now = Instant::now();
@@ -127,7 +125,7 @@ impl Worker {
     }
 
     /// What the instance works on has failed.
-    pub fn fail_active(&self) {
+    pub(crate) fn fail_active(&self) {
         let active = std::mem::take(&mut *self.active());
         for exchange in active {
             exchange.fail(Fault::Gone);

@@ -20,11 +20,11 @@ mod drain;
 mod generations;
 mod module;
 mod preparation;
-pub mod rollout;
+pub(crate) mod rollout;
 mod supervisor;
 
 use generations::Generations;
-pub use module::Module;
+pub(crate) use module::Module;
 use module::{Occupant, Slot, SupervisorHandle};
 use supervisor::Supervisor;
 
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// All modules and their slots.
-pub struct Fleet {
+pub(crate) struct Fleet {
     modules: ArcSwap<Vec<Arc<Module>>>,
     /// The same modules, as the world sees them.
     instances: Arc<Instances<Occupant>>,
@@ -54,8 +54,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// A fleet without modules. They come with [`Fleet::roll_out`].
-    #[must_use]
-    pub fn new(engines: Engines, threads: Handles, descriptors: Descriptors, config: &Config) -> Self {
+    pub(crate) fn new(engines: Engines, threads: Handles, descriptors: Descriptors, config: &Config) -> Self {
         Self {
             generations: Arc::new(Generations::open(&config.state_dir, config.control.listen)),
             modules: ArcSwap::default(),
@@ -71,25 +70,22 @@ impl Fleet {
     }
 
     /// The modules, in the config file's order.
-    #[must_use]
-    pub fn modules(&self) -> Arc<Vec<Arc<Module>>> {
+    pub(crate) fn modules(&self) -> Arc<Vec<Arc<Module>>> {
         self.modules.load_full()
     }
 
     /// Which requests are whose.
-    #[must_use]
-    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes<Arc<Service>>>> {
+    pub(crate) fn routes(&self) -> arc_swap::Guard<Arc<Routes<Arc<Service>>>> {
         self.routes.load()
     }
 
     /// Their instances.
-    #[must_use]
-    pub const fn instances(&self) -> &Arc<Instances<Occupant>> {
+    pub(crate) const fn instances(&self) -> &Arc<Instances<Occupant>> {
         &self.instances
     }
 
     /// Stops every instance, and waits until all are gone.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{guest::handles::Handles, kind::Kind, lifecycle::BackoffPolicy, program::Program};
 
 /// What the runner keeps with a lifetime.
-pub struct Occupant {
+pub(crate) struct Occupant {
     /// What it was started from.
     pub program: Arc<Program>,
     /// How much it has open.
@@ -31,7 +31,7 @@ impl fmt::Debug for Occupant {
 pub(super) type Slot = ebb_host::slot::Slot<Occupant>;
 
 /// A module.
-pub struct Module {
+pub(crate) struct Module {
     /// Its name, slots, and what became of its restarts.
     pub host: Arc<instances::Module<Occupant>>,
     /// What kind of program it is.
@@ -49,7 +49,7 @@ pub(super) struct SupervisorHandle {
 
 /// What the next start in a module's slots uses.
 #[derive(Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What to instantiate.
     pub program: Arc<Program>,
     /// How long that may take.
@@ -69,14 +69,12 @@ impl Module {
     }
 
     /// The module's name.
-    #[must_use]
-    pub fn name(&self) -> &ModuleName {
+    pub(crate) fn name(&self) -> &ModuleName {
         &self.host.name
     }
 
     /// What the next start uses.
-    #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         lock(&self.settings).clone()
     }
 

@@ -49,7 +49,7 @@ pub enum RolloutError {
 
 /// What a rollout did, by module name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Rollout {
+pub(crate) struct Rollout {
     /// Modules that were not there before.
     pub added: Vec<ModuleName>,
     /// Modules that are gone.
@@ -69,7 +69,10 @@ impl Fleet {
     ///
     /// # Errors
     /// [`RolloutError`]; nothing has changed then.
-    pub async fn roll_out(self: &Arc<Self>, modules: &[ModuleConfig]) -> Result<Rollout, RolloutError> {
+    pub(crate) async fn roll_out(
+        self: &Arc<Self>,
+        modules: &[ModuleConfig],
+    ) -> Result<Rollout, RolloutError> {
         let _one_at_a_time = self.rollout.lock().await;
         let before: HashMap<_, _> =
             self.modules().iter().map(|module| (module.name().clone(), Arc::clone(module))).collect();
@@ -235,7 +238,7 @@ fn load(
 ///
 /// # Errors
 /// [`RolloutError`].
-pub fn check(
+pub(crate) fn check(
     engines: &Engines,
     descriptors: Descriptors,
     modules: &[ModuleConfig],

@@ -80,7 +80,7 @@ const INSTANCE_STUCK: Notice =
     Notice { status: StatusCode::GATEWAY_TIMEOUT, text: "the instance did nothing for request_timeout" };
 
 /// The data plane of a fleet.
-pub struct Gateway {
+pub(crate) struct Gateway {
     fleet: Arc<Fleet>,
     access_log: bool,
     /// How long a client may take nothing of what it was sent.
@@ -100,8 +100,7 @@ struct Connection {
 
 impl Gateway {
     /// A data plane that serves `fleet` as `config` says, with as many `connections` at once.
-    #[must_use]
-    pub fn new(fleet: Arc<Fleet>, config: &HttpConfig, connections: u32) -> Self {
+    pub(crate) fn new(fleet: Arc<Fleet>, config: &HttpConfig, connections: u32) -> Self {
         let http = protocol::connections(config.header_limit, HEAD_TIMEOUT);
         let connections = Arc::new(Semaphore::new(connections as usize));
         let HttpConfig { access_log, write_timeout, .. } = *config;
@@ -109,7 +108,7 @@ impl Gateway {
     }
 
     /// Serves `listener` until `stop`; then finishes what is being answered, until `cut`.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         stop: CancellationToken,

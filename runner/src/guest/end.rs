@@ -10,7 +10,7 @@ const BACKTRACE_FRAMES_MAX: usize = 8;
 
 /// How a lifetime ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// Its program was done: exit code 0.
     Exit,
     /// It trapped, or left with another exit code.
@@ -21,7 +21,7 @@ pub enum End {
 
 /// What is left of a lifetime. Dropping it gives its memory back to the host, which takes milliseconds
 /// when there is much of it: not for a thread that others wait on.
-pub struct Ended {
+pub(crate) struct Ended {
     /// How it ended.
     pub end: End,
     #[expect(dead_code, reason = "held for what dropping it does")]

@@ -20,7 +20,7 @@ use crate::exchange::{service::Service, state::Server, worker::Worker};
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A program, linked and ready to be instantiated again and again.
-pub enum Linked {
+pub(crate) enum Linked {
     /// A preview1 core module with a `_start` function.
     Core(InstancePre<GuestState>),
     /// A `wasi:cli/command` component.
@@ -38,8 +38,7 @@ pub enum Linked {
 
 impl Linked {
     /// Requests that an instance works on at once; a command works on one thing.
-    #[must_use]
-    pub const fn concurrency(&self) -> NonZeroU32 {
+    pub(crate) const fn concurrency(&self) -> NonZeroU32 {
         match self {
             Self::Core(_) | Self::Component(_) => NonZeroU32::MIN,
             Self::Http { concurrency, .. } => *concurrency,

@@ -17,12 +17,11 @@ const COUNTED_AT_ONCE: u32 = 512;
 
 /// The handles of one instance.
 #[derive(Debug, Default)]
-pub struct Handles(AtomicU32);
+pub(crate) struct Handles(AtomicU32);
 
 impl Handles {
     /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 }

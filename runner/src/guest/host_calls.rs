@@ -23,7 +23,7 @@ use tracing::warn;
 use crate::config::{Destination, GuestConfig};
 
 /// How many host calls of a module may be under way at once. More wait for one of them.
-pub const HOST_CALLS_MAX: usize = 32;
+pub(crate) const HOST_CALLS_MAX: usize = 32;
 
 /// Threads that drive a module's sockets and timers.
 const DRIVERS: usize = 1;
@@ -33,7 +33,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// A module's threads for host calls. Dropped, it leaves those behind that never return.
 #[derive(Debug)]
-pub struct HostCalls {
+pub(crate) struct HostCalls {
     runtime: Option<Runtime>,
     threads: Arc<AtomicUsize>,
 }
@@ -43,7 +43,7 @@ impl HostCalls {
     ///
     /// # Errors
     /// When the operating system refuses a thread.
-    pub fn start(module: &ModuleName) -> io::Result<Self> {
+    pub(crate) fn start(module: &ModuleName) -> io::Result<Self> {
         let threads = Arc::new(AtomicUsize::new(0));
         let (started, stopped) = (Arc::clone(&threads), Arc::clone(&threads));
         let module = module.clone();
@@ -68,20 +68,17 @@ impl HostCalls {
     }
 
     /// Whether guests that may see what `guest` says, and send requests to `outgoing`, can make calls that block.
-    #[must_use]
-    pub fn are_possible(guest: &GuestConfig, outgoing: &[Destination]) -> bool {
+    pub(crate) fn are_possible(guest: &GuestConfig, outgoing: &[Destination]) -> bool {
         !guest.dirs.is_empty() || guest.inherit_network || !outgoing.is_empty()
     }
 
     /// How to reach them.
-    #[must_use]
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         self.runtime.as_ref().expect("taken by `drop` only").handle()
     }
 
     /// Calls under way, and those that ended within the last second.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.threads.load(Ordering::Relaxed).saturating_sub(DRIVERS)
     }
 }

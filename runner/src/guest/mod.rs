@@ -32,21 +32,21 @@ use wasmtime_wasi::WasiView as _;
 pub(crate) mod bodiless;
 mod end;
 mod entry;
-pub mod handles;
-pub mod host_calls;
+pub(crate) mod handles;
+pub(crate) mod host_calls;
 mod outgoing;
-pub mod output;
+pub(crate) mod output;
 mod serve;
 mod state;
-pub mod turns;
-pub mod view;
+pub(crate) mod turns;
+pub(crate) mod view;
 
 use end::trap;
-pub use end::{End, Ended};
-pub use entry::Linked;
+pub(crate) use end::{End, Ended};
+pub(crate) use entry::Linked;
 use entry::{Entry, Work};
 use handles::Handles;
-pub use state::GuestState;
+pub(crate) use state::GuestState;
 use turns::{Life, Places, Turn, poll_life};
 
 use crate::exchange::{state::Server, worker::Worker};
@@ -57,7 +57,7 @@ const COMPONENT_HANDLES_MAX: usize = 10_000;
 
 /// Why a lifetime could not begin.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// Wasmtime refused, or the guest's `start` section trapped.
     #[error("instantiating: {0}")]
     Instantiate(String),
@@ -83,7 +83,7 @@ pub enum StartError {
 /// Instantiation runs no code of a WASI command, with one exception: a core module's `start` section,
 /// which the WASI toolchains do not emit for commands. Everything else runs from `_start` (core module) or
 /// `wasi:cli/run` (component), so that a replacement can be prepared while its predecessor still works.
-pub struct Prepared {
+pub(crate) struct Prepared {
     store: Store<GuestState>,
     entry: Entry,
     meter: Arc<Meter>,
@@ -96,7 +96,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`StartError::Instantiate`]. What was allocated is freed, and the meter reads zero again.
-    pub async fn new(linked: &Linked, state: GuestState, tick: Duration) -> Result<Self, StartError> {
+    pub(crate) async fn new(linked: &Linked, state: GuestState, tick: Duration) -> Result<Self, StartError> {
         let meter = state.limiter.meter();
         let handles = state.handles.shared();
         let mut store = Store::new(linked.engine(), state);
@@ -124,20 +124,17 @@ impl Prepared {
     }
 
     /// What the instance's linear memories hold, now and for as long as it lives.
-    #[must_use]
-    pub fn meter(&self) -> &Arc<Meter> {
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
 
     /// How many handles it holds, now and for as long as it lives.
-    #[must_use]
-    pub fn handles(&self) -> &Arc<Handles> {
+    pub(crate) fn handles(&self) -> &Arc<Handles> {
         &self.handles
     }
 
     /// Runs the program as `server`. One that serves takes requests from now on.
-    #[must_use]
-    pub fn launch(self, places: &Places<'_>, server: Server) -> Running {
+    pub(crate) fn launch(self, places: &Places<'_>, server: Server) -> Running {
         let stop = CancellationToken::new();
         let Self { store, entry, meter, handles: _, turn } = self;
         let work = entry.begin(server);
@@ -176,7 +173,7 @@ impl Drop for CloseOnDrop<'_> {
 }
 
 /// A lifetime that is running on the guests' threads.
-pub struct Running {
+pub(crate) struct Running {
     meter: Arc<Meter>,
     worker: Option<Arc<Worker>>,
     life: Arc<Mutex<Life>>,
@@ -186,26 +183,24 @@ pub struct Running {
 
 impl Running {
     /// What the instance's linear memories hold.
-    #[must_use]
-    pub fn meter(&self) -> &Arc<Meter> {
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
 
     /// Whether it has begun a request.
-    #[must_use]
-    pub fn had_requests(&self) -> bool {
+    pub(crate) fn had_requests(&self) -> bool {
         self.worker.as_ref().is_some_and(|worker| worker.had_requests())
     }
 
     /// Takes no more requests; what was given and not begun goes to other instances. A command takes none.
-    pub fn stop_accepting(&self) {
+    pub(crate) fn stop_accepting(&self) {
         if let Some(worker) = &self.worker {
             worker.close();
         }
     }
 
     /// Waits until the last request of an instance that takes no more is done. A command has none.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         if let Some(worker) = &self.worker {
             worker.drained().await;
         }
@@ -215,7 +210,7 @@ impl Running {
     ///
     /// # Errors
     /// When the host's own code panicked.
-    pub async fn ended(&mut self) -> Result<Ended, JoinError> {
+    pub(crate) async fn ended(&mut self) -> Result<Ended, JoinError> {
         let ended = (&mut self.task).await?;
         Ok(ended.expect("only `stop` takes what is left, and consumes this value"))
     }
@@ -228,7 +223,7 @@ impl Running {
     ///
     /// # Errors
     /// When the host's own code panicked.
-    pub async fn stop(self, threads: &Handle) -> Result<Ended, JoinError> {
+    pub(crate) async fn stop(self, threads: &Handle) -> Result<Ended, JoinError> {
         let Self { life, stop, task, .. } = self;
         stop.cancel();
         let at_rest = match life.try_lock() {

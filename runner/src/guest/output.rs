@@ -23,14 +23,14 @@ use wasmtime_wasi::{
 };
 
 /// The longest log line, in bytes; a longer one is logged in pieces.
-pub const LINE_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// More lines than this of one stream within a second are dropped.
-pub const LINES_PER_SECOND_MAX: u32 = 500;
+pub(crate) const LINES_PER_SECOND_MAX: u32 = 500;
 
 /// More bytes than this of one stream per second, on average over four, are dropped: 500 lines of full
 /// length would be 4 MB. What names the guest in each line is not counted.
-pub const BYTES_PER_SECOND_MAX: u32 = 64 * 1024;
+pub(crate) const BYTES_PER_SECOND_MAX: u32 = 64 * 1024;
 
 /// A guest that was quiet may print at once what it could have printed in this time: a report of 256 KiB.
 const BURST: Duration = Duration::from_secs(4);
@@ -40,7 +40,7 @@ const PERMIT_BYTES: usize = 64 * 1024;
 
 /// Which of its two streams a guest wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -58,7 +58,7 @@ impl Stream {
 
 /// One output stream of one lifetime. Clones write to the same line.
 #[derive(Clone)]
-pub struct GuestLog(Arc<Mutex<Writer>>);
+pub(crate) struct GuestLog(Arc<Mutex<Writer>>);
 
 struct Writer {
     stream: Stream,
@@ -71,8 +71,7 @@ struct Writer {
 
 impl GuestLog {
     /// The log of `stream` of a lifetime.
-    #[must_use]
-    pub fn new(stream: Stream, module: ModuleName, replica: Replica, generation: Generation) -> Self {
+    pub(crate) fn new(stream: Stream, module: ModuleName, replica: Replica, generation: Generation) -> Self {
         let (lines, rate) = (LineBuffer::default(), Rate::default());
         Self(Arc::new(Mutex::new(Writer { stream, module, replica, generation, lines, rate })))
     }

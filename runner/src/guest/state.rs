@@ -13,7 +13,7 @@ use crate::{config::Destination, descriptors::HANDLES_PER_CONNECTION};
 const FIELDS_BYTES_MAX: usize = 32 * 1024;
 
 /// A guest's view of the host, and its limits.
-pub struct GuestState {
+pub(crate) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
@@ -31,8 +31,12 @@ impl fmt::Debug for GuestState {
 
 impl GuestState {
     /// A view `wasi` with the limits `limiter` and `handles`, and HTTP requests to `outgoing`.
-    #[must_use]
-    pub fn new(mut wasi: WasiP1Ctx, limiter: Limiter, outgoing: Arc<[Destination]>, handles: u32) -> Self {
+    pub(crate) fn new(
+        mut wasi: WasiP1Ctx,
+        limiter: Limiter,
+        outgoing: Arc<[Destination]>,
+        handles: u32,
+    ) -> Self {
         wasi.ctx().table.set_max_capacity(handles as usize);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
@@ -47,7 +51,7 @@ impl GuestState {
     }
 
     /// The preview1 view, for a core module's linker.
-    pub fn preview1(&mut self) -> &mut WasiP1Ctx {
+    pub(crate) fn preview1(&mut self) -> &mut WasiP1Ctx {
         self.handles.count(self.wasi.ctx().table);
         &mut self.wasi
     }

@@ -29,7 +29,7 @@ const PROBATION: Duration = Duration::from_secs(10);
 
 /// Where a lifetime takes its turns.
 #[derive(Debug)]
-pub struct Places<'a> {
+pub(crate) struct Places<'a> {
     /// The threads of its kind.
     pub home: &'a Handle,
     /// The threads of those that do not rest in time.

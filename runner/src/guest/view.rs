@@ -21,7 +21,7 @@ use crate::config::GuestConfig;
 /// A preopened folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("directory {} (dirs.host): expected a directory that the runner may read", host.display())]
-pub struct FolderError {
+pub(crate) struct FolderError {
     host: PathBuf,
     source: io::Error,
 }
@@ -30,7 +30,7 @@ pub struct FolderError {
 ///
 /// # Errors
 /// [`FolderError`] for the first that is not.
-pub fn check_folders(config: &GuestConfig) -> Result<(), FolderError> {
+pub(crate) fn check_folders(config: &GuestConfig) -> Result<(), FolderError> {
     for dir in &config.dirs {
         fs::read_dir(&dir.host).map_err(|source| FolderError { host: dir.host.clone(), source })?;
     }
@@ -60,7 +60,7 @@ fn is_taken(address: SocketAddr, usage: SocketAddrUse) -> bool {
 ///
 /// # Errors
 /// [`StartError::View`] when a folder has gone since [`check_folders`].
-pub fn view(
+pub(crate) fn view(
     config: &GuestConfig,
     module: &ModuleName,
     replica: Replica,

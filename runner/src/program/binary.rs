@@ -16,7 +16,7 @@ const COMPONENT_VERSION: &[u8] = &[0x0d, 0, 1, 0];
 const MODULE_BYTES_MAX: u64 = 512 << 20;
 
 /// A module's file, read and named, not yet compiled.
-pub struct Binary {
+pub(crate) struct Binary {
     pub(super) bytes: Vec<u8>,
     /// Which binary this is.
     pub digest: Digest,
@@ -27,7 +27,7 @@ impl Binary {
     ///
     /// # Errors
     /// [`ProgramError`] when it is not WebAssembly.
-    pub fn read(config: &ModuleConfig) -> Result<Self, ProgramError> {
+    pub(crate) fn read(config: &ModuleConfig) -> Result<Self, ProgramError> {
         let fail = |cause: ProgramErrorCause| cause.of(config);
         let bytes = file::read(&config.path, MODULE_BYTES_MAX)
             .map_err(|error| fail(ProgramErrorCause::Read(error)))?;

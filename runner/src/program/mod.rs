@@ -24,7 +24,7 @@ use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
 use wasmtime::{Module, ResourcesRequired, component::Component};
 
 use self::error::ProgramErrorCause;
-pub use self::{binary::Binary, error::ProgramError};
+pub(crate) use self::{binary::Binary, error::ProgramError};
 use crate::{
     config::{Destination, GuestConfig, KindConfig, ModuleConfig},
     descriptors::Claim,
@@ -41,7 +41,7 @@ const HANDLES_USUAL: u32 = 512;
 const HANDLES_PER_REQUEST: u32 = 32;
 
 /// A module, ready to be instantiated.
-pub struct Program {
+pub(crate) struct Program {
     /// The module's name.
     pub name: ModuleName,
     /// Which binary this is.
@@ -66,7 +66,7 @@ impl Program {
     ///
     /// # Errors
     /// [`ProgramError`] names the module, its file, what was tried and what was expected.
-    pub fn new(
+    pub(crate) fn new(
         engines: &Engines,
         config: &ModuleConfig,
         kind: &Kind,
@@ -79,14 +79,12 @@ impl Program {
     }
 
     /// Whether instances of both are alike: the same binary, which may see and use the same.
-    #[must_use]
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.digest == other.digest && self.guest == other.guest && self.kind.is_like(&other.kind)
     }
 
     /// Whether it is what `config` and `binary` would become, with room for as many instances.
-    #[must_use]
-    pub fn fits(&self, config: &ModuleConfig, binary: &Binary) -> bool {
+    pub(crate) fn fits(&self, config: &ModuleConfig, binary: &Binary) -> bool {
         self.digest == binary.digest
             && self.guest == config.guest
             && self.kind.is_like(&config.kind)
@@ -97,7 +95,7 @@ impl Program {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn prepare(
+    pub(crate) async fn prepare(
         self: Arc<Self>,
         replica: Replica,
         generation: Generation,
@@ -126,8 +124,7 @@ impl Program {
     }
 
     /// What its instances may hold of the process's descriptors.
-    #[must_use]
-    pub fn claim(&self) -> Claim {
+    pub(crate) fn claim(&self) -> Claim {
         let GuestConfig { dirs, inherit_network, max_handles, .. } = &self.guest;
         let usual = self.linked.concurrency().get().saturating_mul(HANDLES_PER_REQUEST).max(HANDLES_USUAL);
         Claim {
@@ -141,27 +138,24 @@ impl Program {
     }
 
     /// Sets how many handles each lifetime that begins from now on may hold.
-    pub fn grant(&self, handles: u32) {
+    pub(crate) fn grant(&self, handles: u32) {
         self.handles.store(handles, Ordering::Relaxed);
     }
 
     /// How many handles each instance may hold.
-    #[must_use]
-    pub fn handles(&self) -> u32 {
+    pub(crate) fn handles(&self) -> u32 {
         self.handles.load(Ordering::Relaxed)
     }
 
     /// Where its instances' host calls wait: `home`, if none of them blocks.
-    #[must_use]
-    pub fn host_calls_or(&self, home: &Handle) -> Handle {
+    pub(crate) fn host_calls_or(&self, home: &Handle) -> Handle {
         self.host_calls.as_ref().map_or(home, |calls| calls.handle()).clone()
     }
 }
 
 /// Instances of a module that may be live at once: its replicas, and the replacements of those that are
 /// being restarted.
-#[must_use]
-pub fn instances(config: &ModuleConfig) -> u32 {
+pub(crate) fn instances(config: &ModuleConfig) -> u32 {
     config.replicas.saturating_add(config.max_restarting.get().min(config.replicas.max(1)))
 }
 

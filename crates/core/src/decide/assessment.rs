@@ -77,8 +77,7 @@ impl Assessment {
     }
 
     /// The instances that ask for a restart, those that would give back most first.
-    #[must_use]
-    pub fn candidates(&self) -> Vec<&Judgement> {
+    pub(crate) fn candidates(&self) -> Vec<&Judgement> {
         let mut wishes: Vec<_> =
             self.instances.iter().filter(|instance| instance.verdict.wants_restart()).collect();
         wishes.sort_by_key(|wish| Reverse(wish.reclaimable_bytes));

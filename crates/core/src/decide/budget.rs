@@ -45,7 +45,7 @@ impl Default for BudgetConfig {
 
 /// Whether a restart wished for is done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// It is done.
     Admitted,
     /// It is not.
@@ -104,7 +104,7 @@ struct Ineffective {
 
 impl Budget {
     /// Decides about `wishes`, worst first, and takes what is admitted out of the budget.
-    pub fn admit<'a>(
+    pub(crate) fn admit<'a>(
         &mut self,
         config: &BudgetConfig,
         wishes: impl IntoIterator<Item = &'a SlotId>,
@@ -118,18 +118,18 @@ impl Budget {
 
     /// Takes back what was admitted and restarted nothing. The slot's cooldown stays, so that an order that is
     /// refused is not given again at every tick.
-    pub fn refund(&mut self) {
+    pub(crate) fn refund(&mut self) {
         self.tokens += TOKEN;
     }
 
     /// As [`Budget::refund`], without the cooldown: it was a dry run, or the runner put the order off.
-    pub fn forget(&mut self, slot: &SlotId) {
+    pub(crate) fn forget(&mut self, slot: &SlotId) {
         self.refund();
         self.ordered_at.remove(slot);
     }
 
     /// Learns whether a restart of `module` brought memory down.
-    pub fn verified(&mut self, config: &BudgetConfig, module: &str, memory_fell: bool, now: Millis) {
+    pub(crate) fn verified(&mut self, config: &BudgetConfig, module: &str, memory_fell: bool, now: Millis) {
         let entry = self.ineffective.entry(module.to_owned()).or_default();
         entry.in_a_row = if memory_fell { 0 } else { entry.in_a_row + 1 };
         if entry.in_a_row >= config.max_ineffective.max(1) {
@@ -141,14 +141,12 @@ impl Budget {
     }
 
     /// Until when `module` is suspended, if it is at `now`.
-    #[must_use]
-    pub fn suspended_until(&self, module: &str, now: Millis) -> Option<Millis> {
+    pub(crate) fn suspended_until(&self, module: &str, now: Millis) -> Option<Millis> {
         self.ineffective.get(module)?.suspended_until.filter(|until| now < *until)
     }
 
     /// Whether a restart of `slot` would be put off at `now` whatever the rate allows.
-    #[must_use]
-    pub fn bars(&self, config: &BudgetConfig, slot: &SlotId, now: Millis) -> bool {
+    pub(crate) fn bars(&self, config: &BudgetConfig, slot: &SlotId, now: Millis) -> bool {
         let cools_down =
             self.ordered_at.get(slot).is_some_and(|then| now.since(*then) < config.cooldown.as_millis());
         cools_down || self.suspended_until(&slot.population.module, now).is_some()
@@ -161,7 +159,7 @@ impl Budget {
     }
 
     /// Fills the budget up to `now`.
-    pub fn refill(&mut self, config: &BudgetConfig, now: Millis) {
+    pub(crate) fn refill(&mut self, config: &BudgetConfig, now: Millis) {
         let burst = i64::from(config.burst) * TOKEN;
         let tokens = match self.refilled_at {
             None => burst,

@@ -22,15 +22,14 @@ impl Now {
     }
 
     /// A moment of the steady clock, as the wall clock now dates it.
-    #[must_use]
-    pub const fn wall_of(self, steady: Millis) -> Millis {
+    pub(crate) const fn wall_of(self, steady: Millis) -> Millis {
         Millis(self.wall.0.saturating_add(steady.since(self.steady)))
     }
 }
 
 /// Notices steps of the wall clock.
 #[derive(Clone, Debug, Default)]
-pub struct Steps {
+pub(crate) struct Steps {
     /// The wall clock's lead over the steady one when it was last believed.
     believed: Option<i64>,
     /// Another lead, and since when it has held still.
@@ -39,24 +38,23 @@ pub struct Steps {
 
 impl Steps {
     /// By how much the wall clock has stepped since it was last believed, in milliseconds; forward is positive.
-    #[must_use]
-    pub fn step_millis(&self, now: Now) -> i64 {
+    pub(crate) fn step_millis(&self, now: Now) -> i64 {
         self.believed.map_or(0, |believed| lead(now).saturating_sub(believed))
     }
 
     /// Believes the wall clock.
-    pub fn believe(&mut self, now: Now) {
+    pub(crate) fn believe(&mut self, now: Now) {
         self.believed = Some(lead(now));
         self.pending = None;
     }
 
     /// The wall clock is where it was believed to be.
-    pub const fn settle(&mut self) {
+    pub(crate) const fn settle(&mut self) {
         self.pending = None;
     }
 
     /// For how long the wall clock has held still since it stepped, in milliseconds, give or take `skew_millis`.
-    pub fn still_for_millis(&mut self, now: Now, skew_millis: i64) -> i64 {
+    pub(crate) fn still_for_millis(&mut self, now: Now, skew_millis: i64) -> i64 {
         match self.pending {
             Some((pending, since)) if lead(now).abs_diff(pending) <= skew_millis.unsigned_abs() => {
                 now.steady.since(since)

@@ -196,7 +196,7 @@ pub struct Limits {
 
 /// What a tick has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Time of the newest sample of all.
     pub newest_sample: Option<Millis>,
     /// Time between two samples of a series, in milliseconds.
@@ -209,13 +209,13 @@ pub struct Seen {
 
 /// Remembers how many instances lived.
 #[derive(Clone, Debug, Default)]
-pub struct HealthGate {
+pub(crate) struct HealthGate {
     living: VecDeque<(Millis, usize)>,
 }
 
 impl HealthGate {
     /// Looks for what is wrong; `None` when nothing is.
-    pub fn check(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
+    pub(crate) fn check(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
         self.living.retain(|(at, _)| {
             let age = now.steady.since(*at);
             (0..limits.series_drop_window_millis).contains(&age)

@@ -47,8 +47,7 @@ const fn is_zero(millis: &i64) -> bool {
 /// Judges the living instance `lifetime` of the slot `seen` by what was `learned` of its population. `spans_window`
 /// tells whether the slot was there throughout the window. The host's memory is not looked at: it concerns more than
 /// one instance.
-#[must_use]
-pub fn judge(
+pub(crate) fn judge(
     rule: &Rule,
     learned: &Learned,
     slot: &SlotId,

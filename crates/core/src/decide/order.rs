@@ -173,8 +173,7 @@ impl Outcome {
     }
 
     /// Whether the runner put the order off, so that it may be given again soon.
-    #[must_use]
-    pub const fn is_postponed(&self) -> bool {
+    pub(crate) const fn is_postponed(&self) -> bool {
         matches!(self, Self::AlreadyRestarting | Self::RunnerBusy)
     }
 }

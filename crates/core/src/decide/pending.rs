@@ -77,7 +77,7 @@ pub enum Eligibility {
 
 /// Restarts whose effect is not seen yet, and instances that ask for one.
 #[derive(Clone, Debug, Default)]
-pub struct PendingRestarts {
+pub(crate) struct PendingRestarts {
     awaiting: Vec<Restart>,
     /// Since when each instance has asked for a restart.
     asking: HashMap<SlotId, (Generation, Millis)>,
@@ -88,13 +88,13 @@ const PATIENCE_MILLIS: i64 = 600_000;
 
 impl PendingRestarts {
     /// Remembers a restart until its effect is seen.
-    pub fn insert(&mut self, restart: Restart) {
+    pub(crate) fn insert(&mut self, restart: Restart) {
         self.awaiting.push(restart);
     }
 
     /// The order in which `wishes` are admitted: as they come, those that give back most first, but behind those that have
     /// asked for a while, the longest first. Otherwise small ones would wait for ever while the budget is used up.
-    pub fn queue<W: Borrow<Judgement>>(&mut self, mut wishes: Vec<W>, now: Millis) -> Vec<W> {
+    pub(crate) fn queue<W: Borrow<Judgement>>(&mut self, mut wishes: Vec<W>, now: Millis) -> Vec<W> {
         let before = std::mem::take(&mut self.asking);
         for wish in &wishes {
             let Judgement { slot, generation, .. } = wish.borrow();
@@ -110,21 +110,19 @@ impl PendingRestarts {
 
     /// An order for what lives in `slot` was attempted. If it has not helped, others have waited for longer now: what cannot
     /// be restarted must not stay in front.
-    pub fn attempted(&mut self, slot: &SlotId, now: Millis) {
+    pub(crate) fn attempted(&mut self, slot: &SlotId, now: Millis) {
         if let Some((_, since)) = self.asking.get_mut(slot) {
             *since = now;
         }
     }
 
     /// Whether a restart of this instance was done whose effect is not seen yet: it need not be ordered again.
-    #[must_use]
-    pub fn contains(&self, slot: &SlotId, generation: Generation) -> bool {
+    pub(crate) fn contains(&self, slot: &SlotId, generation: Generation) -> bool {
         self.awaiting.iter().any(|restart| restart.old_generation == generation && restart.slot == *slot)
     }
 
     /// Whether a restart of this instance can be ordered at `now`.
-    #[must_use]
-    pub fn eligibility(
+    pub(crate) fn eligibility(
         &self,
         budget: &Budget,
         config: &BudgetConfig,
@@ -143,7 +141,7 @@ impl PendingRestarts {
 
     /// Takes out the restarts whose effect is seen by now, or was not within `verify_within_millis`. Whether they
     /// brought memory down decides whether their module may be restarted further.
-    pub fn verify(
+    pub(crate) fn verify(
         &mut self,
         budget: &mut Budget,
         config: &BudgetConfig,

@@ -129,11 +129,24 @@ impl Tick {
             let hold = held(&wish.slot)?.name();
             Some((wish, Action::Held { hold }))
         }));
-        let admissions = self.budget.admit(budget_config, wishes.iter().map(|wish| &wish.slot), now.steady);
+        let orders = self.admit(settings, wishes, &mut declined, now);
+        Plan { effects, assessment, hold, declined, orders }
+    }
+
+    /// Those of `wishes` that the budget has room for; the others are declined.
+    fn admit(
+        &mut self,
+        settings: &Settings,
+        wishes: Vec<Judgement>,
+        declined: &mut Vec<(Judgement, Action)>,
+        now: Now,
+    ) -> Vec<Judgement> {
+        let slots = wishes.iter().map(|wish| &wish.slot);
+        let admissions = self.budget.admit(&settings.budget, slots, now.steady);
         let mut orders = Vec::new();
         for (wish, admission) in wishes.into_iter().zip(admissions) {
             match admission {
-                Admission::Admitted if *dry_run => {
+                Admission::Admitted if settings.dry_run => {
                     self.budget.forget(&wish.slot);
                     declined.push((wish, Action::DryRun));
                 }
@@ -141,7 +154,7 @@ impl Tick {
                 Admission::Postponed(limit) => declined.push((wish, Action::Postponed { limit })),
             }
         }
-        Plan { effects, assessment, hold, declined, orders }
+        orders
     }
 
     /// Notes what became of an order. Only a restart costs budget, and an order without an answer, which may have restarted

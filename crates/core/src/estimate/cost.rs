@@ -18,7 +18,7 @@ mod tests;
 
 use serde::Serialize;
 
-pub use self::{
+pub(crate) use self::{
     population::PopulationCost,
     slot::{Others, SlotCost},
 };

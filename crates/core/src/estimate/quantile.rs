@@ -21,15 +21,13 @@ pub fn student_t_upper(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
 }
 
 /// The value of the chi-squared distribution with `degrees_of_freedom` that is exceeded with probability `level`.
-#[must_use]
-pub fn chi_squared_lower(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
+pub(crate) fn chi_squared_lower(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
     ChiSquared::new(degrees_of_freedom.max(1) as f64)
         .expect("positive degrees of freedom are valid")
         .inverse_cdf(1.0 - level.get())
 }
 
 /// The value z between whose negative and itself the standard normal distribution has the share `coverage`.
-#[must_use]
-pub fn normal_central(coverage: Coverage) -> f64 {
+pub(crate) fn normal_central(coverage: Coverage) -> f64 {
     -Normal::standard().inverse_cdf((1.0 - coverage.get()) / 2.0)
 }

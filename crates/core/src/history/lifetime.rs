@@ -214,52 +214,44 @@ impl Lifetime {
     }
 
     /// When it was started, by the clock that dates the samples.
-    #[must_use]
-    pub const fn started_at(&self) -> Millis {
+    pub(crate) const fn started_at(&self) -> Millis {
         self.started_at
     }
 
     /// The start that began it.
-    #[must_use]
-    pub const fn generation(&self) -> Generation {
+    pub(crate) const fn generation(&self) -> Generation {
         self.generation
     }
 
     /// Time of its newest sample.
-    #[must_use]
-    pub const fn last_at(&self) -> Millis {
+    pub(crate) const fn last_at(&self) -> Millis {
         self.last_at
     }
 
     /// Its steps inside the window, oldest first; at least one. A step lasts until the next, the last one until
     /// [`Lifetime::last_at`].
-    #[must_use]
-    pub fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
     /// Newest size, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.last_step().bytes
     }
 
     /// First size inside the window, in bytes.
-    #[must_use]
-    pub fn first_bytes(&self) -> u64 {
+    pub(crate) fn first_bytes(&self) -> u64 {
         if self.end.is_some() { self.settled.first_bytes } else { self.steps[0].bytes }
     }
 
     /// Time of its first sample inside the window.
-    #[must_use]
-    pub fn first_at(&self) -> Millis {
+    pub(crate) fn first_at(&self) -> Millis {
         self.steps[0].at
     }
 
     /// What it started with, in bytes, where that was seen. Of one that began before the window, its size at the end of the
     /// block of the window that it began in.
-    #[must_use]
-    pub fn start_bytes(&self) -> Option<u64> {
+    pub(crate) fn start_bytes(&self) -> Option<u64> {
         if self.imagined {
             return None;
         }
@@ -270,8 +262,7 @@ impl Lifetime {
     }
 
     /// The least size that it was seen with, in bytes.
-    #[must_use]
-    pub fn least_bytes(&self) -> u64 {
+    pub(crate) fn least_bytes(&self) -> u64 {
         self.earlier.as_ref().map_or_else(|| self.first_bytes(), |earlier| earlier.least_bytes())
     }
 
@@ -288,39 +279,33 @@ impl Lifetime {
 
     /// Whether its first sample tells what it started with: it came within a minute of the start, the longest
     /// usual time between two scrapes. An instance that was old when it was first seen tells nothing of that.
-    #[must_use]
-    pub fn seen_from_start(&self) -> bool {
+    pub(crate) fn seen_from_start(&self) -> bool {
         if self.end.is_some() { self.settled.seen_from_start } else { self.sought_seen_from_start() }
     }
 
     /// Why it is over, if a newer one took its place.
-    #[must_use]
-    pub const fn end(&self) -> Option<End> {
+    pub(crate) const fn end(&self) -> Option<End> {
         self.end
     }
 
     /// Number of its samples inside the window.
-    #[must_use]
-    pub fn samples(&self) -> u32 {
+    pub(crate) fn samples(&self) -> u32 {
         self.samples - self.steps[0].index
     }
 
     /// Milliseconds from its start to its newest sample.
-    #[must_use]
-    pub fn age_millis(&self) -> i64 {
+    pub(crate) fn age_millis(&self) -> i64 {
         self.age_at(self.last_at)
     }
 
     /// Milliseconds from its start to a moment. It is at least as old as it was seen to be, whatever the clock of its runner
     /// said when it started.
-    #[must_use]
-    pub fn age_at(&self, now: Millis) -> i64 {
+    pub(crate) fn age_at(&self, now: Millis) -> i64 {
         now.since(self.started_at.min(self.counts_since())).max(0)
     }
 
     /// Bytes by which it grew inside the window, and the milliseconds in which it did.
-    #[must_use]
-    pub fn growth(&self) -> (u64, i64) {
+    pub(crate) fn growth(&self) -> (u64, i64) {
         if self.end.is_some() {
             (self.settled.grown_bytes, self.settled.grown_millis)
         } else {
@@ -330,15 +315,13 @@ impl Lifetime {
 
     /// What it has held since [`Lifetime::counts_since`]: memory × time in byte-milliseconds, and the milliseconds. The
     /// time between start and first sample counts with the size of that.
-    #[must_use]
-    pub fn area(&self) -> (u128, i64) {
+    pub(crate) fn area(&self) -> (u128, i64) {
         if self.end.is_some() { (self.settled.area, self.settled.area_millis) } else { self.sought_area() }
     }
 
     /// What it has held between `from`, or its start if that was later, and the moment since which it counts: with the size
     /// of its first sample.
-    #[must_use]
-    pub fn area_before(&self, from: Millis) -> (u128, i64) {
+    pub(crate) fn area_before(&self, from: Millis) -> (u128, i64) {
         let until = self.counts_since();
         let from = self.begun_at().max(from).min(until);
         (area(self.first_bytes(), from, until), until.since(from))
@@ -381,8 +364,7 @@ impl Lifetime {
 
     /// **Twice** the median of its samples inside the window, in bytes: an integer even where the
     /// median of an even number of samples lies between two of them.
-    #[must_use]
-    pub fn doubled_median(&self) -> u64 {
+    pub(crate) fn doubled_median(&self) -> u64 {
         if self.end.is_some() { self.settled.doubled_median } else { self.sought_median() }
     }
 

@@ -21,7 +21,7 @@ impl Slot {
         Self { series: vec![series], chosen: 0 }
     }
 
-    /// The newest lifetime. It may be over: see [`Slot::live`].
+    /// The newest lifetime. It may be over: see `Slot::live`.
     #[must_use]
     pub fn newest(&self) -> Option<&Lifetime> {
         self.chosen().newest()
@@ -34,21 +34,18 @@ impl Slot {
 
     /// The least size that a start was seen with here: what a restart goes back to. None while no lifetime
     /// was seen from its start.
-    #[must_use]
-    pub fn fresh_bytes(&self) -> Option<u64> {
+    pub(crate) fn fresh_bytes(&self) -> Option<u64> {
         self.lifetimes().filter_map(Lifetime::start_bytes).min()
     }
 
     /// The least size that was seen here.
-    #[must_use]
-    pub fn least_bytes(&self) -> Option<u64> {
+    pub(crate) fn least_bytes(&self) -> Option<u64> {
         self.lifetimes().map(Lifetime::least_bytes).min()
     }
 
     /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.
     /// A dead series looks alive for minutes to a query with lookback, so the sample's own age decides.
-    #[must_use]
-    pub fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
+    pub(crate) fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
         self.chosen().live(now, stale_after_millis)
     }
 

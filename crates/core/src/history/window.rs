@@ -42,8 +42,7 @@ impl Window {
     }
 
     /// The last boundary between two blocks up to a moment.
-    #[must_use]
-    pub const fn boundary_up_to(self, at: Millis) -> Millis {
+    pub(crate) const fn boundary_up_to(self, at: Millis) -> Millis {
         Millis(self.block(at).saturating_mul(self.block_millis))
     }
 
@@ -54,8 +53,7 @@ impl Window {
     }
 
     /// The number of the block that a moment lies in.
-    #[must_use]
-    pub const fn block(self, at: Millis) -> i64 {
+    pub(crate) const fn block(self, at: Millis) -> i64 {
         at.0.div_euclid(self.block_millis)
     }
 }

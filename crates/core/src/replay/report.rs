@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Moment, Outcome, Plan, Recording};
 
 /// What is assumed, for whoever reads the figures.
-pub const ASSUMPTION: &str = "After a restart that was not really done, an instance is taken to hold what a new one starts \
+pub(crate) const ASSUMPTION: &str = "After a restart that was not really done, an instance is taken to hold what a new one starts \
      with and to grow by what the real one grew since: right for leaks, too kind where one large request left its \
      memory behind. Real restarts stay where they were. Host memory is not in the history: largest_first and \
      oldest_first restart nothing here.";

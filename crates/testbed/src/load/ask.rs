@@ -54,8 +54,7 @@ pub struct Pace {
 
 impl Pattern {
     /// The byte at `i`.
-    #[must_use]
-    pub const fn at(self, i: u64) -> u8 {
+    pub(crate) const fn at(self, i: u64) -> u8 {
         (self.seed.wrapping_add(i).wrapping_mul(31).wrapping_add(i >> 8) & 0xff) as u8
     }
 

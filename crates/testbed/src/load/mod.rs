@@ -36,8 +36,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Vec<u32>>>,
-    begun: Instant,
+    clients: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,10 +57,6 @@ pub struct Summary {
     pub failed: u64,
     /// The first failures, with request and time.
     pub failures: Vec<String>,
-    /// From the first request to the last answer.
-    pub elapsed: Duration,
-    /// Time from request to the end of the answer, in microseconds, ascending; of those served.
-    pub latencies_us: Vec<u32>,
 }
 
 impl Load {
@@ -86,7 +81,7 @@ impl Load {
             tokio::spawn(async move { client(&shared, &*plan, &address, pause, begun).await })
         });
         let clients = clients.collect();
-        Self { shared, clients, begun }
+        Self { shared, clients }
     }
 
     /// Requests answered as they should be, so far.
@@ -113,17 +108,13 @@ impl Load {
     /// When a client did.
     pub async fn stop(mut self) -> Summary {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let mut latencies_us = Vec::new();
         for client in std::mem::take(&mut self.clients) {
-            latencies_us.extend(client.await.expect("a client does not panic"));
+            client.await.expect("a client does not panic");
         }
-        latencies_us.sort_unstable();
         Summary {
             served: self.shared.served.load(Ordering::Relaxed),
             failed: self.shared.failed.load(Ordering::Relaxed),
             failures: self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            elapsed: self.begun.elapsed(),
-            latencies_us,
         }
     }
 }
@@ -133,16 +124,6 @@ impl Drop for Load {
         for client in &self.clients {
             client.abort();
         }
-    }
-}
-
-impl Summary {
-    /// The latency that the share `quantile` of the requests stayed within, in microseconds; 0 without any.
-    #[must_use]
-    pub fn latency_us(&self, quantile: f64) -> u32 {
-        let rank = (self.latencies_us.len() as f64 * quantile).ceil() as usize;
-        let index = rank.saturating_sub(1).min(self.latencies_us.len().saturating_sub(1));
-        self.latencies_us.get(index).copied().unwrap_or(0)
     }
 }
 
@@ -169,16 +150,12 @@ async fn client(
     address: &str,
     pause: Duration,
     begun: Instant,
-) -> Vec<u32> {
-    let mut latencies = Vec::new();
+) {
     let mut connection = None;
     while !shared.stop.load(Ordering::Relaxed) {
         let ask = plan(shared.asked.fetch_add(1, Ordering::Relaxed));
-        let asked = Instant::now();
-        let outcome = ask_once(&mut connection, address, &ask).await;
-        match outcome {
+        match ask_once(&mut connection, address, &ask).await {
             Ok(()) => {
-                latencies.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
                 shared.served.fetch_add(1, Ordering::Relaxed);
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
@@ -196,7 +173,6 @@ async fn client(
             }
         }
     }
-    latencies
 }
 
 async fn ask_once(connection: &mut Option<Connection>, address: &str, ask: &Ask) -> Result<(), String> {

@@ -3,8 +3,9 @@
 use std::{fs, path::Path};
 
 use ebb_core::replay::{Moment, Outcome};
-use ebb_evaluator::chart::{Chart, Colour, Line, colour};
 use ebb_units::Millis;
+
+use crate::chart::{Chart, Colour, Line, colour};
 
 /// What really was.
 const REAL: Colour = plotters::style::BLACK;

@@ -14,7 +14,7 @@ use crate::store::labels::is_label_name;
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("not" = {"required": ["basic_auth", "authorization"]}))]
-pub struct PrometheusConfig {
+pub(crate) struct PrometheusConfig {
     /// Where the server's API begins: `http://prometheus:9090`, or with a path in front of `/api/v1`.
     #[schemars(regex(pattern = r"^https?://[^@]+$"), extend("examples" = ["http://prometheus:9090"]))]
     pub url: String,
@@ -120,7 +120,7 @@ impl PrometheusConfig {
 /// User name and password.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct BasicAuth {
+pub(crate) struct BasicAuth {
     /// Name of the user.
     pub username: String,
     /// File with the password; read at each request, so that it can be changed.
@@ -130,7 +130,7 @@ pub struct BasicAuth {
 /// An `Authorization` header.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Authorization {
+pub(crate) struct Authorization {
     /// The scheme.
     #[serde(rename = "type", default = "bearer")]
     pub kind: String,
@@ -146,7 +146,7 @@ fn bearer() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("dependencies" = {"cert_file": ["key_file"], "key_file": ["cert_file"]}))]
-pub struct TlsConfig {
+pub(crate) struct TlsConfig {
     /// Authority that signed the server's certificate, as PEM. Otherwise the system's authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,

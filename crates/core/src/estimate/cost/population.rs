@@ -16,8 +16,7 @@ pub struct PopulationCost {
 
 impl PopulationCost {
     /// The cost of all `slots`, in any order.
-    #[must_use]
-    pub fn of(slots: impl IntoIterator<Item = SlotCost>) -> Option<Self> {
+    pub(crate) fn of(slots: impl IntoIterator<Item = SlotCost>) -> Option<Self> {
         let mut slots: Vec<_> = slots.into_iter().collect();
         // Sums of floating-point numbers depend on the order of these in their last digits.
         slots.sort_unstable_by(SlotCost::compare);
@@ -32,14 +31,12 @@ impl PopulationCost {
     }
 
     /// Average cost of the whole population, in bytes.
-    #[must_use]
-    pub const fn average_bytes(&self) -> f64 {
+    pub(crate) const fn average_bytes(&self) -> f64 {
         self.average_bytes
     }
 
     /// The population without `own`. None when nobody else is in it.
-    #[must_use]
-    pub fn without(&self, own: &SlotCost) -> Option<Others> {
+    pub(crate) fn without(&self, own: &SlotCost) -> Option<Others> {
         let seconds = self.seconds - own.seconds();
         let cost = self.average_bytes * self.seconds - own.cost_given(self.average_bytes);
         (self.slots > 1 && seconds > 0.0).then(|| Others { average_bytes: cost.max(0.0) / seconds, seconds })

@@ -7,7 +7,7 @@ use crate::history::{End, Lifetime, Slot};
 
 /// One slot's cost inside the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SlotCost {
+pub(crate) struct SlotCost {
     /// Of the lifetimes that were seen whole, their restarts included.
     pub(super) whole: Cost,
     /// How many these are.
@@ -33,7 +33,7 @@ pub(super) struct Cost {
 
 /// The population without one of its slots, as that slot is compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Others {
+pub(crate) struct Others {
     /// Their average cost, in bytes.
     pub average_bytes: f64,
     /// Time for which it was observed, in seconds.
@@ -42,8 +42,7 @@ pub struct Others {
 
 impl SlotCost {
     /// The cost of what `slot` has seen. None when it was not observed for any time yet.
-    #[must_use]
-    pub fn of(slot: &Slot, price: RestartPrice) -> Option<Self> {
+    pub(crate) fn of(slot: &Slot, price: RestartPrice) -> Option<Self> {
         let mut cost = Self { price: price.byte_seconds(), ..Self::default() };
         // Σ cost², Σ cost · seconds and Σ seconds² of the lifetimes seen whole.
         let mut moments = [0.0; 3];
@@ -103,14 +102,12 @@ impl SlotCost {
     }
 
     /// Time observed, in seconds.
-    #[must_use]
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.whole.seconds + self.partial[0].seconds + self.partial[1].seconds
     }
 
     /// Memory × time, in byte-seconds, without restarts.
-    #[must_use]
-    pub fn memory_byte_seconds(&self) -> f64 {
+    pub(crate) fn memory_byte_seconds(&self) -> f64 {
         let partial = self.partial[0].byte_seconds + self.partial[1].byte_seconds;
         self.whole.byte_seconds - self.price * f64::from(self.lifetimes) + partial
     }
@@ -134,8 +131,7 @@ impl SlotCost {
 
     /// The slot's average cost in bytes, as if it had been observed for `prior.seconds` more at an average of
     /// `prior.average_bytes`. Where several averages agree with what was seen, the highest.
-    #[must_use]
-    pub fn average_bytes(&self, prior: Option<Others>) -> f64 {
+    pub(crate) fn average_bytes(&self, prior: Option<Others>) -> f64 {
         let prior = prior.unwrap_or(Others { average_bytes: 0.0, seconds: 0.0 });
         let seconds = self.seconds() + prior.seconds;
         let excess =

@@ -1,0 +1,162 @@
+//! What runs since before the window counts from its start: of which lifetimes to ask a store what they held by then.
+//!
+//! Each is asked for once: most at the start, some when their series comes. Without an answer they count inside the window,
+//! which restarts nothing that should not be, and the store is asked again after a while.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ebb_units::{Generation, Millis, SeriesId, SlotId};
+
+use crate::{
+    decide::clock::Now,
+    history::{History, Sample, Slot, Window},
+};
+
+/// Further back nobody looks: more than three years at the default lookback.
+const BLOCKS_MAX: i64 = 10_000;
+
+/// When a store that failed is asked again.
+const AGAIN_AFTER_MILLIS: i64 = 600_000;
+
+/// The lifetimes of which a store was asked.
+#[derive(Debug, Default)]
+pub struct Backfill {
+    asked: HashMap<SeriesId, Generation>,
+    failed_at: Option<Millis>,
+}
+
+/// What lifetimes held at the boundaries of the window's blocks, from a moment on.
+#[derive(Debug)]
+pub struct BackfillQuery {
+    /// The moment.
+    pub from: Millis,
+    window: Window,
+    lifetimes: HashMap<SeriesId, Generation>,
+    sizes: HashMap<SeriesId, Vec<(Millis, u64)>>,
+}
+
+impl Backfill {
+    /// Forgets what was asked: the history is filled anew.
+    pub fn reset(&mut self) {
+        self.asked.clear();
+    }
+
+    /// What to ask at `now`, if anything.
+    pub fn next(&mut self, history: &mut History, window: Window, now: Now) -> Option<BackfillQuery> {
+        history.forget_before(window);
+        let mut lifetimes: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
+        self.asked.retain(|series, generation| lifetimes.get(series) == Some(generation));
+        lifetimes.retain(|series, generation| self.asked.get(series) != Some(generation));
+        let oldest = lifetimes.values().min()?;
+        if self.failed_at.is_some_and(|then| now.steady.since(then) < AGAIN_AFTER_MILLIS) {
+            return None;
+        }
+        let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
+        let from = oldest.started_at().max(reach);
+        Some(BackfillQuery { from, window, lifetimes, sizes: HashMap::new() })
+    }
+
+    /// The store did not answer.
+    pub const fn failed(&mut self, now: Now) {
+        self.failed_at = Some(now.steady);
+    }
+
+    /// Takes in a complete answer. How many instances count from later than their start nevertheless: the store has
+    /// nothing from then.
+    pub fn accept(&mut self, answered: BackfillQuery, history: &mut History) -> usize {
+        self.failed_at = None;
+        for (series, sizes) in &answered.sizes {
+            history.go_back(series, answered.lifetimes[series], sizes);
+        }
+        let slots: BTreeSet<&SlotId> = answered.lifetimes.keys().map(|series| &series.slot).collect();
+        let count_from_later = slots.into_iter().filter(|slot| {
+            let newest = history.slot(slot).and_then(Slot::newest);
+            newest.is_some_and(|newest| newest.counts_since() > newest.started_at())
+        });
+        let instances = count_from_later.count();
+        self.asked.extend(answered.lifetimes);
+        instances
+    }
+}
+
+impl BackfillQuery {
+    /// Takes in what the store answers about one series, oldest first: the newest sample before each boundary.
+    pub fn take(&mut self, series: &SeriesId, samples: &[Sample]) {
+        let Some(generation) = self.lifetimes.get(series) else { return };
+        let own = samples.iter().filter(|sample| sample.generation == *generation);
+        let at_boundaries = own.map(|sample| (sample.at.plus(1), sample.bytes));
+        // Some servers move the steps of a query to times of their own.
+        let at_boundaries =
+            at_boundaries.filter(|(boundary, _)| self.window.boundary_up_to(*boundary) == *boundary);
+        self.sizes.entry(series.clone()).or_default().extend(at_boundaries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebb_units::Population;
+
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+    const STARTED: Generation = Generation(1_800_000);
+
+    fn slot() -> SlotId {
+        SlotId {
+            population: Population { module: "m".into(), digest: "0123456789ab".into() },
+            runner: "r".into(),
+            replica: 0,
+        }
+    }
+
+    /// One instance, started half an hour into 1970 and still running 30 hours later, in a window of a day.
+    fn history() -> (History, Window) {
+        let mut history = History::default();
+        let window = Window::ending_at(Millis(30 * HOUR), 24 * HOUR);
+        let samples = (7..=30).map(|hour| Sample { at: Millis(hour * HOUR), generation: STARTED, bytes: 20 });
+        history.observe(&slot().into(), window, samples);
+        (history, window)
+    }
+
+    fn at(hours: i64) -> Now {
+        Now::both(Millis(hours * HOUR))
+    }
+
+    #[test]
+    fn each_lifetime_is_asked_for_once() {
+        let ((mut history, window), mut backfill) = (history(), Backfill::default());
+        let query = backfill.next(&mut history, window, at(30)).unwrap();
+        assert_eq!(query.from, STARTED.started_at());
+        // The store knows nothing of it.
+        assert_eq!(backfill.accept(query, &mut history), 1);
+        assert!(backfill.next(&mut history, window, at(31)).is_none());
+        // A history that is filled anew has to be.
+        backfill.reset();
+        assert!(backfill.next(&mut history, window, at(31)).is_some());
+    }
+
+    #[test]
+    fn a_store_that_failed_is_asked_again_after_a_while() {
+        let ((mut history, window), mut backfill) = (history(), Backfill::default());
+        assert!(backfill.next(&mut history, window, at(30)).is_some());
+        backfill.failed(at(30));
+        assert!(backfill.next(&mut history, window, at(30)).is_none());
+        let query = backfill.next(&mut history, window, at(31)).unwrap();
+        assert_eq!(backfill.accept(query, &mut history), 1);
+    }
+
+    #[test]
+    fn only_the_own_size_at_boundaries_is_taken() {
+        let ((mut history, window), mut backfill) = (history(), Backfill::default());
+        let mut query = backfill.next(&mut history, window, at(30)).unwrap();
+        // A millisecond before a boundary is what a block ends with.
+        let ends = |block: i64, generation, bytes| Sample { at: Millis(block * HOUR - 1), generation, bytes };
+        let moved = Sample { at: Millis(2 * HOUR + 7), generation: STARTED, bytes: 1 };
+        let other = ends(3, Generation(1), 2);
+        query.take(&slot().into(), &[ends(1, STARTED, 8), ends(2, STARTED, 10), moved, other]);
+        assert_eq!(backfill.accept(query, &mut history), 0);
+        let newest = history.slot(&slot()).and_then(Slot::newest).unwrap();
+        assert_eq!(newest.counts_since(), STARTED.started_at());
+        assert_eq!((newest.start_bytes(), newest.least_bytes()), (Some(8), 8));
+    }
+}

@@ -1,0 +1,147 @@
+//! `explain`: what the running evaluator knows of an instance.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use ebb_service::{commands::print, quote};
+use ebb_units::{InstanceName, Millis};
+use serde::Deserialize;
+
+use super::error::CliError;
+use crate::client::{self, BodyError, client_builder};
+
+/// What `explain` shows of an instance, and of the newest decisions on it.
+#[derive(Deserialize)]
+struct Explained {
+    instance: String,
+    replica: u32,
+    module: String,
+    digest: String,
+    generation: u64,
+    verdict: String,
+    explanation: String,
+}
+
+#[derive(Deserialize)]
+struct Decided {
+    at: i64,
+    explanation: String,
+    action: String,
+    outcome: Option<String>,
+    effect: Option<String>,
+    /// Of what was postponed or held: by what.
+    limit: Option<String>,
+    hold: Option<String>,
+    /// Of an order that failed: more than `outcome` tells.
+    message: Option<String>,
+}
+
+impl Decided {
+    /// What was done, and what came of it: `ordered, restarted, memory_fell`, `postponed, cooling_down`.
+    fn done(&self) -> String {
+        let details = [&self.outcome, &self.limit, &self.hold, &self.effect, &self.message];
+        let words = std::iter::once(&self.action).chain(details.into_iter().flatten());
+        words.map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { replica, generation, .. } = self;
+        let [module, instance, digest] = [&self.module, &self.instance, &self.digest].map(|text| plain(text));
+        let [verdict, explanation] = [&self.verdict, &self.explanation].map(|text| plain(text));
+        write!(
+            f,
+            "{module}/{replica} on {instance} (digest {digest}, generation {generation}): {verdict}: {explanation}"
+        )
+    }
+}
+
+impl fmt::Display for Decided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, done) = (Millis(self.at).rfc3339(), plain(&self.done()));
+        write!(f, "{at} {done}: {}", plain(&self.explanation))
+    }
+}
+
+/// Of `/api/v1/status`, what keeps all restarts back.
+#[derive(Deserialize)]
+struct Status {
+    hold: Option<Held>,
+}
+
+/// Of `/api/v1/modules`, what keeps the restarts of one back.
+#[derive(Deserialize)]
+struct Module {
+    module: String,
+    hold: Option<Held>,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    reason: String,
+    message: String,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", plain(&self.reason), plain(&self.message))
+    }
+}
+
+/// Longest wait for one of the running evaluator's answers.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+
+/// The longest answer of the running evaluator that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Text of the running evaluator for a terminal.
+fn plain(text: &str) -> String {
+    /// More than an explanation has.
+    const CHARS_MAX: usize = 4000;
+    quote::clipped_to(CHARS_MAX, text)
+}
+
+pub(super) async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
+    let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/').to_owned();
+    let ask = |path: &str| {
+        format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
+    };
+    let failed = |source: BodyError| CliError::Ask { address: address.clone(), source };
+    let unreadable = |source| CliError::Answer { address: address.clone(), source };
+    let client =
+        client_builder().no_proxy().timeout(ASK_WITHIN).build().map_err(|error| failed(error.into()))?;
+    let get = async |url: String| {
+        client::body(client.get(url).send().await?.error_for_status()?, ANSWER_BYTES_MAX).await
+    };
+    let instances = get(ask("instances")).await.map_err(failed)?;
+    let decisions = get(ask("decisions")).await.map_err(failed)?;
+    let status = get(format!("http://{address}/api/v1/status")).await.map_err(failed)?;
+    let mut told = String::new();
+    let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
+    if let Some(hold) = hold {
+        let _ = writeln!(told, "All restarts are held: {hold}");
+    }
+    let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
+    let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
+    let own = modules.into_iter().find(|found| found.module == name.module);
+    if let Some(hold) = own.and_then(|module| module.hold) {
+        let _ = writeln!(told, "Restarts of {} are held: {hold}", name.module);
+    }
+    let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
+    let decisions: Vec<Decided> = serde_json::from_slice(&decisions).map_err(unreadable)?;
+    for found in &instances {
+        let _ = writeln!(told, "{found}");
+    }
+    for decision in &decisions {
+        let _ = writeln!(told, "  {decision}");
+    }
+    print(told.as_bytes())?;
+    if instances.is_empty() && decisions.is_empty() {
+        let (module, replica) = (name.module.clone(), name.replica);
+        return Err(CliError::UnknownInstance { address, module, replica });
+    }
+    Ok(())
+}
