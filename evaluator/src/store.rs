@@ -31,12 +31,12 @@ use ebb_units::Millis;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+pub use self::gauges::{MEMORY_METRIC, START_TIME_METRIC};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::scrape::fuzzing::exposition;
-pub use self::{
+pub(crate) use self::{
     address::AddressTemplate,
     answer::{ClockCheck, EarlierSize, Fetched, Sink, StoreError},
-    gauges::{MEMORY_METRIC, START_TIME_METRIC},
 };
 use self::{
     prometheus::{Prometheus, PrometheusConfig},

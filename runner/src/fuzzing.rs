@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, KindConfig, Route},
+    config::{Config, Route},
     exchange::routes::{Routes, host},
     gateway::protocol,
 };
@@ -39,11 +39,8 @@ pub(crate) fn runner_config(data: &[u8]) {
         Ok(config) => {
             let names: HashSet<_> = config.modules.iter().map(|module| &module.name).collect();
             assert_eq!(names.len(), config.modules.len());
-            let routes = config.modules.iter().flat_map(|module| match &module.kind {
-                KindConfig::Command => [].as_slice(),
-                KindConfig::Http(serve) => &serve.routes,
-            });
-            for route in routes {
+            let serving = config.modules.iter().filter_map(|module| module.kind.serves());
+            for route in serving.flat_map(|serve| &serve.routes) {
                 assert_eq!(route.host.to_string().parse(), Ok(route.host.clone()));
                 assert_eq!(route.path.to_string().parse(), Ok(route.path.clone()));
             }

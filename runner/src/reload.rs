@@ -19,7 +19,7 @@ use ebb_units::ModuleName;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, ControlConfig, EngineConfig, HttpConfig, KindConfig},
+    config::{Config, ControlConfig, EngineConfig, HttpConfig},
     fleet::{
         Fleet,
         rollout::{Rollout, RolloutError},
@@ -179,7 +179,7 @@ impl Reloader {
         let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
         let config = loaded.expect("reading a config does not panic")?;
         let token = self.read_token(&config)?;
-        let serves = config.modules.iter().find(|module| matches!(module.kind, KindConfig::Http(_)));
+        let serves = config.modules.iter().find(|module| module.kind.serves().is_some());
         if let (Some(module), None) = (serves, &self.first.http) {
             return Err(ReloadError::NoHttpListener(module.name.clone()));
         }

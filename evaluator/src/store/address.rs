@@ -11,7 +11,7 @@ use super::labels::{Labels, is_label_name, own_label};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(!try_from)]
-pub struct AddressTemplate(#[schemars(regex(pattern = r"\{\{ *[A-Za-z_][A-Za-z0-9_]* *\}\}"))] String);
+pub(crate) struct AddressTemplate(#[schemars(regex(pattern = r"\{\{ *[A-Za-z_][A-Za-z0-9_]* *\}\}"))] String);
 
 impl Default for AddressTemplate {
     fn default() -> Self {
@@ -48,7 +48,7 @@ fn split(template: &str) -> Option<(&str, (&str, &str))> {
 /// Text that makes no address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} makes no address: expected HOST:PORT with labels in double braces, such as {{{{host}}}}:9742")]
-pub struct AddressTemplateError(String);
+pub(crate) struct AddressTemplateError(String);
 
 impl FromStr for AddressTemplate {
     type Err = AddressTemplateError;

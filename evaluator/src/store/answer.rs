@@ -11,11 +11,11 @@ use ebb_units::{Millis, SeriesId};
 use super::naming::Nameless;
 
 /// Takes samples of one series, oldest first.
-pub type Sink<'a> = dyn FnMut(&SeriesId, &[Sample]) + Send + 'a;
+pub(crate) type Sink<'a> = dyn FnMut(&SeriesId, &[Sample]) + Send + 'a;
 
 /// What an answer said besides samples.
 #[derive(Debug, Default)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// Series of either gauge in the answer.
     pub series: usize,
     /// Samples refused: values that are no sizes or no times, by the reason.
@@ -46,7 +46,7 @@ impl Fetched {
 
 /// Why a store has no answer that can be relied on.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The request could not be made or answered.
     #[error("{attempt}")]
     Request {
@@ -140,7 +140,7 @@ impl StoreError {
 
 /// Up to when a store is asked, which is now, and how far other clocks may differ from this one.
 #[derive(Clone, Copy, Debug)]
-pub struct ClockCheck {
+pub(crate) struct ClockCheck {
     pub(super) now: Millis,
     read_at: Instant,
     skew_millis: i64,
@@ -182,7 +182,7 @@ impl ClockCheck {
 
 /// How much there is to ask for, so that no request is too large.
 #[derive(Clone, Copy, Debug)]
-pub struct EarlierSize {
+pub(crate) struct EarlierSize {
     /// Series that the store has.
     pub series: usize,
     /// Time between two of their samples, in milliseconds.

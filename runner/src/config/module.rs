@@ -38,6 +38,14 @@ pub(crate) enum KindConfig {
 }
 
 impl KindConfig {
+    /// How it serves, if it does.
+    pub(crate) const fn serves(&self) -> Option<&ServeConfig> {
+        match self {
+            Self::Http(serve) => Some(serve),
+            Self::Command => None,
+        }
+    }
+
     /// Whether instances of both are alike, their modules and what they may see and use being the same.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {

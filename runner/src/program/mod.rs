@@ -183,10 +183,10 @@ fn build(
         return Err(ProgramErrorCause::MemoryMaps(error));
     }
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
-    let (concurrency, outgoing) = match &config.kind {
-        KindConfig::Command => (None, Arc::<[Destination]>::default()),
-        KindConfig::Http(serve) => (serve.concurrency, serve.outgoing.as_slice().into()),
-    };
+    let serves = config.kind.serves();
+    let concurrency = serves.and_then(|serve| serve.concurrency);
+    let outgoing: Arc<[Destination]> =
+        serves.map_or_else(Arc::default, |serve| serve.outgoing.as_slice().into());
     let linked = link::linked(&engine, kind, binary, concurrency)?;
     let host_calls = match host_calls {
         None if HostCalls::are_possible(&config.guest, &outgoing) => {
