@@ -21,7 +21,7 @@ use ebb_service::{
     logging::LogConfig,
     schema::{self, listen_address},
 };
-use ebb_units::Span;
+use ebb_units::{Elapsed, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -143,14 +143,14 @@ pub struct HoldConfig {
 }
 
 impl HoldConfig {
-    /// When restarts are held. `stale_after_millis`: from when on a sample tells nothing about the present.
+    /// When restarts are held. `stale_after`: from when on a sample tells nothing about the present.
     #[must_use]
-    pub const fn limits(&self, stale_after_millis: i64) -> Limits {
+    pub const fn limits(&self, stale_after: Elapsed) -> Limits {
         Limits {
-            stale_after_millis,
-            clock_skew_millis: self.clock_skew.as_millis(),
+            stale_after,
+            clock_skew: self.clock_skew.elapsed(),
             series_drop: self.series_drop.0,
-            series_drop_window_millis: self.series_drop_window.as_millis(),
+            series_drop_window: self.series_drop_window.elapsed(),
         }
     }
 }
@@ -219,7 +219,7 @@ impl ConfigFile {
     /// Checks what concerns more than one field, and fills in what is not set.
     fn validate(self, force_dry_run: bool) -> Result<Config, Refusal> {
         let dry_run = self.dry_run || force_dry_run;
-        if self.interval.as_millis() < 100 {
+        if self.interval < Span::millis(100) {
             return Err(Refusal::new("interval", format!("expected at least 100ms, got {}", self.interval)));
         }
         if self.lookback < self.interval {
@@ -298,11 +298,11 @@ impl Config {
         schema::of::<ConfigFile>("Config of ebb-evaluator")
     }
 
-    /// Age from which a sample tells nothing about the present, in milliseconds: as it is set, else three intervals, or
+    /// Age from which a sample tells nothing about the present: as it is set, else three intervals, or
     /// what the samples that were seen call for.
-    pub(crate) fn stale_after_millis(&self, called_for_millis: i64) -> i64 {
-        let unset = || called_for_millis.max(3 * self.interval.as_millis());
-        self.hold.stale_after.map_or_else(unset, Span::as_millis)
+    pub(crate) fn stale_after(&self, called_for: Elapsed) -> Elapsed {
+        let unset = || called_for.max(3 * self.interval.elapsed());
+        self.hold.stale_after.map_or_else(unset, Span::elapsed)
     }
 
     /// The config as YAML, as `check` prints it, without what may be secret: the values of further headers. Passwords

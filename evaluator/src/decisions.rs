@@ -13,7 +13,7 @@ use ebb_core::{
     },
     policy::Verdict,
 };
-use ebb_units::{Generation, Millis, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, SlotId};
 use serde::Serialize;
 
 /// One decision.
@@ -68,7 +68,7 @@ struct Newest {
 const DECISIONS_MAX: usize = 1000;
 
 /// A decision that was not made again for this long is made anew the next time.
-const FORGOTTEN_AFTER_MILLIS: i64 = 600_000;
+const FORGOTTEN_AFTER: Elapsed = Elapsed::secs(600);
 
 impl Journal {
     /// Records a decision, and returns its number. One that repeats the slot's newest is counted there
@@ -117,7 +117,7 @@ impl Journal {
             inner.decisions.pop_front();
         }
         if inner.newest_of.len() > 2 * DECISIONS_MAX {
-            inner.newest_of.retain(|_, newest| now.since(newest.last_at) < FORGOTTEN_AFTER_MILLIS);
+            inner.newest_of.retain(|_, newest| now.since(newest.last_at) < FORGOTTEN_AFTER);
         }
         Some(id)
     }
@@ -169,8 +169,8 @@ mod tests {
         Judgement {
             slot: SlotId { population, runner: "r:1".into(), replica },
             generation: Generation(generation),
-            age_millis: 0,
-            starts_ahead_millis: 0,
+            age: Elapsed::ZERO,
+            starts_ahead: Elapsed::ZERO,
             memory_bytes: 1,
             reclaimable_bytes: 1,
             bound: Bound::default(),

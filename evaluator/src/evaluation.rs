@@ -22,7 +22,7 @@ use ebb_core::{
     intake::{Filling, Intake, Next, Terms, backfill::Backfill},
     policy::Hosts,
 };
-use ebb_units::{Millis, SeriesId, SlotId};
+use ebb_units::{Elapsed, Millis, SeriesId, SlotId};
 use tracing::{debug, info, warn};
 
 pub(crate) use self::sinks::Sinks;
@@ -107,9 +107,9 @@ impl Evaluator {
         let fault = self.fetch(now).await.err();
         timer.step("fetch");
         // Unless that is set, what is alive goes by the spacing of its own series.
-        let late_millis = self.config.hold.stale_after.is_none().then(|| self.intake.late_millis());
-        let stale_after = self.config.stale_after_millis(0);
-        self.intake.history_mut().choose(now.wall, stale_after, late_millis);
+        let late = self.config.hold.stale_after.is_none().then(|| self.intake.late());
+        let stale_after = self.config.stale_after(Elapsed::ZERO);
+        self.intake.history_mut().choose(now.wall, stale_after, late);
         let module_holds = self.module_holds(now.wall);
         let Plan { effects, assessment, hold, declined, orders } = self.decide(fault, &module_holds, now);
         for (restart, effect) in &effects {
@@ -132,12 +132,12 @@ impl Evaluator {
     }
 
     fn decide(&mut self, fault: Option<Hold>, holds: &BTreeMap<Arc<str>, Hold>, now: Now) -> Plan {
-        let samples_take_millis = self.samples_take_millis();
+        let samples_take = self.samples_take();
         let settings = Settings {
             budget: self.config.budget,
-            limits: self.config.hold.limits(self.config.stale_after_millis(samples_take_millis)),
-            stale_after_millis: self.config.stale_after_millis(0),
-            verify_within_millis: self.config.runners.verify_within.as_millis().max(samples_take_millis),
+            limits: self.config.hold.limits(self.config.stale_after(samples_take)),
+            stale_after: self.config.stale_after(Elapsed::ZERO),
+            verify_within: self.config.runners.verify_within.elapsed().max(samples_take),
             dry_run: self.config.dry_run,
         };
         let fleet = Fleet {
@@ -145,8 +145,8 @@ impl Evaluator {
             hosts: &self.hosts,
             rule_of: |module: &str| self.config.rules.of(module),
             may_order: |slot: &SlotId| self.restarter.may_order(slot),
-            spacing_millis: self.intake.spacing_millis(),
-            late_millis: self.intake.late_millis(),
+            spacing: self.intake.spacing(),
+            late: self.intake.late(),
             fault,
             holds,
         };
@@ -166,7 +166,7 @@ impl Evaluator {
         match self.fill(&mut filling, &next, now).await {
             Ok(fetched) => {
                 debug!(series = fetched.series, samples = filling.taken, "fetched");
-                self.sinks.metrics.fetched(filling.taken, filling.late, &fetched);
+                self.sinks.metrics.fetched(filling.taken, filling.late_samples, &fetched);
                 self.tell_nameless(&fetched);
                 self.take_hosts(fetched.hosts, now.wall);
                 self.intake.accept(filling).map_or(Ok(()), Err)
@@ -180,8 +180,8 @@ impl Evaluator {
     }
 
     async fn fill(&mut self, filling: &mut Filling, next: &Next, now: Now) -> Result<Fetched, StoreError> {
-        let begin = filling.window().start().minus(1);
-        let clock = ClockCheck::new(now.wall, self.config.hold.clock_skew.as_millis());
+        let begin = filling.window().start().minus(Elapsed(1));
+        let clock = ClockCheck::new(now.wall, self.config.hold.clock_skew.elapsed());
         let mut sink = |series: &SeriesId, samples: &[_]| filling.take(series, samples);
         let fetched = match next {
             Next::Since(from) => self.store.recent(*from, clock, &mut sink).await?,
@@ -209,7 +209,7 @@ impl Evaluator {
         let window = filling.window();
         let history = filling.history_mut();
         let Some(mut query) = self.backfill.next(history, window, now) else { return };
-        let size = EarlierSize { series, spacing_millis: history.spacing_millis().unwrap_or(10_000) };
+        let size = EarlierSize { series, spacing: history.spacing().unwrap_or(Elapsed::secs(10)) };
         let from = query.from;
         let mut sink = |series: &SeriesId, samples: &[Sample]| query.take(series, samples);
         if let Err(error) = self.store.earlier(from, window, size, &mut sink).await {
@@ -231,30 +231,30 @@ impl Evaluator {
     }
 
     fn terms(&self) -> Terms {
-        let overlap = self.store.overlap_millis().unwrap_or_else(|| {
+        let overlap = self.store.overlap().unwrap_or_else(|| {
             /// Two scrapes at Prometheus' usual 10 s: a scrape is stored at most its time-out, itself at most its
             /// interval, after the time it is stamped with.
-            const OVERLAP_MILLIS: i64 = 20_000;
-            let spacing = self.intake.spacing_millis().unwrap_or(0);
-            OVERLAP_MILLIS.max(2 * spacing).max(self.intake.late_millis())
+            const OVERLAP: Elapsed = Elapsed::secs(20);
+            let spacing = self.intake.spacing().unwrap_or_default();
+            OVERLAP.max(2 * spacing).max(self.intake.late())
         });
         Terms {
-            lookback_millis: self.config.lookback.as_millis(),
-            clock_skew_millis: self.config.hold.clock_skew.as_millis(),
-            overlap_millis: overlap,
+            lookback: self.config.lookback.elapsed(),
+            clock_skew: self.config.hold.clock_skew.elapsed(),
+            overlap,
             keeps_past: self.store.keeps_past(),
         }
     }
 
     /// Age from which a sample tells nothing about the present: unless it is set, three intervals, and as much as samples
     /// are apart and late.
-    fn stale_after_millis(&self) -> i64 {
-        self.config.stale_after_millis(self.samples_take_millis())
+    fn stale_after(&self) -> Elapsed {
+        self.config.stale_after(self.samples_take())
     }
 
-    /// How long it takes until three samples of a series have come, in milliseconds.
-    fn samples_take_millis(&self) -> i64 {
-        3 * self.intake.spacing_millis().unwrap_or(0) + self.intake.late_millis()
+    /// How long it takes until three samples of a series have come.
+    fn samples_take(&self) -> Elapsed {
+        3 * self.intake.spacing().unwrap_or_default() + self.intake.late()
     }
 
     /// Names the series of our gauges that name nothing, each once.
@@ -275,17 +275,17 @@ impl Evaluator {
                 *newest = memory;
             }
         }
-        let stale_after = self.stale_after_millis();
-        let ahead = -self.config.hold.clock_skew.as_millis();
+        let stale_after = self.stale_after();
+        let ahead = -self.config.hold.clock_skew.elapsed();
         self.hosts.retain(|_, memory| (ahead..=stale_after).contains(&now.since(memory.at)));
     }
 
     /// The modules of which series contradict each other.
     fn module_holds(&mut self, now: Millis) -> BTreeMap<Arc<str>, Hold> {
-        let skew = self.config.hold.clock_skew.as_millis();
+        let skew = self.config.hold.clock_skew.elapsed();
         let mut holds = BTreeMap::new();
         for (slot, contradiction) in
-            self.intake.history().contradictions(now, self.config.stale_after_millis(0), skew)
+            self.intake.history().contradictions(now, self.config.stale_after(Elapsed::ZERO), skew)
         {
             let labels = match contradiction {
                 Contradiction::Between(one, other) => differences(&one, &other),

@@ -25,7 +25,7 @@ use serde::de::IgnoredAny;
 
 pub(crate) use self::finding::{Finding, Level};
 use ebb_core::history::{History, Sample, Window};
-use ebb_units::{Millis, SeriesId};
+use ebb_units::{Elapsed, Millis, SeriesId};
 
 use self::observed::{Observed, RunnerAnswer, StoreAnswer, Token};
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// How much of the past is looked at.
-const LOOK_BACK_MILLIS: i64 = 600_000;
+const LOOK_BACK: Elapsed = Elapsed::secs(600);
 
 /// Longest wait for a runner's answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,14 +51,14 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 pub(crate) async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreError> {
     let mut store = Store::new(&config.store, &config.runners.address)?;
     let mut history = History::default();
-    let window = Window::ending_at(now, LOOK_BACK_MILLIS);
+    let window = Window::ending_at(now, LOOK_BACK);
     let mut sink = |series: &SeriesId, samples: &[Sample]| {
         history.observe(series, window, samples.iter().copied());
     };
-    let from = now.minus(LOOK_BACK_MILLIS);
+    let from = now.minus(LOOK_BACK);
     // Whose clock is wrong is one of the questions.
     let fetched = store.recent(from, ClockCheck::unchecked(now), &mut sink).await;
-    history.choose(now, LOOK_BACK_MILLIS, None);
+    history.choose(now, LOOK_BACK, None);
     let answer = match fetched {
         Ok(fetched) => Ok(StoreAnswer { fetched, about: store.about(now).await }),
         Err(error) => Err(Chain(&error).to_string()),
@@ -81,7 +81,7 @@ pub(crate) async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, 
 
 async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
     let http = client_builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
-    let (status, ahead_millis, body) = answer(http.get(format!("http://{address}/api/v1/instances"))).await?;
+    let (status, ahead, body) = answer(http.get(format!("http://{address}/api/v1/instances"))).await?;
     if status != StatusCode::OK {
         return Err(format!("GET /api/v1/instances: expected status 200, got {status}"));
     }
@@ -93,7 +93,7 @@ async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
     let order = RestartRequest { address, module: "_", replica: 0, generation: u64::MAX };
     // The token goes where the config says, nowhere else.
     if !config.runners.allow.is_empty() && !config.runners.allow.allows(address) {
-        return Ok(RunnerAnswer { instances: instances.len(), ahead_millis, token: Token::NotAllowed });
+        return Ok(RunnerAnswer { instances: instances.len(), ahead, token: Token::NotAllowed });
     }
     let token = match order.build(&http, config.runners.bearer_token_file.as_deref()) {
         Err(problem) => Token::Unusable(problem),
@@ -103,11 +103,11 @@ async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
             status => Token::Unexpected(status.as_u16()),
         },
     };
-    Ok(RunnerAnswer { instances: instances.len(), ahead_millis, token })
+    Ok(RunnerAnswer { instances: instances.len(), ahead, token })
 }
 
-/// Status, by how many milliseconds this clock is ahead, and body.
-async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<i64>, Bytes), String> {
+/// Status, by how much this clock is ahead, and body.
+async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<Elapsed>, Bytes), String> {
     let describe = |error: BodyError| match error {
         BodyError::Transport(error) => Chain(&error.without_url()).to_string(),
         too_long @ BodyError::TooLong(_) => too_long.to_string(),

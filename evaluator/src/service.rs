@@ -16,7 +16,7 @@ use ebb_service::{
     secret::{BearerToken, TokenFileError},
     server::{self, Limits},
 };
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
@@ -124,8 +124,8 @@ struct Clock {
 impl Clock {
     fn now(&self) -> Now {
         let (wall, instant) = self.started;
-        let passed = i64::try_from(instant.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Now { wall: Millis::from(SystemTime::now()), steady: Millis(wall.0.saturating_add(passed)) }
+        let passed = Elapsed::from(instant.elapsed());
+        Now { wall: Millis::from(SystemTime::now()), steady: wall.plus(passed) }
     }
 
     async fn run(
@@ -169,8 +169,8 @@ impl Clock {
             // An order under way is carried out by the runner all the same.
             () = stop.cancelled() => return,
         }
-        let interval = self.config.borrow().interval.as_millis().max(1).unsigned_abs();
-        let missed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) / interval;
+        let interval = self.config.borrow().interval.elapsed().0.max(1);
+        let missed = (Elapsed::from(started.elapsed()).0 / interval).unsigned_abs();
         if missed > 0 {
             warn!(missed, took_ms = started.elapsed().as_millis(), "a tick took longer than the interval");
             self.metrics.missed_ticks(missed);

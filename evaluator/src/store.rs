@@ -27,7 +27,7 @@ use std::{borrow::Cow, path::PathBuf};
 
 use ebb_core::history::Window;
 use ebb_service::config_file::Refusal;
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -59,8 +59,8 @@ pub(crate) struct About {
     pub version: Option<String>,
     /// Whether it speaks remote read, and why not, where that is a question.
     pub remote_read: Option<Result<(), String>>,
-    /// By how many milliseconds this clock is ahead of its own.
-    pub ahead_millis: Option<i64>,
+    /// By how much this clock is ahead of its own.
+    pub ahead: Option<Elapsed>,
 }
 
 impl StoreConfig {
@@ -244,10 +244,10 @@ impl Store {
     }
 
     /// How far a tick's fetch reaches back behind the last one, if that is configured or of no use.
-    pub(crate) fn overlap_millis(&self) -> Option<i64> {
+    pub(crate) fn overlap(&self) -> Option<Elapsed> {
         match self {
-            Self::Prometheus(prometheus) => prometheus.overlap_millis(),
-            Self::Scrape(_) => Some(0),
+            Self::Prometheus(prometheus) => prometheus.overlap(),
+            Self::Scrape(_) => Some(Elapsed::ZERO),
         }
     }
 
@@ -263,9 +263,9 @@ impl Store {
     pub(crate) async fn about(&self, now: Millis) -> About {
         match self {
             Self::Prometheus(prometheus) => {
-                let (version, ahead_millis) = prometheus.version().await.unwrap_or_default();
+                let (version, ahead) = prometheus.version().await.unwrap_or_default();
                 let remote_read = Some(prometheus.speaks_remote_read(now).await);
-                About { version, remote_read, ahead_millis }
+                About { version, remote_read, ahead }
             }
             Self::Scrape(_) => About::default(),
         }

@@ -9,7 +9,9 @@ use ebb_core::{
     history::{self, History, Window},
     policy::{GuardRails, Policy, Pooling, Renewal, Rule},
 };
-use ebb_units::{ByteCount, ConfidenceLevel, Generation, Millis, Population, RestartPrice, SlotId, Span};
+use ebb_units::{
+    ByteCount, ConfidenceLevel, Elapsed, Generation, Millis, Population, RestartPrice, SlotId, Span,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -121,12 +123,12 @@ impl Case {
             .collect();
         samples.sort_by_key(|((at, ..), _)| *at);
         for ((at, generation, bytes), replica) in samples {
-            let window = Window::ending_at(Millis(at), self.lookback);
+            let window = Window::ending_at(Millis(at), Elapsed(self.lookback));
             let sample = history::Sample { at: Millis(at), generation: Generation(generation), bytes };
             history.observe(&Self::slot(replica).into(), window, [sample]);
             history.forget_before(window);
         }
-        history.forget_before(Window::ending_at(Millis(self.now), self.lookback));
+        history.forget_before(Window::ending_at(Millis(self.now), Elapsed(self.lookback)));
         history
     }
 }

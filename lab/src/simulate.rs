@@ -20,7 +20,7 @@ use ebb_core::{
     policy::{HostMemory, Hosts, Rule},
 };
 use ebb_evaluator::config::{HoldConfig, RunnersConfig};
-use ebb_units::{Generation, Millis, Population, SeriesId, SlotId, Span};
+use ebb_units::{Elapsed, Generation, Millis, Population, SeriesId, SlotId, Span};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -80,7 +80,7 @@ pub(crate) struct Run {
 const REPLICAS_PER_RUNNER: usize = 10;
 
 /// Wall-clock time of tick 0; any would do.
-const EPOCH_MILLIS: i64 = 1_700_000_000_000;
+const EPOCH: Millis = Millis(1_700_000_000_000);
 
 /// A module of a fleet.
 #[derive(Clone, Debug)]
@@ -154,7 +154,7 @@ struct Evaluator {
 
 impl<'a> Simulation<'a> {
     fn new(setup: &'a Setup, replicas: impl Iterator<Item = (&'static str, &'a Trace)>) -> Self {
-        let generation = Generation(EPOCH_MILLIS.unsigned_abs());
+        let generation = Generation(EPOCH.0.unsigned_abs());
         let replicas = (0..)
             .zip(replicas)
             .map(|(replica, (module, trace))| {
@@ -176,13 +176,13 @@ impl<'a> Simulation<'a> {
                 last_sample: None,
             })
             .collect();
-        let stale_after_millis = 3 * setup.interval.as_millis();
-        let verify_within = RunnersConfig::default().verify_within.as_millis();
+        let stale_after = 3 * setup.interval.elapsed();
+        let verify_within = RunnersConfig::default().verify_within.elapsed();
         let settings = Settings {
             budget: setup.budget,
-            limits: HoldConfig::default().limits(stale_after_millis),
-            stale_after_millis,
-            verify_within_millis: verify_within.max(3 * setup.interval.as_millis()),
+            limits: HoldConfig::default().limits(stale_after),
+            stale_after,
+            verify_within: verify_within.max(3 * setup.interval.elapsed()),
             dry_run: false,
         };
         Self {
@@ -197,7 +197,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn now(&self, tick: Tick) -> Millis {
-        Millis(EPOCH_MILLIS + i64::from(tick) * self.setup.interval.as_millis())
+        EPOCH.plus(i64::from(tick) * self.setup.interval.elapsed())
     }
 
     fn tick(&mut self, tick: Tick) {
@@ -206,7 +206,7 @@ impl<'a> Simulation<'a> {
             replica.grow(tick);
             self.run.outcome.area += replica.instance.bytes;
         }
-        let window = Window::ending_at(now, self.setup.lookback.as_millis());
+        let window = Window::ending_at(now, self.setup.lookback.elapsed());
         self.scrape(tick, now, window);
         self.evaluator.history.forget_before(window);
         if self.setup.faults.evaluator_restarts_every.is_some_and(|every| tick.is_multiple_of(every)) {
@@ -275,7 +275,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn assess(&self, eligibility: impl Fn(&SlotId, Generation) -> Eligibility, now: Millis) -> Assessment {
-        let stale_after = self.settings.stale_after_millis;
+        let stale_after = self.settings.stale_after;
         let rule_of = |_: &str| &self.setup.rule;
         Assessment::new(&self.evaluator.history, rule_of, &self.hosts(now), eligibility, now, stale_after)
     }
@@ -304,8 +304,8 @@ impl<'a> Simulation<'a> {
                 hosts: &hosts,
                 rule_of: |_: &str| &self.setup.rule,
                 may_order: |_: &SlotId| true,
-                spacing_millis: None,
-                late_millis: 0,
+                spacing: None,
+                late: Elapsed::ZERO,
                 fault: None,
                 holds: &BTreeMap::new(),
             };
@@ -320,7 +320,7 @@ impl<'a> Simulation<'a> {
         }
         self.admitted += admitted;
         let budget = &self.setup.budget;
-        let minutes = now.wall.since(self.now(self.evaluator.started)) / 60_000;
+        let minutes = now.wall.since(self.now(self.evaluator.started)).0 / 60_000;
         let allowed = i64::from(budget.burst) + i64::from(budget.restarts_per_minute) * (minutes + 1);
         assert!(admitted <= i64::from(budget.burst), "tick {tick}: {admitted} restarts at once");
         assert!(self.admitted <= allowed, "tick {tick}: {} restarts, {allowed} allowed", self.admitted);
@@ -331,8 +331,7 @@ impl<'a> Simulation<'a> {
         let replica = &mut self.replicas[order.slot.replica as usize];
         let sampled = replica.last_sample.expect("a sample of a judged instance has arrived");
         assert!(
-            i64::from(tick - sampled) * self.setup.interval.as_millis()
-                <= 3 * self.setup.interval.as_millis(),
+            i64::from(tick - sampled) * self.setup.interval.elapsed() <= 3 * self.setup.interval.elapsed(),
             "tick {tick}: {} has no young sample and is restarted",
             order.slot
         );

@@ -1,6 +1,6 @@
 //! PURE: a verdict → a sentence that an operator understands without a manual.
 
-use ebb_units::{ByteCount, Span};
+use ebb_units::{ByteCount, Elapsed, Span};
 
 use crate::{
     decide::judgement::Judgement,
@@ -12,7 +12,7 @@ use crate::{
 #[must_use]
 pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String {
     let size = ByteCount(judgement.memory_bytes);
-    let age = Span::secs(u64::try_from(judgement.age_millis / 1000).unwrap_or(0));
+    let age = Span::whole_secs(judgement.age.as_seconds());
     let rails = &rule.guard_rails;
     match judgement.verdict {
         Verdict::AboveThreshold => {
@@ -34,8 +34,8 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
         Verdict::HostMemoryUnknown => {
             format!("{size}, {age} old: no recent host memory reading, {}", rule.policy.describe(None))
         }
-        Verdict::TooYoung if judgement.starts_ahead_millis > 0 => {
-            let ahead = Span::secs(judgement.starts_ahead_millis.unsigned_abs() / 1000);
+        Verdict::TooYoung if judgement.starts_ahead > Elapsed::ZERO => {
+            let ahead = Span::whole_secs(judgement.starts_ahead.as_seconds());
             format!(
                 "younger than min_age {}; its start is {ahead} in the future: its runner's clock is ahead, or this one is behind",
                 rails.min_age

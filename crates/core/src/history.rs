@@ -32,7 +32,7 @@ pub use self::{
     trace::{Extract, Point, TRACES_MAX, Trace},
     window::Window,
 };
-use ebb_units::{Generation, Millis, Population, SeriesId, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, Population, SeriesId, SlotId};
 
 /// Every lifetime that the slots have seen inside the window.
 #[derive(Debug, Default)]
@@ -105,18 +105,18 @@ impl History {
         }
     }
 
-    /// The time between two samples of a series, in milliseconds: the median of the newest ones of all series. None while
+    /// The time between two samples of a series: the median of the newest ones of all series. None while
     /// no series has two.
     #[must_use]
-    pub fn spacing_millis(&self) -> Option<i64> {
-        median(self.series().filter_map(Series::spacing_millis).collect())
+    pub fn spacing(&self) -> Option<Elapsed> {
+        median(self.series().filter_map(Series::spacing).collect())
     }
 
-    /// Moves everything by `millis`: the clock that dates samples and starts was set by that.
-    pub(crate) fn shift(&mut self, millis: i64) {
+    /// Moves everything `by` that much: the clock that dates samples and starts was set by that.
+    pub(crate) fn shift(&mut self, by: Elapsed) {
         let slots = self.populations.values_mut().flat_map(BTreeMap::values_mut);
-        slots.flat_map(|slot| &mut slot.series).for_each(|series| series.shift(millis));
-        self.newest_sample = self.newest_sample.map(|newest| newest.plus(millis));
+        slots.flat_map(|slot| &mut slot.series).for_each(|series| series.shift(by));
+        self.newest_sample = self.newest_sample.map(|newest| newest.plus(by));
         self.window = None;
     }
 
@@ -128,12 +128,12 @@ impl History {
     /// samples; where these are about equal, the first by its labels. A function of what was seen alone: whoever has seen
     /// the same chooses the same.
     ///
-    /// From now on, a series is alive while its newest sample is at most `stale_after_millis` old; with `late_millis`, also
+    /// From now on, a series is alive while its newest sample is at most `stale_after` old; with `late`, also
     /// while it is no older than three of its samples take, and that.
-    pub fn choose(&mut self, now: Millis, stale_after_millis: i64, late_millis: Option<i64>) {
+    pub fn choose(&mut self, now: Millis, stale_after: Elapsed, late: Option<Elapsed>) {
         for slot in self.populations.values_mut().flat_map(BTreeMap::values_mut) {
-            slot.series.iter_mut().for_each(|series| series.be_patient(late_millis));
-            slot.choose(now, stale_after_millis);
+            slot.series.iter_mut().for_each(|series| series.be_patient(late));
+            slot.choose(now, stale_after);
         }
     }
 
@@ -141,11 +141,11 @@ impl History {
     pub fn contradictions(
         &self,
         now: Millis,
-        stale_after_millis: i64,
-        clock_skew_millis: i64,
+        stale_after: Elapsed,
+        clock_skew: Elapsed,
     ) -> impl Iterator<Item = (&SlotId, Contradiction)> {
         self.populations.values().flatten().filter_map(move |(id, slot)| {
-            Some((id, series::contradiction(&slot.series, now, stale_after_millis, clock_skew_millis)?))
+            Some((id, series::contradiction(&slot.series, now, stale_after, clock_skew)?))
         })
     }
 
@@ -227,7 +227,7 @@ impl History {
 
 /// The middle one; of an even number, the greater of the two in the middle. None of none.
 #[must_use]
-pub fn median(mut values: Vec<i64>) -> Option<i64> {
+pub fn median(mut values: Vec<Elapsed>) -> Option<Elapsed> {
     let middle = values.len() / 2;
     (!values.is_empty()).then(|| *values.select_nth_unstable(middle).1)
 }

@@ -13,7 +13,7 @@ pub mod backfill;
 
 use std::collections::BTreeMap;
 
-use ebb_units::{Millis, SeriesId};
+use ebb_units::{Elapsed, Millis, SeriesId};
 
 use crate::{
     decide::{
@@ -27,11 +27,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// How far back lifetimes count.
-    pub lookback_millis: i64,
+    pub lookback: Elapsed,
     /// How far clocks may differ.
-    pub clock_skew_millis: i64,
+    pub clock_skew: Elapsed,
     /// How far a fetch reaches back behind the one before, at least.
-    pub overlap_millis: i64,
+    pub overlap: Elapsed,
     /// Whether the store knows the past.
     pub keeps_past: bool,
 }
@@ -57,11 +57,11 @@ pub struct Intake {
     until: Option<Millis>,
     steps: Steps,
     /// The most that a sample came late, and when that is forgotten.
-    late: Option<(i64, Millis)>,
+    late: Option<(Elapsed, Millis)>,
     /// When it was looked for what comes late.
     looked_at: Option<Millis>,
-    /// Time between two samples of a series, in milliseconds.
-    spacing_millis: Option<i64>,
+    /// Time between two samples of a series.
+    spacing: Option<Elapsed>,
 }
 
 /// A history that is being filled.
@@ -72,7 +72,7 @@ pub struct Filling {
     window: Window,
     now: Now,
     /// By how much the clock was set that dates samples: what is known moves by that, before anything is taken.
-    shift_millis: i64,
+    shift: Elapsed,
     /// After when the store was asked; none if that is all there is.
     from: Option<Millis>,
     /// Series of which the answer may lack samples, and after when these lie.
@@ -80,32 +80,32 @@ pub struct Filling {
     /// Up to when everything was asked for before; none if that was nothing.
     until: Option<Millis>,
     /// Time between two samples of a series.
-    spacing_millis: i64,
+    spacing: Elapsed,
     /// The latest time that is believed.
     latest: Millis,
     /// Samples that were new.
     pub taken: usize,
     /// Those of them that a fetch before should have had.
-    pub late: u64,
-    late_millis: i64,
+    pub late_samples: u64,
+    late: Elapsed,
     /// How far ahead of this clock a sample was, at most.
-    ahead_millis: i64,
+    ahead: Elapsed,
 }
 
 /// A gap longer than this is caught up with by a bootstrap: a tick's query over it could be refused as too large.
-const CATCH_UP_MILLIS: i64 = 600_000;
+const CATCH_UP: Elapsed = Elapsed::secs(600);
 
 /// Samples are looked for, and those of a series that is new are expected, this late.
-const LATE_MILLIS: i64 = 300_000;
+const LATE: Elapsed = Elapsed::secs(300);
 
 /// How often what comes late is looked for.
-const LOOK_EVERY_MILLIS: i64 = 60_000;
+const LOOK_EVERY: Elapsed = Elapsed::secs(60);
 
 /// How late samples come is known for as long.
-const LATE_FOR_MILLIS: i64 = 3_600_000;
+const LATE_FOR: Elapsed = Elapsed::secs(3_600);
 
 /// How long a clock that has stepped must hold still where nothing tells whether it is right.
-const STILL_FOR_MILLIS: i64 = 60_000;
+const STILL_FOR: Elapsed = Elapsed::secs(60);
 
 impl Intake {
     /// What is known.
@@ -119,34 +119,34 @@ impl Intake {
         &mut self.history
     }
 
-    /// The time between two samples of a series, in milliseconds, as of the last answer. None while no series has two.
+    /// The time between two samples of a series, as of the last answer. None while no series has two.
     #[must_use]
-    pub const fn spacing_millis(&self) -> Option<i64> {
-        self.spacing_millis
+    pub const fn spacing(&self) -> Option<Elapsed> {
+        self.spacing
     }
 
-    /// The most that a sample came late within the last hour, in milliseconds.
+    /// The most that a sample came late within the last hour.
     #[must_use]
-    pub fn late_millis(&self) -> i64 {
-        self.late.map_or(0, |(late_millis, _)| late_millis)
+    pub fn late(&self) -> Elapsed {
+        self.late.map_or(Elapsed::ZERO, |(late, _)| late)
     }
 
     /// What to ask for at `now`.
     pub fn next(&mut self, terms: &Terms, now: Now) -> Next {
         let Some(until) = self.until else { return Next::Anew };
-        let step_millis = self.steps.step_millis(now);
-        if step_millis.abs() <= terms.clock_skew_millis {
+        let step = self.steps.step(now);
+        if step.abs() <= terms.clock_skew {
             self.steps.settle();
-            let look = self.looked_at.is_none_or(|then| now.steady.since(then) >= LOOK_EVERY_MILLIS);
-            let from = until.minus(terms.overlap_millis.max(if look { LATE_MILLIS } else { 0 }));
-            let is_long = now.wall.since(until) > CATCH_UP_MILLIS;
+            let look = self.looked_at.is_none_or(|then| now.steady.since(then) >= LOOK_EVERY);
+            let from = until.minus(terms.overlap.max(if look { LATE } else { Elapsed::ZERO }));
+            let is_long = now.wall.since(until) > CATCH_UP;
             return if is_long && terms.keeps_past { Next::CatchUp(from) } else { Next::Since(from) };
         }
         if terms.keeps_past {
             return Next::Anew;
         }
-        if self.steps.still_for_millis(now, terms.clock_skew_millis) < STILL_FOR_MILLIS {
-            return Next::Wait(Hold::ClockStepped { by_millis: step_millis });
+        if self.steps.still_for(now, terms.clock_skew) < STILL_FOR {
+            return Next::Wait(Hold::ClockStepped { by: step });
         }
         Next::Since(now.wall)
     }
@@ -159,11 +159,11 @@ impl Intake {
         Filling {
             history,
             anew,
-            window: Window::ending_at(now.wall, terms.lookback_millis),
+            window: Window::ending_at(now.wall, terms.lookback),
             now,
-            shift_millis: match self.steps.step_millis(now) {
-                step if !terms.keeps_past && step.abs() > terms.clock_skew_millis => step,
-                _ => 0,
+            shift: match self.steps.step(now) {
+                step if !terms.keeps_past && step.abs() > terms.clock_skew => step,
+                _ => Elapsed::ZERO,
             },
             from: match next {
                 Next::Since(from) if terms.keeps_past => Some(*from),
@@ -171,12 +171,12 @@ impl Intake {
             },
             again: BTreeMap::new(),
             until: self.until.filter(|_| !anew),
-            spacing_millis: self.spacing_millis.unwrap_or(0),
-            latest: Millis(now.wall.0.saturating_add(terms.clock_skew_millis)),
+            spacing: self.spacing.unwrap_or_default(),
+            latest: now.wall.plus(terms.clock_skew),
             taken: 0,
-            late: 0,
-            late_millis: 0,
-            ahead_millis: 0,
+            late_samples: 0,
+            late: Elapsed::ZERO,
+            ahead: Elapsed::ZERO,
         }
     }
 
@@ -184,18 +184,18 @@ impl Intake {
     pub fn accept(&mut self, mut filled: Filling) -> Option<Hold> {
         filled.history.forget_before(filled.window);
         self.history = filled.history;
-        self.spacing_millis = self.history.spacing_millis();
+        self.spacing = self.history.spacing();
         self.until = Some(filled.now.wall);
         self.steps.believe(filled.now);
-        if filled.from.is_none_or(|from| filled.now.wall.since(from) >= LATE_MILLIS) {
+        if filled.from.is_none_or(|from| filled.now.wall.since(from) >= LATE) {
             self.looked_at = Some(filled.now.steady);
         }
         let known = self.late.filter(|(_, until)| !filled.anew && filled.now.steady < *until);
         self.late = known;
-        if filled.late_millis > 0 && filled.late_millis >= self.late_millis() {
-            self.late = Some((filled.late_millis, filled.now.steady.plus(LATE_FOR_MILLIS)));
+        if filled.late > Elapsed::ZERO && filled.late >= self.late() {
+            self.late = Some((filled.late, filled.now.steady.plus(LATE_FOR)));
         }
-        (filled.ahead_millis > 0).then_some(Hold::FutureSample { ahead_millis: filled.ahead_millis })
+        (filled.ahead > Elapsed::ZERO).then_some(Hold::FutureSample { ahead: filled.ahead })
     }
 
     /// Takes back what was filled by an answer that was not complete: what is in it is right, but not all. Of a history
@@ -210,9 +210,9 @@ impl Intake {
 impl Filling {
     /// Takes in samples of one series, oldest first.
     pub fn take(&mut self, series: &SeriesId, samples: &[Sample]) {
-        let shift_millis = std::mem::take(&mut self.shift_millis);
-        if shift_millis != 0 {
-            self.history.shift(shift_millis);
+        let shift = std::mem::take(&mut self.shift);
+        if shift != Elapsed::ZERO {
+            self.history.shift(shift);
         }
         if let Some(after) = self.lacks_before(series, samples) {
             self.again.insert(series.clone(), after);
@@ -230,7 +230,7 @@ impl Filling {
     /// Whether so much has to be asked for once more that it takes a bootstrap.
     #[must_use]
     pub fn reaches_far_back(&self) -> bool {
-        self.reach_back().is_some_and(|from| self.now.wall.since(from) > CATCH_UP_MILLIS)
+        self.reach_back().is_some_and(|from| self.now.wall.since(from) > CATCH_UP)
     }
 
     /// Takes in samples of the series that were asked for once more, oldest first; those of others were taken.
@@ -245,27 +245,27 @@ impl Filling {
     fn lacks_before(&self, series: &SeriesId, samples: &[Sample]) -> Option<Millis> {
         let from = self.from?;
         let Some(newest) = self.history.watermark(series) else {
-            return Some(self.now.wall.minus(LATE_MILLIS).min(from));
+            return Some(self.now.wall.minus(LATE).min(from));
         };
         let next = samples.iter().find(|sample| sample.at > newest)?;
-        let is_next = 2 * next.at.since(newest) <= 3 * self.spacing_millis;
+        let is_next = 2 * next.at.since(newest) <= 3 * self.spacing;
         (newest < from && !is_next).then_some(newest)
     }
 
     fn observe(&mut self, series: &SeriesId, samples: &[Sample]) {
         let believed = samples.partition_point(|sample| sample.at <= self.latest);
         if let Some(last) = samples[believed..].last() {
-            self.ahead_millis = self.ahead_millis.max(last.at.since(self.now.wall));
+            self.ahead = self.ahead.max(last.at.since(self.now.wall));
         }
         let samples = &samples[..believed];
         let taken = self.history.observe(series, self.window, samples.iter().copied());
         self.taken += taken;
         let Some(until) = self.until else { return };
         for sample in &samples[samples.len() - taken..] {
-            let late_millis = until.since(sample.at);
-            if self.spacing_millis > 0 && late_millis >= self.spacing_millis {
-                self.late += 1;
-                self.late_millis = self.late_millis.max(late_millis).min(LATE_MILLIS);
+            let late = until.since(sample.at);
+            if self.spacing > Elapsed::ZERO && late >= self.spacing {
+                self.late_samples += 1;
+                self.late = self.late.max(late).min(LATE);
             }
         }
     }

@@ -20,7 +20,7 @@ mod renewal;
 mod t_interval;
 mod verdict;
 
-use ebb_units::ByteCount;
+use ebb_units::{ByteCount, Elapsed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr, VariantNames};
@@ -112,13 +112,13 @@ impl Policy {
         }
     }
 
-    /// What it says of an instance that holds `size` and is `age_millis` old, guard rails aside.
+    /// What it says of an instance that holds `size` and is `age` old, guard rails aside.
     pub(crate) fn verdict(
         &self,
         learned: Threshold,
         bound: &Bound,
         size: ByteCount,
-        age_millis: i64,
+        age: Elapsed,
     ) -> Verdict {
         if let Some(threshold) = bound.threshold_bytes {
             return if size.as_f64() > threshold { Verdict::AboveThreshold } else { Verdict::Within };
@@ -126,7 +126,7 @@ impl Policy {
         match self {
             Self::TInterval(_) | Self::Renewal(_) => learned.verdict_without_bound(),
             Self::LargestFirst(_) | Self::OldestFirst(_) | Self::Static => Verdict::Within,
-            Self::MaxAge(policy) => policy.verdict(age_millis),
+            Self::MaxAge(policy) => policy.verdict(age),
             Self::None => Verdict::NoThreshold,
         }
     }
@@ -209,7 +209,7 @@ pub struct Learned {
 impl Rule {
     /// Learns from the slots of one population, from lifetimes that are over and living alike.
     pub fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot> + Clone) -> Learned {
-        let min_age = self.guard_rails.min_age.as_millis();
+        let min_age = self.guard_rails.min_age.elapsed();
         let mut sample = MedianSample::default();
         let mut fresh_bytes: Option<u64> = None;
         let (mut grown, mut grown_millis) = (0_u128, 0_i128);
@@ -217,11 +217,11 @@ impl Rule {
             if let Some(start) = lifetime.start_bytes() {
                 fresh_bytes = Some(fresh_bytes.map_or(start, |least| least.min(start)));
             }
-            if lifetime.age_millis() >= min_age {
+            if lifetime.age() >= min_age {
                 sample.push(lifetime.doubled_median());
-                let (bytes, millis) = lifetime.growth();
+                let (bytes, time) = lifetime.growth();
                 grown += u128::from(bytes);
-                grown_millis += i128::from(millis);
+                grown_millis += i128::from(time.0);
             }
         }
         let estimate = sample.estimate(self.guard_rails.min_lifetimes);

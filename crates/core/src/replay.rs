@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use ebb_units::{Generation, Millis, SeriesId, SlotId, Span};
+use ebb_units::{Elapsed, Generation, Millis, SeriesId, SlotId, Span};
 use serde::Serialize;
 
 use crate::{
@@ -114,16 +114,16 @@ impl Plan {
     }
 }
 
-/// The time between two of `samples`, in milliseconds: the median. None of fewer than two.
+/// The time between two of `samples`: the median. None of fewer than two.
 #[must_use]
-pub fn spacing_millis(samples: &[Sample]) -> Option<i64> {
+pub fn spacing(samples: &[Sample]) -> Option<Elapsed> {
     median(samples.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect())
 }
 
 impl Recording {
-    /// Takes in samples of one series, oldest first. Two samples that are further apart than `gap_millis` leave a gap, in
+    /// Takes in samples of one series, oldest first. Two samples that are further apart than `gap` leave a gap, in
     /// which the instance was not seen.
-    pub fn observe(&mut self, series: &SeriesId, samples: &[Sample], gap_millis: i64) {
+    pub fn observe(&mut self, series: &SeriesId, samples: &[Sample], gap: Elapsed) {
         if samples.is_empty() {
             return;
         }
@@ -138,7 +138,7 @@ impl Recording {
                 Some(last) if sample.at <= last.last => {}
                 Some(last)
                     if (last.generation, last.bytes) == (sample.generation, sample.bytes)
-                        && sample.at.since(last.last) <= gap_millis =>
+                        && sample.at.since(last.last) <= gap =>
                 {
                     last.last = sample.at;
                     last.samples += 1;
@@ -190,17 +190,17 @@ impl Recording {
     /// Tries the rules that `rule_of` gives for each module.
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
         let mut replay = self.begin(plan);
-        let mut now = plan.from.minus(plan.lookback.as_millis());
+        let mut now = plan.from.minus(plan.lookback.elapsed());
         // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
         while now < plan.from {
             replay.observe(now);
-            now = Millis(now.0 + plan.interval.as_millis());
+            now = now.plus(plan.interval.elapsed());
         }
         now = plan.from;
         while now <= plan.to {
             replay.observe(now);
             replay.decide(&rule_of, now);
-            now = Millis(now.0 + plan.interval.as_millis());
+            now = now.plus(plan.interval.elapsed());
         }
         replay.outcome
     }
@@ -227,7 +227,7 @@ impl Run {
     /// Time of its `n`-th sample.
     fn at(&self, n: u32) -> Millis {
         let between = i64::from(self.samples - 1).max(1);
-        Millis(self.first.0 + self.last.since(self.first) * i64::from(n) / between)
+        Millis(self.first.0 + self.last.since(self.first).0 * i64::from(n) / between)
     }
 }
 
@@ -291,7 +291,7 @@ impl<'a> Replayed<'a> {
 
 impl Replay<'_> {
     fn observe(&mut self, now: Millis) {
-        let window = Window::ending_at(now, self.plan.lookback.as_millis());
+        let window = Window::ending_at(now, self.plan.lookback.elapsed());
         for slot in &mut self.slots {
             let id = slot.id.clone();
             self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now)));
@@ -307,8 +307,8 @@ impl Replay<'_> {
             hosts: &Hosts::default(),
             rule_of,
             may_order: |_: &SlotId| true,
-            spacing_millis: None,
-            late_millis: 0,
+            spacing: None,
+            late: Elapsed::ZERO,
             fault: None,
             holds: &BTreeMap::new(),
         };
@@ -351,7 +351,7 @@ impl Replay<'_> {
         let mut moment = Moment { at: now, real_bytes: 0, bytes: 0 };
         for slot in &self.slots {
             if let Some((real, sample)) = slot.newest
-                && now.since(real.at) <= self.plan.settings.stale_after_millis
+                && now.since(real.at) <= self.plan.settings.stale_after
             {
                 moment.real_bytes += real.bytes;
                 // What was restarted in this tick is counted as it was when the tick began.

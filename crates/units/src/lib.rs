@@ -9,7 +9,7 @@ mod span;
 
 pub use bytes::{ByteCount, ParseByteCountError, exact_bytes};
 pub use level::{ConfidenceLevel, ConfidenceLevelError, Coverage, CoverageError};
-pub use moment::{Generation, Millis};
+pub use moment::{Elapsed, Generation, Millis};
 pub use names::{
     Digest, InstanceName, InstanceNameError, ModuleName, ParseModuleNameError, Population, Replica, RunnerId,
     SeriesId, SlotId,

@@ -1,6 +1,10 @@
 //! Moments, and the starts of instances that are named by theirs.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    ops::{Add, Mul, Neg, Sub},
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 
@@ -33,22 +37,22 @@ impl Millis {
         humantime::format_rfc3339_seconds(time).to_string()
     }
 
-    /// Milliseconds from `earlier` to `self`; negative when `earlier` is later.
+    /// The time from `earlier` to `self`; negative when `earlier` is later.
     #[must_use]
-    pub const fn since(self, earlier: Self) -> i64 {
-        self.0.saturating_sub(earlier.0)
+    pub const fn since(self, earlier: Self) -> Elapsed {
+        Elapsed(self.0.saturating_sub(earlier.0))
     }
 
-    /// `self` moved on by `millis`.
+    /// `self` moved on by `time`.
     #[must_use]
-    pub const fn plus(self, millis: i64) -> Self {
-        Self(self.0.saturating_add(millis))
+    pub const fn plus(self, time: Elapsed) -> Self {
+        Self(self.0.saturating_add(time.0))
     }
 
-    /// `self` moved back by `millis`.
+    /// `self` moved back by `time`.
     #[must_use]
-    pub const fn minus(self, millis: i64) -> Self {
-        Self(self.0.saturating_sub(millis))
+    pub const fn minus(self, time: Elapsed) -> Self {
+        Self(self.0.saturating_sub(time.0))
     }
 }
 
@@ -56,6 +60,72 @@ impl From<SystemTime> for Millis {
     fn from(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// The time from one moment to another: signed milliseconds, negative if the other was earlier. Arithmetic saturates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Elapsed(pub i64);
+
+impl Elapsed {
+    /// None.
+    pub const ZERO: Self = Self(0);
+
+    /// `n` seconds.
+    #[must_use]
+    pub const fn secs(n: i64) -> Self {
+        Self(n.saturating_mul(1000))
+    }
+
+    /// In seconds.
+    #[must_use]
+    pub const fn as_seconds(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+
+    /// As long, forward.
+    #[must_use]
+    pub const fn abs(self) -> Self {
+        Self(self.0.saturating_abs())
+    }
+}
+
+impl From<Duration> for Elapsed {
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Add for Elapsed {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sub for Elapsed {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Neg for Elapsed {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self(self.0.saturating_neg())
+    }
+}
+
+impl Mul<Elapsed> for i64 {
+    type Output = Elapsed;
+
+    fn mul(self, time: Elapsed) -> Elapsed {
+        Elapsed(self.saturating_mul(time.0))
     }
 }
 

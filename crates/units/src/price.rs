@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bytes::{BYTE_COUNT_FORM, ByteCount, exact_bytes},
+    moment::Elapsed,
     span::{LONGER_THAN_ZERO, SPAN_FORM, Span},
 };
 
@@ -45,7 +46,7 @@ impl RestartPrice {
     /// [`RestartPriceError`] when one of them is nothing: every instance would be restarted all the time.
     pub fn new(memory: ByteCount, time: Span) -> Result<Self, RestartPriceError> {
         let price = Self { memory, time };
-        if memory.0 > 0 && time.as_millis() > 0 {
+        if memory.0 > 0 && time.elapsed() > Elapsed::ZERO {
             Ok(price)
         } else {
             Err(RestartPriceError(price.to_string()))

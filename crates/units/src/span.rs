@@ -5,6 +5,8 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::moment::Elapsed;
+
 /// A span of time. Written `250ms`, `10s`, `5m`, `1h 30m`, `1d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
@@ -28,11 +30,11 @@ impl Span {
         Self::secs(seconds.max(0.0) as u64)
     }
 
-    /// The span in whole milliseconds, rounded down.
+    /// The span as the time between two moments: whole milliseconds, rounded down.
     #[must_use]
-    pub const fn as_millis(self) -> i64 {
+    pub const fn elapsed(self) -> Elapsed {
         let millis = self.0.as_millis();
-        if millis > i64::MAX as u128 { i64::MAX } else { millis as i64 }
+        Elapsed(if millis > i64::MAX as u128 { i64::MAX } else { millis as i64 })
     }
 }
 

@@ -8,10 +8,10 @@ use clap::Args;
 use ebb_core::{
     decide::tick::Settings,
     history::{Sample, median},
-    replay::{Plan, Recording, report::Report, spacing_millis},
+    replay::{Plan, Recording, report::Report, spacing},
 };
 use ebb_service::commands::print;
-use ebb_units::{Millis, SeriesId, Span};
+use ebb_units::{Elapsed, Millis, SeriesId, Span};
 
 use super::{error::CliError, format::Format};
 use crate::{
@@ -76,7 +76,7 @@ impl Moment {
     const fn before(self, now: Millis) -> Millis {
         match self {
             Self::At(at) => at,
-            Self::Ago(span) => now.minus(span.as_millis()),
+            Self::Ago(span) => now.minus(span.elapsed()),
         }
     }
 }
@@ -119,7 +119,7 @@ fn plan(config: &Config, args: &BacktestArgs, now: Millis, settings: Settings) -
     if asked.from >= asked.to {
         return Err(CliError::NoTime { from: asked.from, to: asked.to });
     }
-    if asked.to.since(asked.from) / asked.interval.as_millis() > TICKS_MAX {
+    if asked.to.since(asked.from).0 / asked.interval.elapsed().0 > TICKS_MAX {
         return Err(CliError::TooLong {
             from: asked.from,
             to: asked.to,
@@ -135,24 +135,24 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     if !store.keeps_past() {
         return Err(CliError::NoPast);
     }
-    let settings = |stale_after_millis| Settings {
+    let settings = |stale_after| Settings {
         budget: config.budget,
-        limits: config.hold.limits(stale_after_millis),
-        stale_after_millis,
-        verify_within_millis: config.runners.verify_within.as_millis(),
+        limits: config.hold.limits(stale_after),
+        stale_after,
+        verify_within: config.runners.verify_within.elapsed(),
         dry_run: false,
     };
-    let stale_after_millis = config.stale_after_millis(0);
-    let asked = plan(config, &args, Millis::from(SystemTime::now()), settings(stale_after_millis))?;
+    let stale_after = config.stale_after(Elapsed::ZERO);
+    let asked = plan(config, &args, Millis::from(SystemTime::now()), settings(stale_after))?;
     let rules = rules(config, &args.policy)?;
     let mut recording = Recording::default();
-    let since = asked.from.minus(asked.lookback.as_millis());
+    let since = asked.from.minus(asked.lookback.elapsed());
     let clock = ClockCheck::unchecked(asked.to);
     // Where scrapes are seldom, a sample tells for longer, as when the evaluator runs.
-    let stale_after = |spacing: Option<i64>| config.stale_after_millis(3 * spacing.unwrap_or(0));
+    let stale_after = |spacing: Option<Elapsed>| config.stale_after(3 * spacing.unwrap_or_default());
     let mut spacings = Vec::new();
     let mut sink = |series: &SeriesId, samples: &[Sample]| {
-        let spacing = spacing_millis(samples);
+        let spacing = spacing(samples);
         spacings.extend(spacing);
         recording.observe(series, samples, stale_after(spacing));
     };
@@ -163,7 +163,7 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     }
     let plan = asked.where_recorded(&recording);
     if plan.from > asked.from {
-        let span = |from: Millis| Span::secs(plan.to.since(from).unsigned_abs() / 1000);
+        let span = |from: Millis| Span::whole_secs(plan.to.since(from).as_seconds());
         eprintln!(
             "ebb-evaluator: the history begins at {}: {} of the {} that were asked for",
             plan.from.rfc3339(),

@@ -20,7 +20,7 @@ fn refused(text: &str, place: &str, expected: &str) {
 fn the_smallest_config_has_safe_defaults() {
     let config = read(SMALLEST).unwrap();
     assert_eq!(config.interval, Span::secs(10));
-    assert_eq!(config.stale_after_millis(0), 30_000);
+    assert_eq!(config.stale_after(Elapsed::ZERO), Elapsed(30_000));
     assert!(config.runners.allow.allows("127.0.0.1:9742"));
     let rule = config.rules.of("any");
     assert!(matches!(rule.policy, Policy::Renewal(renewal) if renewal.pooling == Pooling::Adaptive));

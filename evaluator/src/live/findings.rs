@@ -6,6 +6,7 @@ use ebb_core::{
     decide::hold::{Hold, at_least, span},
     history::Contradiction,
 };
+use ebb_units::Elapsed;
 
 use super::{
     finding::{Finding, Findings, Level},
@@ -41,7 +42,7 @@ struct Module<'a> {
 
 impl Findings {
     fn store(&mut self, config: &Config, store: &StoreAnswer) {
-        let skew = config.hold.clock_skew.as_millis();
+        let skew = config.hold.clock_skew.elapsed();
         let StoreAnswer { fetched, about } = store;
         if let Some(server) = config.store.server() {
             let version =
@@ -59,14 +60,14 @@ impl Findings {
             ),
             None => {}
         }
-        match about.ahead_millis {
-            Some(ahead) if ahead.unsigned_abs() > skew.unsigned_abs() => self.add(
+        match about.ahead {
+            Some(ahead) if ahead.abs() > skew.abs() => self.add(
                 Level::Problem,
                 "store",
                 format!(
                     "its clock is {} {} this one: all restarts are held while they differ by more than hold.clock_skew",
                     span(ahead),
-                    if ahead > 0 { "behind" } else { "ahead of" }
+                    if ahead > Elapsed::ZERO { "behind" } else { "ahead of" }
                 ),
             ),
             Some(_) => self.add(Level::Ok, "store", "its clock and this one agree"),
@@ -96,11 +97,11 @@ impl Findings {
             );
         };
         let age = observed.now.since(newest);
-        let Some(spacing) = observed.history.spacing_millis() else {
+        let Some(spacing) = observed.history.spacing() else {
             return self.add(Level::Ok, "samples", format!("the newest is {} old", span(age)));
         };
         self.add(Level::Ok, "samples", format!("{} apart, the newest {} old", span(spacing), span(age)));
-        let stale_after = config.stale_after_millis(3 * spacing);
+        let stale_after = config.stale_after(3 * spacing);
         if age > stale_after && config.hold.stale_after.is_none() {
             self.add(
                 Level::Warning,
@@ -133,7 +134,7 @@ impl Findings {
                 ),
             );
         }
-        let verify_within = config.runners.verify_within.as_millis();
+        let verify_within = config.runners.verify_within.elapsed();
         if verify_within < 3 * spacing {
             self.add(
                 Level::Warning,
@@ -188,9 +189,9 @@ impl Findings {
                 );
             }
         }
-        let skew = config.hold.clock_skew.as_millis();
+        let skew = config.hold.clock_skew.elapsed();
         let stale_after =
-            observed.history.spacing_millis().map_or(0, |spacing| config.stale_after_millis(3 * spacing));
+            observed.history.spacing().map_or(Elapsed::ZERO, |spacing| config.stale_after(3 * spacing));
         let mut held = BTreeSet::new();
         for (slot, contradiction) in observed.history.contradictions(observed.now, stale_after, skew) {
             // One of each module says enough.
@@ -207,9 +208,9 @@ impl Findings {
     }
 
     fn runners(&mut self, config: &Config, observed: &Observed) {
-        let skew = config.hold.clock_skew.as_millis();
-        let differs = |ahead: i64| ahead.unsigned_abs() > skew.unsigned_abs();
-        let clocks = || observed.runners.iter().filter_map(|(_, answer)| answer.as_ref().ok()?.ahead_millis);
+        let skew = config.hold.clock_skew.elapsed();
+        let differs = |ahead: Elapsed| ahead.abs() > skew.abs();
+        let clocks = || observed.runners.iter().filter_map(|(_, answer)| answer.as_ref().ok()?.ahead);
         // As a scrape judges it.
         let is_this_clock = config.store.targets().is_some()
             && clocks().filter(|ahead| differs(*ahead)).count()
@@ -254,13 +255,13 @@ impl Findings {
                      address fit?",
                 );
             }
-            if let Some(ahead) = answer.ahead_millis.filter(|ahead| differs(*ahead)) {
+            if let Some(ahead) = answer.ahead.filter(|ahead| differs(*ahead)) {
                 let (level, so) = if is_this_clock {
                     (Level::Problem, "the clocks of most runners do, so all restarts are held")
                 } else {
                     (Level::Warning, "ages of its instances are counted from their first sample")
                 };
-                let direction = if ahead > 0 { "behind" } else { "ahead of" };
+                let direction = if ahead > Elapsed::ZERO { "behind" } else { "ahead of" };
                 self.add(level, about, format!("its clock is {} {direction} this one: {so}", span(ahead)));
             }
         }
@@ -301,13 +302,13 @@ mod tests {
             let slot = SlotId { population, runner: (*runner).into(), replica: replica / 2 };
             let id = SeriesId { slot, labels: (*labels).into() };
             let samples = (0..3).rev().map(|n| Sample {
-                at: NOW.minus(age + n * spacing),
+                at: NOW.minus(Elapsed(age + n * spacing)),
                 generation: Generation(1),
                 bytes: 1,
             });
-            history.observe(&id, Window::ending_at(NOW, 600_000), samples);
+            history.observe(&id, Window::ending_at(NOW, Elapsed(600_000)), samples);
         }
-        history.choose(NOW, 600_000, None);
+        history.choose(NOW, Elapsed(600_000), None);
         history
     }
 
@@ -317,7 +318,7 @@ mod tests {
             about: About {
                 version: Some("3.5.3".into()),
                 remote_read: Some(Ok(())),
-                ahead_millis: Some(900),
+                ahead: Some(Elapsed(900)),
             },
         };
         Observed { now: NOW, history, store: Ok(store), runners: Vec::new() }
@@ -378,7 +379,7 @@ mod tests {
             runners: vec![("r:1".into(), answer)],
             ..observed(history(&[("r:1", "")], 1, 0))
         };
-        let runner = |token| Ok(RunnerAnswer { instances: 3, ahead_millis: Some(-3_600_000), token });
+        let runner = |token| Ok(RunnerAnswer { instances: 3, ahead: Some(Elapsed(-3_600_000)), token });
         let found = |answer| {
             let all = told(&config(ALLOWED), &with(answer), Level::Warning);
             all.lines().filter(|line| line.starts_with("runner")).collect::<Vec<_>>().join("\n")

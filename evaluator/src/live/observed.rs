@@ -1,7 +1,7 @@
 //! What store and runners answered.
 
 use ebb_core::history::History;
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 
 use crate::store::{About, Fetched};
 
@@ -26,7 +26,7 @@ pub(super) struct StoreAnswer {
 pub(super) struct RunnerAnswer {
     pub(super) instances: usize,
     /// By how much this clock is ahead of the runner's.
-    pub(super) ahead_millis: Option<i64>,
+    pub(super) ahead: Option<Elapsed>,
     pub(super) token: Token,
 }
 

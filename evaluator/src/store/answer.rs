@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_core::{decide::clock::disagreement_millis, history::Sample, policy::Hosts};
-use ebb_units::{Millis, SeriesId};
+use ebb_core::{decide::clock::disagreement, history::Sample, policy::Hosts};
+use ebb_units::{Elapsed, Millis, SeriesId};
 
 use super::naming::Nameless;
 
@@ -92,16 +92,16 @@ pub(crate) enum StoreError {
     /// The clock of whoever answered and this one differ too much.
     #[error(
         "{attempt}: by its Date header it is {} there, {} {} this clock: correct the one that is wrong",
-        there.rfc3339(), humantime::format_duration(Duration::from_millis(ahead_millis.unsigned_abs() / 1000 * 1000)),
-        if *ahead_millis > 0 { "behind" } else { "ahead of" }
+        there.rfc3339(), humantime::format_duration(Duration::from_secs(ahead.0.unsigned_abs() / 1000)),
+        if ahead.0 > 0 { "behind" } else { "ahead of" }
     )]
     Clock {
         /// What was asked of whom.
         attempt: String,
         /// What time it is there.
         there: Millis,
-        /// By how much this clock is ahead, in milliseconds.
-        ahead_millis: i64,
+        /// By how much this clock is ahead.
+        ahead: Elapsed,
     },
     /// A file with a credential or certificate cannot be used.
     #[error("{attempt}: {problem}")]
@@ -128,7 +128,7 @@ impl StoreError {
             Self::Timeout { .. } => "timeout",
             Self::Partial { .. } => "partial_answer",
             Self::Malformed { .. } => "malformed_answer",
-            Self::Clock { ahead_millis, .. } if *ahead_millis > 0 => "clock_ahead",
+            Self::Clock { ahead, .. } if ahead.0 > 0 => "clock_ahead",
             Self::Clock { .. } => "clock_behind",
             Self::Request { .. }
             | Self::Refused { .. }
@@ -143,24 +143,23 @@ impl StoreError {
 pub(crate) struct ClockCheck {
     pub(super) now: Millis,
     read_at: Instant,
-    skew_millis: i64,
+    skew: Elapsed,
 }
 
 impl ClockCheck {
-    /// This clock shows `now`; others may differ by `skew_millis`.
-    pub(crate) fn new(now: Millis, skew_millis: i64) -> Self {
-        Self { now, read_at: Instant::now(), skew_millis }
+    /// This clock shows `now`; others may differ by `skew`.
+    pub(crate) fn new(now: Millis, skew: Elapsed) -> Self {
+        Self { now, read_at: Instant::now(), skew }
     }
 
     /// For whoever asks about the past up to `until`: other clocks may show what they like.
     pub(crate) fn unchecked(until: Millis) -> Self {
-        Self::new(until, i64::MAX)
+        Self::new(until, Elapsed(i64::MAX))
     }
 
     /// What this clock shows by now, as it goes on since it was read.
     pub(super) fn shows(self) -> Millis {
-        let passed = i64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Millis(self.now.0.saturating_add(passed))
+        self.now.plus(self.read_at.elapsed().into())
     }
 
     /// Compares this clock with that of whoever answered to `attempt`, if it said what it shows: some time between the
@@ -173,9 +172,9 @@ impl ClockCheck {
     ) -> Result<(), StoreError> {
         let Some(there) = there else { return Ok(()) };
         let here = there.clamp(sent, self.shows().max(sent));
-        match disagreement_millis(here, there, self.skew_millis) {
+        match disagreement(here, there, self.skew) {
             None => Ok(()),
-            Some(ahead_millis) => Err(StoreError::Clock { attempt: attempt.to_owned(), there, ahead_millis }),
+            Some(ahead) => Err(StoreError::Clock { attempt: attempt.to_owned(), there, ahead }),
         }
     }
 }
@@ -185,6 +184,6 @@ impl ClockCheck {
 pub(crate) struct EarlierSize {
     /// Series that the store has.
     pub series: usize,
-    /// Time between two of their samples, in milliseconds.
-    pub spacing_millis: i64,
+    /// Time between two of their samples.
+    pub spacing: Elapsed,
 }

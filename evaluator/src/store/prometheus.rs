@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 use ebb_core::history::Window;
 use ebb_service::quote;
-use ebb_units::{Millis, Span};
+use ebb_units::{Elapsed, Millis, Span};
 use serde::Deserialize;
 use tracing::{info, warn};
 
@@ -67,8 +67,8 @@ impl Prometheus {
         })
     }
 
-    pub(super) fn overlap_millis(&self) -> Option<i64> {
-        self.overlap.map(Span::as_millis)
+    pub(super) fn overlap(&self) -> Option<Elapsed> {
+        self.overlap.map(Span::elapsed)
     }
 
     pub(super) async fn recent(
@@ -116,7 +116,7 @@ impl Prometheus {
     ) -> Result<Fetched, StoreError> {
         /// A slice of 1,000 instances at 10 s scrapes is 720,000 samples: far below the 50 million at
         /// which Prometheus refuses, some 20 MB as JSON.
-        const SLICE_MILLIS: i64 = 3_600_000;
+        const SLICE: Elapsed = Elapsed::secs(3_600);
         let mut all = Fetched::default();
         let selector = self.selector(&format!("__name__=\"{MEMORY_METRIC}\""));
         let modules = self.query.modules(&self.client, &selector, from, clock).await?;
@@ -132,7 +132,7 @@ impl Prometheus {
             let mut start = from;
             let mut series = 0;
             while start < clock.now {
-                let end = Millis(start.0.saturating_add(SLICE_MILLIS)).min(clock.now);
+                let end = start.plus(SLICE).min(clock.now);
                 let fetched = self.query.slice(&self.client, &selector, (start, end), clock, sink).await?;
                 all.nameless_series = all.nameless_series.max(fetched.nameless_series);
                 if all.has_room_to_tell() {
@@ -176,27 +176,27 @@ impl Prometheus {
         const SAMPLES_MAX: i64 = 50_000_000;
         /// Prometheus gives 11,000 steps at most.
         const STEPS_MAX: i64 = 10_000;
-        let step = window.block_millis();
+        let step = window.block_length();
         let series = i64::try_from(size.series.max(1)).unwrap_or(i64::MAX);
-        let samples_per_step = series.saturating_mul((step / size.spacing_millis.max(1)).max(1));
+        let samples_per_step = series.saturating_mul((step.0 / size.spacing.0.max(1)).max(1));
         let steps = (POINTS_MAX / series).min(SAMPLES_MAX / samples_per_step).clamp(1, STEPS_MAX);
         let selector = self.selector(&format!("__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}\""));
         // A sample that lies on a boundary belongs to the block behind it.
-        let last = window.start().minus(1);
-        let mut first = window.boundary_after(from).minus(1);
+        let last = window.start().minus(Elapsed(1));
+        let mut first = window.boundary_after(from).minus(Elapsed(1));
         while first <= last {
-            let end = Millis(first.0.saturating_add((steps - 1) * step)).min(last);
+            let end = first.plus((steps - 1) * step).min(last);
             self.query.newest_of_each_step(&self.client, &selector, (first, end), step, sink).await?;
-            first = Millis(end.0.saturating_add(step));
+            first = end.plus(step);
         }
         Ok(())
     }
 
-    /// Its version, and by how many milliseconds this clock is ahead of its own, as far as it says.
+    /// Its version, and by how much this clock is ahead of its own, as far as it says.
     ///
     /// # Errors
     /// [`StoreError`] when it does not answer.
-    pub(crate) async fn version(&self) -> Result<(Option<String>, Option<i64>), StoreError> {
+    pub(crate) async fn version(&self) -> Result<(Option<String>, Option<Elapsed>), StoreError> {
         const BYTES_MAX: usize = 64 * 1024;
         #[derive(Deserialize)]
         struct Build {
@@ -221,7 +221,9 @@ impl Prometheus {
     pub(crate) async fn speaks_remote_read(&self, now: Millis) -> Result<(), String> {
         let clock = ClockCheck::unchecked(now);
         let (naming, matchers) = (&self.naming, &self.matchers);
-        match remote_read::read(&self.client, naming, matchers, now.minus(1), clock, &mut |_, _| {}).await {
+        match remote_read::read(&self.client, naming, matchers, now.minus(Elapsed(1)), clock, &mut |_, _| {})
+            .await
+        {
             Ok(_) => Ok(()),
             Err(remote_read::ReadError::Unsupported(answer)) => Err(answer),
             Err(remote_read::ReadError::Store(error)) => Err(ebb_service::logging::Chain(&error).to_string()),

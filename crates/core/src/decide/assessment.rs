@@ -4,7 +4,7 @@ mod victims;
 
 use std::{cmp::Reverse, ops::Range};
 
-use ebb_units::{Generation, Millis, Population, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, Population, SlotId};
 
 use self::victims::{Candidate, choose_victims};
 use crate::{
@@ -40,7 +40,7 @@ pub struct Assessed {
 
 impl Assessment {
     /// Learns from each population of `history` and judges its living instances by the rule of their module. An
-    /// instance lives if its newest sample is at most `stale_after_millis` old; what `hosts` tell counts as long.
+    /// instance lives if its newest sample is at most `stale_after` old; what `hosts` tell counts as long.
     /// `eligibility` tells which instances can be ordered; it is asked only where a host is short of memory.
     pub fn new<'a>(
         history: &History,
@@ -48,7 +48,7 @@ impl Assessment {
         hosts: &Hosts,
         eligibility: impl Fn(&SlotId, Generation) -> Eligibility,
         now: Millis,
-        stale_after_millis: i64,
+        stale_after: Elapsed,
     ) -> Self {
         let mut assessment = Self::default();
         let mut candidates = Vec::new();
@@ -57,7 +57,7 @@ impl Assessment {
             let learned = rule.learn(slots.values());
             let first = assessment.instances.len();
             for (slot, seen) in slots {
-                if let Some(lifetime) = seen.live(now, stale_after_millis) {
+                if let Some(lifetime) = seen.live(now, stale_after) {
                     let spans_window = history.spans_window(seen);
                     let judgement = judge(rule, &learned, slot, seen, lifetime, spans_window, now);
                     assessment.instances.push(judgement);
@@ -72,7 +72,7 @@ impl Assessment {
             let population = population.clone();
             assessment.populations.push(Assessed { population, rule: *rule, learned, instances });
         }
-        choose_victims(&mut assessment.instances, candidates, hosts, eligibility, now, stale_after_millis);
+        choose_victims(&mut assessment.instances, candidates, hosts, eligibility, now, stale_after);
         assessment
     }
 

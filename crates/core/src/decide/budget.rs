@@ -111,7 +111,7 @@ impl Budget {
         now: Millis,
     ) -> Vec<Admission> {
         self.refill(config, now);
-        let cooldown = config.cooldown.as_millis();
+        let cooldown = config.cooldown.elapsed();
         self.ordered_at.retain(|_, ordered_at| now.since(*ordered_at) < cooldown);
         wishes.into_iter().map(|slot| self.admit_one(slot, now)).collect()
     }
@@ -133,10 +133,8 @@ impl Budget {
         let entry = self.ineffective.entry(module.to_owned()).or_default();
         entry.in_a_row = if memory_fell { 0 } else { entry.in_a_row + 1 };
         if entry.in_a_row >= config.max_ineffective.max(1) {
-            *entry = Ineffective {
-                in_a_row: 0,
-                suspended_until: Some(Millis(now.0 + config.suspend_for.as_millis())),
-            };
+            *entry =
+                Ineffective { in_a_row: 0, suspended_until: Some(now.plus(config.suspend_for.elapsed())) };
         }
     }
 
@@ -148,7 +146,7 @@ impl Budget {
     /// Whether a restart of `slot` would be put off at `now` whatever the rate allows.
     pub(crate) fn bars(&self, config: &BudgetConfig, slot: &SlotId, now: Millis) -> bool {
         let cools_down =
-            self.ordered_at.get(slot).is_some_and(|then| now.since(*then) < config.cooldown.as_millis());
+            self.ordered_at.get(slot).is_some_and(|then| now.since(*then) < config.cooldown.elapsed());
         cools_down || self.suspended_until(&slot.population.module, now).is_some()
     }
 
@@ -164,7 +162,7 @@ impl Budget {
         let tokens = match self.refilled_at {
             None => burst,
             Some(then) => {
-                let refill = now.since(then).max(0).saturating_mul(i64::from(config.restarts_per_minute));
+                let refill = now.since(then).0.max(0).saturating_mul(i64::from(config.restarts_per_minute));
                 self.tokens.saturating_add(refill)
             }
         };

@@ -3,7 +3,7 @@
 //! Samples and starts are dated, so what concerns them goes by the wall clock. How long something took goes by a steady
 //! clock, so that no budget, cooldown or suspension depends on what the wall clock does.
 
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 
 /// A moment by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Now {
 
     /// A moment of the steady clock, as the wall clock now dates it.
     pub(crate) const fn wall_of(self, steady: Millis) -> Millis {
-        Millis(self.wall.0.saturating_add(steady.since(self.steady)))
+        self.wall.plus(steady.since(self.steady))
     }
 }
 
@@ -31,15 +31,15 @@ impl Now {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Steps {
     /// The wall clock's lead over the steady one when it was last believed.
-    believed: Option<i64>,
+    believed: Option<Elapsed>,
     /// Another lead, and since when it has held still.
-    pending: Option<(i64, Millis)>,
+    pending: Option<(Elapsed, Millis)>,
 }
 
 impl Steps {
-    /// By how much the wall clock has stepped since it was last believed, in milliseconds; forward is positive.
-    pub(crate) fn step_millis(&self, now: Now) -> i64 {
-        self.believed.map_or(0, |believed| lead(now).saturating_sub(believed))
+    /// By how much the wall clock has stepped since it was last believed; forward is positive.
+    pub(crate) fn step(&self, now: Now) -> Elapsed {
+        self.believed.map_or(Elapsed::ZERO, |believed| lead(now) - believed)
     }
 
     /// Believes the wall clock.
@@ -53,30 +53,28 @@ impl Steps {
         self.pending = None;
     }
 
-    /// For how long the wall clock has held still since it stepped, in milliseconds, give or take `skew_millis`.
-    pub(crate) fn still_for_millis(&mut self, now: Now, skew_millis: i64) -> i64 {
+    /// For how long the wall clock has held still since it stepped, give or take `skew`.
+    pub(crate) fn still_for(&mut self, now: Now, skew: Elapsed) -> Elapsed {
         match self.pending {
-            Some((pending, since)) if lead(now).abs_diff(pending) <= skew_millis.unsigned_abs() => {
-                now.steady.since(since)
-            }
+            Some((pending, since)) if (lead(now) - pending).abs() <= skew.abs() => now.steady.since(since),
             _ => {
                 self.pending = Some((lead(now), now.steady));
-                0
+                Elapsed::ZERO
             }
         }
     }
 }
 
-const fn lead(now: Now) -> i64 {
+const fn lead(now: Now) -> Elapsed {
     now.wall.since(now.steady)
 }
 
-/// By how much a clock at `now` is ahead of another one which said `there`, if by more than `skew_millis`; behind is
+/// By how much a clock at `now` is ahead of another one which said `there`, if by more than `skew`; behind is
 /// negative. What another clock said is to the second, and was said a moment ago.
 #[must_use]
-pub fn disagreement_millis(now: Millis, there: Millis, skew_millis: i64) -> Option<i64> {
+pub fn disagreement(now: Millis, there: Millis, skew: Elapsed) -> Option<Elapsed> {
     let ahead = now.since(there);
-    (ahead.unsigned_abs() > skew_millis.unsigned_abs()).then_some(ahead)
+    (ahead.abs() > skew.abs()).then_some(ahead)
 }
 
 #[cfg(test)]
@@ -90,23 +88,23 @@ mod tests {
     #[test]
     fn a_step_is_what_the_wall_clock_did_and_the_steady_one_did_not() {
         let mut steps = Steps::default();
-        assert_eq!(steps.step_millis(at(7000, 0)), 0, "nothing was believed yet");
+        assert_eq!(steps.step(at(7000, 0)), Elapsed::ZERO, "nothing was believed yet");
         steps.believe(at(7000, 0));
-        assert_eq!(steps.step_millis(at(17_000, 10_000)), 0);
-        assert_eq!(steps.step_millis(at(20_000, 10_000)), 3000);
-        assert_eq!(steps.step_millis(at(10_000, 10_000)), -7000);
+        assert_eq!(steps.step(at(17_000, 10_000)), Elapsed::ZERO);
+        assert_eq!(steps.step(at(20_000, 10_000)), Elapsed(3000));
+        assert_eq!(steps.step(at(10_000, 10_000)), Elapsed(-7000));
         steps.believe(at(10_000, 10_000));
-        assert_eq!(steps.step_millis(at(11_000, 11_000)), 0);
+        assert_eq!(steps.step(at(11_000, 11_000)), Elapsed::ZERO);
     }
 
     #[test]
     fn a_clock_that_stepped_has_to_hold_still() {
         let mut steps = Steps::default();
         steps.believe(at(0, 0));
-        assert_eq!(steps.still_for_millis(at(90_000, 1000), 500), 0);
-        assert_eq!(steps.still_for_millis(at(92_400, 3000), 500), 2000);
-        assert_eq!(steps.still_for_millis(at(80_000, 4000), 500), 0, "it stepped again");
-        assert_eq!(steps.still_for_millis(at(81_000, 5000), 500), 1000);
+        assert_eq!(steps.still_for(at(90_000, 1000), Elapsed(500)), Elapsed::ZERO);
+        assert_eq!(steps.still_for(at(92_400, 3000), Elapsed(500)), Elapsed(2000));
+        assert_eq!(steps.still_for(at(80_000, 4000), Elapsed(500)), Elapsed::ZERO, "it stepped again");
+        assert_eq!(steps.still_for(at(81_000, 5000), Elapsed(500)), Elapsed(1000));
     }
 
     #[test]
@@ -116,8 +114,8 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_by_little_agree() {
-        assert_eq!(disagreement_millis(Millis(10_000), Millis(5000), 5000), None);
-        assert_eq!(disagreement_millis(Millis(10_001), Millis(5000), 5000), Some(5001));
-        assert_eq!(disagreement_millis(Millis(0), Millis(9000), 5000), Some(-9000));
+        assert_eq!(disagreement(Millis(10_000), Millis(5000), Elapsed(5000)), None);
+        assert_eq!(disagreement(Millis(10_001), Millis(5000), Elapsed(5000)), Some(Elapsed(5001)));
+        assert_eq!(disagreement(Millis(0), Millis(9000), Elapsed(5000)), Some(Elapsed(-9000)));
     }
 }

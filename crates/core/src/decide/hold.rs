@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use ebb_units::{Millis, Span};
+use ebb_units::{Elapsed, Millis, Span};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::decide::clock::Now;
@@ -22,24 +22,24 @@ pub enum Hold {
     EmptyAnswer,
     /// The newest sample is too old: the evaluator's clock is ahead, or nothing is scraped, or seldom.
     ClockAhead {
-        /// Age of the newest sample in milliseconds.
-        newest_sample_age_millis: i64,
+        /// Age of the newest sample.
+        newest_sample_age: Elapsed,
         /// The age that it may have.
-        stale_after_millis: i64,
-        /// Time between two samples of a series, as far as it was seen, in milliseconds.
-        spacing_millis: Option<i64>,
-        /// The most that a sample came late, in milliseconds.
-        late_millis: i64,
+        stale_after: Elapsed,
+        /// Time between two samples of a series, as far as it was seen.
+        spacing: Option<Elapsed>,
+        /// The most that a sample came late.
+        late: Elapsed,
     },
     /// The evaluator's clock has stepped, and nothing tells whether it is right now.
     ClockStepped {
-        /// By how much, in milliseconds; forward is positive.
-        by_millis: i64,
+        /// By how much; forward is positive.
+        by: Elapsed,
     },
     /// A sample lies in the future.
     FutureSample {
-        /// How far, in milliseconds.
-        ahead_millis: i64,
+        /// How far.
+        ahead: Elapsed,
     },
     /// Many instances vanished at once: more likely a fault of the monitoring than of the fleet.
     SeriesDropped {
@@ -78,7 +78,7 @@ impl Hold {
             Self::StoreFault { fault, .. } => fault,
             Self::EmptyAnswer => "empty_answer",
             Self::ClockAhead { .. } => "clock_ahead",
-            Self::ClockStepped { by_millis } if *by_millis > 0 => "clock_ahead",
+            Self::ClockStepped { by } if by.0 > 0 => "clock_ahead",
             Self::ClockStepped { .. } | Self::FutureSample { .. } => "clock_behind",
             Self::SeriesDropped { .. } => "series_dropped",
             Self::AmbiguousSeries { .. } => "ambiguous_series",
@@ -111,44 +111,39 @@ impl std::fmt::Display for Hold {
         match self {
             Self::StoreFault { message, .. } => f.write_str(message),
             Self::EmptyAnswer => f.write_str("the store answered but knows no instances"),
-            Self::ClockAhead {
-                newest_sample_age_millis,
-                stale_after_millis,
-                spacing_millis,
-                late_millis,
-            } => {
+            Self::ClockAhead { newest_sample_age, stale_after, spacing, late } => {
                 write!(
                     f,
                     "the newest sample is {} old, more than {}: nothing is scraped, or this clock is ahead",
-                    span(*newest_sample_age_millis),
-                    span(*stale_after_millis),
+                    span(*newest_sample_age),
+                    span(*stale_after),
                 )?;
-                let Some(spacing_millis) = spacing_millis.filter(|spacing| *spacing > 0) else {
+                let Some(spacing) = spacing.filter(|spacing| *spacing > Elapsed::ZERO) else {
                     return Ok(());
                 };
-                write!(f, ". Samples came {} apart", span(spacing_millis))?;
-                if *late_millis > 0 {
-                    write!(f, " and up to {} late", span(*late_millis))?;
+                write!(f, ". Samples came {} apart", span(spacing))?;
+                if *late > Elapsed::ZERO {
+                    write!(f, " and up to {} late", span(*late))?;
                 }
-                let enough = 3 * spacing_millis + late_millis;
-                if enough > *stale_after_millis {
+                let enough = 3 * spacing + *late;
+                if enough > *stale_after {
                     write!(f, ": set hold.stale_after to {} or more", at_least(enough))?;
                 }
                 Ok(())
             }
-            Self::ClockStepped { by_millis } => {
-                let direction = if *by_millis > 0 { "forward" } else { "back" };
+            Self::ClockStepped { by } => {
+                let direction = if *by > Elapsed::ZERO { "forward" } else { "back" };
                 write!(
                     f,
                     "this clock stepped {direction} by {}: waiting until it has been steady for a minute",
-                    span(by_millis.saturating_abs())
+                    span(by.abs())
                 )
             }
-            Self::FutureSample { ahead_millis } => {
+            Self::FutureSample { ahead } => {
                 write!(
                     f,
                     "a sample is dated {} in the future: this clock or that of the store is wrong",
-                    span(*ahead_millis)
+                    span(*ahead)
                 )
             }
             Self::SeriesDropped { living, before } => {
@@ -169,29 +164,29 @@ impl std::fmt::Display for Hold {
     }
 }
 
-/// Milliseconds for readers.
-pub fn span(millis: i64) -> Span {
-    let millis = millis.unsigned_abs();
+/// A time for readers.
+pub fn span(time: Elapsed) -> Span {
+    let millis = time.0.unsigned_abs();
     // Below a minute, tenths of seconds tell something.
     Span::millis(if millis < 60_000 { millis - millis % 100 } else { millis - millis % 1000 })
 }
 
-/// Milliseconds for readers who are to set as much: whole seconds, rounded up.
-pub fn at_least(millis: i64) -> Span {
-    Span::secs(millis.unsigned_abs().div_ceil(1000))
+/// A time for readers who are to set as much: whole seconds, rounded up.
+pub fn at_least(time: Elapsed) -> Span {
+    Span::secs(time.0.unsigned_abs().div_ceil(1000))
 }
 
 /// The limits within which data is relied on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Age from which a sample tells nothing about the present.
-    pub stale_after_millis: i64,
+    pub stale_after: Elapsed,
     /// How far a sample may lie in the future.
-    pub clock_skew_millis: i64,
+    pub clock_skew: Elapsed,
     /// The share of living instances that may vanish within the window.
     pub series_drop: f64,
     /// How long a drop is remembered.
-    pub series_drop_window_millis: i64,
+    pub series_drop_window: Elapsed,
 }
 
 /// What a tick has seen.
@@ -199,10 +194,10 @@ pub struct Limits {
 pub(crate) struct Seen {
     /// Time of the newest sample of all.
     pub newest_sample: Option<Millis>,
-    /// Time between two samples of a series, in milliseconds.
-    pub spacing_millis: Option<i64>,
-    /// The most that a sample came late, in milliseconds.
-    pub late_millis: i64,
+    /// Time between two samples of a series.
+    pub spacing: Option<Elapsed>,
+    /// The most that a sample came late.
+    pub late: Elapsed,
     /// Instances that live.
     pub living: usize,
 }
@@ -218,23 +213,23 @@ impl HealthGate {
     pub(crate) fn check(&mut self, limits: &Limits, seen: Seen, now: Now) -> Option<Hold> {
         self.living.retain(|(at, _)| {
             let age = now.steady.since(*at);
-            (0..limits.series_drop_window_millis).contains(&age)
+            (Elapsed::ZERO..limits.series_drop_window).contains(&age)
         });
         let before = self.living.iter().map(|(_, living)| *living).max().unwrap_or(0);
         let living = seen.living;
         self.living.push_back((now.steady, living));
         let Some(newest) = seen.newest_sample else { return Some(Hold::EmptyAnswer) };
         let age = now.wall.since(newest);
-        if age > limits.stale_after_millis {
+        if age > limits.stale_after {
             return Some(Hold::ClockAhead {
-                newest_sample_age_millis: age,
-                stale_after_millis: limits.stale_after_millis,
-                spacing_millis: seen.spacing_millis,
-                late_millis: seen.late_millis,
+                newest_sample_age: age,
+                stale_after: limits.stale_after,
+                spacing: seen.spacing,
+                late: seen.late,
             });
         }
-        if -age > limits.clock_skew_millis {
-            return Some(Hold::FutureSample { ahead_millis: -age });
+        if -age > limits.clock_skew {
+            return Some(Hold::FutureSample { ahead: -age });
         }
         let dropped = (before.saturating_sub(living)) as f64 > limits.series_drop * before as f64;
         dropped.then_some(Hold::SeriesDropped { living, before })
@@ -246,10 +241,10 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        stale_after_millis: 30_000,
-        clock_skew_millis: 5_000,
+        stale_after: Elapsed(30_000),
+        clock_skew: Elapsed(5_000),
         series_drop: 0.5,
-        series_drop_window_millis: 60_000,
+        series_drop_window: Elapsed(60_000),
     };
 
     fn doubt(
@@ -289,16 +284,20 @@ mod tests {
 
     #[test]
     fn samples_that_come_seldom_or_late_explain_themselves() {
-        let hold = |spacing_millis, late_millis| {
-            let seen = Seen { newest_sample: Some(Millis(0)), spacing_millis, late_millis, living: 1 };
+        let hold = |spacing, late| {
+            let seen = Seen { newest_sample: Some(Millis(0)), spacing, late, living: 1 };
             HealthGate::default().check(&LIMITS, seen, Now::both(Millis(31_400))).unwrap().to_string()
         };
         assert_eq!(
-            hold(None, 0),
+            hold(None, Elapsed::ZERO),
             "the newest sample is 31s 400ms old, more than 30s: nothing is scraped, or this clock is ahead"
         );
-        assert!(hold(Some(10_000), 0).ends_with(". Samples came 10s apart"), "{}", hold(Some(10_000), 0));
-        let told = hold(Some(60_000), 45_000);
+        assert!(
+            hold(Some(Elapsed(10_000)), Elapsed::ZERO).ends_with(". Samples came 10s apart"),
+            "{}",
+            hold(Some(Elapsed(10_000)), Elapsed::ZERO)
+        );
+        let told = hold(Some(Elapsed(60_000)), Elapsed(45_000));
         let told = told.split_once(". ").unwrap().1;
         assert_eq!(told, "Samples came 1m apart and up to 45s late: set hold.stale_after to 3m 45s or more");
     }
@@ -331,18 +330,18 @@ mod tests {
     #[test]
     fn a_hold_that_lasts_keeps_its_key_while_its_figures_move() {
         let stale = |age| Hold::ClockAhead {
-            newest_sample_age_millis: age,
-            stale_after_millis: 30_000,
-            spacing_millis: Some(10_000),
-            late_millis: 0,
+            newest_sample_age: age,
+            stale_after: Elapsed(30_000),
+            spacing: Some(Elapsed(10_000)),
+            late: Elapsed::ZERO,
         };
-        assert_ne!(stale(31_000).to_string(), stale(41_000).to_string());
-        assert_eq!(stale(31_000).key(), stale(41_000).key());
+        assert_ne!(stale(Elapsed(31_000)).to_string(), stale(Elapsed(41_000)).to_string());
+        assert_eq!(stale(Elapsed(31_000)).key(), stale(Elapsed(41_000)).key());
         let dropped = |living| Hold::SeriesDropped { living, before: 10 };
         assert_eq!(dropped(1).key(), dropped(2).key());
         assert_eq!(
-            Hold::FutureSample { ahead_millis: 1 }.key(),
-            Hold::FutureSample { ahead_millis: 2 }.key()
+            Hold::FutureSample { ahead: Elapsed(1) }.key(),
+            Hold::FutureSample { ahead: Elapsed(2) }.key()
         );
         let failed = |message: &str| Hold::StoreFault { fault: "query_failed", message: message.to_owned() };
         assert_ne!(failed("refused").key(), failed("reset").key());

@@ -1,6 +1,6 @@
 //! PURE: one instance against its population's rule → a verdict with its reason.
 
-use ebb_units::{ByteCount, Generation, Millis, SlotId};
+use ebb_units::{ByteCount, Elapsed, Generation, Millis, SlotId};
 use serde::Serialize;
 
 use crate::{
@@ -17,10 +17,12 @@ pub struct Judgement {
     /// Which start of it.
     pub generation: Generation,
     /// Milliseconds since its start.
-    pub age_millis: i64,
-    /// How far its start lies in the future, in milliseconds: the clock of its runner was ahead.
+    #[serde(rename = "age_millis")]
+    pub age: Elapsed,
+    /// How far its start lies in the future: the clock of its runner was ahead.
     #[serde(skip_serializing_if = "is_zero")]
-    pub starts_ahead_millis: i64,
+    #[serde(rename = "starts_ahead_millis")]
+    pub starts_ahead: Elapsed,
     /// Its linear memory, in bytes.
     pub memory_bytes: u64,
     /// What a restart would give back, in bytes: down to the least that a start was seen with in this slot; where none was
@@ -40,8 +42,8 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-const fn is_zero(millis: &i64) -> bool {
-    *millis == 0
+fn is_zero(time: &Elapsed) -> bool {
+    *time == Elapsed::ZERO
 }
 
 /// Judges the living instance `lifetime` of the slot `seen` by what was `learned` of its population. `spans_window`
@@ -64,8 +66,8 @@ pub(crate) fn judge(
     let mut judgement = Judgement {
         slot: slot.clone(),
         generation: lifetime.generation(),
-        age_millis: lifetime.age_at(now),
-        starts_ahead_millis: lifetime.started_at().since(now).max(0),
+        age: lifetime.age_at(now),
+        starts_ahead: lifetime.started_at().since(now).max(Elapsed::ZERO),
         memory_bytes: lifetime.bytes(),
         reclaimable_bytes: lifetime.bytes().saturating_sub(goes_back_to),
         bound,
@@ -81,7 +83,7 @@ pub(crate) fn judge(
 fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement, reclaim_is_known: bool) -> Verdict {
     let rails = &rule.guard_rails;
     let size = ByteCount(judgement.memory_bytes);
-    if judgement.age_millis < rails.min_age.as_millis() {
+    if judgement.age < rails.min_age.elapsed() {
         return Verdict::TooYoung;
     }
     let wish = if rails.max_bytes.is_some_and(|max| size > max) {
@@ -92,7 +94,7 @@ fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement, reclaim_is_kno
         }
         Verdict::AboveMaxBytes
     } else {
-        let verdict = rule.policy.verdict(learned.threshold, &judgement.bound, size, judgement.age_millis);
+        let verdict = rule.policy.verdict(learned.threshold, &judgement.bound, size, judgement.age);
         if verdict != Verdict::AboveThreshold {
             return verdict;
         }
@@ -141,7 +143,7 @@ mod tests {
 
     /// Instances that started at 0 with 1000 bytes, grew to `bytes` after a second and are 100 s old.
     fn history(bytes: &[u64]) -> History {
-        let window = Window::ending_at(Millis(100_000), 1_000_000_000);
+        let window = Window::ending_at(Millis(100_000), Elapsed(1_000_000_000));
         let mut history = History::default();
         for (replica, bytes) in (0..).zip(bytes) {
             let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
@@ -216,7 +218,7 @@ mod tests {
     #[test]
     fn instances_that_were_large_when_first_seen_can_be_restarted() {
         // Started an hour before the first sample, and never smaller since.
-        let window = Window::ending_at(Millis(7_200_000), 1_000_000_000);
+        let window = Window::ending_at(Millis(7_200_000), Elapsed(1_000_000_000));
         let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
         let mut history = History::default();
         history.observe(&slot(0).into(), window, [sample(3_600_000), sample(7_200_000)]);
@@ -225,7 +227,7 @@ mod tests {
         rule.guard_rails.min_reclaim = ByteCount(50_000);
         assert_eq!(judgements(&rule, &history, 7200)[0].verdict, AboveMaxBytes);
         // One that was there throughout the window and never smaller gets no chance.
-        history.forget_before(Window::ending_at(Millis(7_200_000), 3_600_000));
+        history.forget_before(Window::ending_at(Millis(7_200_000), Elapsed(3_600_000)));
         assert_eq!(judgements(&rule, &history, 7200)[0].verdict, TooLittleToReclaim);
         // Not so by a threshold: it was never seen smaller, so nothing says that a restart would help.
         rule.guard_rails.max_bytes = None;
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn what_a_restart_gives_back_is_told_by_the_slots_own_starts() {
         // One slot starts with 90,000 bytes and stays there, the other grows to that.
-        let window = Window::ending_at(Millis(100_000), 1_000_000_000);
+        let window = Window::ending_at(Millis(100_000), Elapsed(1_000_000_000));
         let sample = |at, bytes| Sample { at: Millis(at), generation: Generation(1), bytes };
         let mut history = history(&[90_000]);
         history.observe(&slot(1).into(), window, [sample(1, 90_000), sample(100_000, 90_000)]);
@@ -254,7 +256,7 @@ mod tests {
     #[test]
     fn who_never_moved_gives_nothing_back_whatever_its_siblings_started_with() {
         // Its own start lies before the window; a sibling was seen to start with 1000 bytes.
-        let window = Window::ending_at(Millis(7_200_000), 3_600_000);
+        let window = Window::ending_at(Millis(7_200_000), Elapsed(3_600_000));
         let sample = |at| Sample { at: Millis(at), generation: Generation(1), bytes: 90_000 };
         let mut history = History::default();
         history.observe(&slot(0).into(), window, [sample(3_600_000), sample(7_200_000)]);

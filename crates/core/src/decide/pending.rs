@@ -2,7 +2,7 @@
 
 use std::{borrow::Borrow, collections::HashMap};
 
-use ebb_units::{Generation, Millis, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, SlotId};
 use serde::Serialize;
 
 use crate::{
@@ -84,7 +84,7 @@ pub(crate) struct PendingRestarts {
 }
 
 /// After so long, whoever asks for a restart goes before those that would give back more.
-const PATIENCE_MILLIS: i64 = 600_000;
+const PATIENCE: Elapsed = Elapsed::secs(600);
 
 impl PendingRestarts {
     /// Remembers a restart until its effect is seen.
@@ -103,7 +103,7 @@ impl PendingRestarts {
         }
         wishes.sort_by_key(|wish| {
             let (_, since) = self.asking[&wish.borrow().slot];
-            if now.since(since) >= PATIENCE_MILLIS { since } else { Millis(i64::MAX) }
+            if now.since(since) >= PATIENCE { since } else { Millis(i64::MAX) }
         });
         wishes
     }
@@ -139,13 +139,13 @@ impl PendingRestarts {
         }
     }
 
-    /// Takes out the restarts whose effect is seen by now, or was not within `verify_within_millis`. Whether they
+    /// Takes out the restarts whose effect is seen by now, or was not within `verify_within`. Whether they
     /// brought memory down decides whether their module may be restarted further.
     pub(crate) fn verify(
         &mut self,
         budget: &mut Budget,
         config: &BudgetConfig,
-        verify_within_millis: i64,
+        verify_within: Elapsed,
         history: &History,
         now: Millis,
     ) -> Vec<(Restart, Effect)> {
@@ -160,7 +160,7 @@ impl PendingRestarts {
                     Effect::MemoryFell { memory_bytes_after: bytes }
                 }
                 Some(bytes) => Effect::MemoryDidNotFall { memory_bytes_after: bytes },
-                None if now.since(restart.ordered_at) > verify_within_millis => Effect::NotSeen,
+                None if now.since(restart.ordered_at) > verify_within => Effect::NotSeen,
                 None => {
                     self.awaiting.push(restart);
                     continue;
@@ -210,8 +210,8 @@ mod tests {
         let wish = |replica, generation, reclaimable_bytes| Judgement {
             slot: SlotId { replica, ..slot() },
             generation: Generation(generation),
-            age_millis: 0,
-            starts_ahead_millis: 0,
+            age: Elapsed::ZERO,
+            starts_ahead: Elapsed::ZERO,
             memory_bytes: 0,
             reclaimable_bytes,
             bound: Bound::default(),
@@ -247,11 +247,11 @@ mod tests {
         let config = BudgetConfig { max_ineffective: 1, ..BudgetConfig::default() };
         let mut history = History::default();
         let sample = Sample { at: Millis(6000), generation: Generation(5000), bytes: 300 };
-        history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), [sample]);
+        history.observe(&slot().into(), Window::ending_at(Millis(0), Elapsed(i64::MAX / 4)), [sample]);
         let suspended = |verdict| {
             let (mut pending, mut budget) = (PendingRestarts::default(), Budget::default());
             pending.insert(Restart { verdict, ..restart() });
-            pending.verify(&mut budget, &config, 60_000, &history, Millis(7000));
+            pending.verify(&mut budget, &config, Elapsed(60_000), &history, Millis(7000));
             budget.suspended_until("leaky", Millis(7000)).is_some()
         };
         assert!(!suspended(Verdict::AboveMaxAge));
@@ -288,13 +288,13 @@ mod tests {
                 generation: Generation(*generation),
                 bytes: *bytes,
             });
-            history.observe(&slot().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+            history.observe(&slot().into(), Window::ending_at(Millis(0), Elapsed(i64::MAX / 4)), samples);
             let mut pending = PendingRestarts::default();
             pending.insert(restart());
             let seen = pending.verify(
                 &mut Budget::default(),
                 &BudgetConfig::default(),
-                60_000,
+                Elapsed(60_000),
                 &history,
                 Millis(now),
             );

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ebb_units::{Generation, Millis, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, SlotId};
 
 use super::{
     assessment::Assessment,
@@ -37,9 +37,9 @@ pub struct Settings {
     /// When nothing is ordered, whatever instances hold.
     pub limits: Limits,
     /// Age from which an instance whose samples' own spacing is known counts as gone.
-    pub stale_after_millis: i64,
+    pub stale_after: Elapsed,
     /// How long after a restart its effect must be seen.
-    pub verify_within_millis: i64,
+    pub verify_within: Elapsed,
     /// Whether orders are only told, and given to nobody.
     pub dry_run: bool,
 }
@@ -55,10 +55,10 @@ pub struct Fleet<'a, R, O> {
     pub rule_of: R,
     /// Whether orders may go to the runner of a slot.
     pub may_order: O,
-    /// Time between two samples of a series, in milliseconds.
-    pub spacing_millis: Option<i64>,
-    /// The most that a sample came late, in milliseconds.
-    pub late_millis: i64,
+    /// Time between two samples of a series.
+    pub spacing: Option<Elapsed>,
+    /// The most that a sample came late.
+    pub late: Elapsed,
     /// What was wrong with the answer.
     pub fault: Option<Hold>,
     /// Modules of which nothing is ordered.
@@ -88,14 +88,13 @@ impl Tick {
         fleet: Fleet<'_, impl Fn(&str) -> &'r Rule, impl Fn(&SlotId) -> bool>,
         now: Now,
     ) -> Plan {
-        let Fleet { history, hosts, rule_of, may_order, spacing_millis, late_millis, fault, holds } = fleet;
-        let Settings { budget: budget_config, limits, stale_after_millis, verify_within_millis, dry_run } =
-            settings;
+        let Fleet { history, hosts, rule_of, may_order, spacing, late, fault, holds } = fleet;
+        let Settings { budget: budget_config, limits, stale_after, verify_within, dry_run } = settings;
         // In a dry run, no order goes anywhere.
         let may_order = |slot: &SlotId| *dry_run || may_order(slot);
         // First, since restarts without effect suspend their module.
         let effects =
-            self.pending.verify(&mut self.budget, budget_config, *verify_within_millis, history, now.steady);
+            self.pending.verify(&mut self.budget, budget_config, *verify_within, history, now.steady);
         let eligibility = |slot: &SlotId, generation: Generation| {
             if may_order(slot) {
                 self.pending.eligibility(&self.budget, budget_config, slot, generation, now.steady)
@@ -103,9 +102,9 @@ impl Tick {
                 Eligibility::Blocked
             }
         };
-        let assessment = Assessment::new(history, rule_of, hosts, eligibility, now.wall, *stale_after_millis);
+        let assessment = Assessment::new(history, rule_of, hosts, eligibility, now.wall, *stale_after);
         let living = assessment.instances.len();
-        let seen = Seen { newest_sample: history.newest_sample(), spacing_millis, late_millis, living };
+        let seen = Seen { newest_sample: history.newest_sample(), spacing, late, living };
         let doubt = self.gate.check(limits, seen, now);
         let hold = fault.or(doubt);
 

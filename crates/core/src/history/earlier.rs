@@ -5,7 +5,7 @@
 //! boundaries of the window's blocks alone, because these are what an evaluator that starts anew can still ask a store
 //! for at a bearable price. So both know the same, to the bit.
 
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 
 use super::window::Window;
 
@@ -27,14 +27,14 @@ pub(super) struct Earlier {
 
 /// A lifetime is taken to be seen from its start where its first sample came within this time after it, the longest
 /// usual time between two scrapes.
-pub(super) const FIRST_SAMPLE_WITHIN_MILLIS: i64 = 60_000;
+pub(super) const FIRST_SAMPLE_WITHIN: Elapsed = Elapsed::secs(60);
 
 impl Earlier {
     /// Begins at the first boundary at which a lifetime was seen. From its start to that boundary it counts with the size
     /// there: what it grew by in between is not known, and a size that is too large promises no saving.
     pub(super) const fn at(window: Window, started_at: Millis, boundary: Millis, bytes: u64) -> Self {
         let age = boundary.since(started_at);
-        let from_start = age >= 0 && age <= window.block_millis() + FIRST_SAMPLE_WITHIN_MILLIS;
+        let from_start = age.0 >= 0 && age.0 <= window.block_length().0 + FIRST_SAMPLE_WITHIN.0;
         let since = if from_start { started_at } else { boundary };
         let doubled_area = 2 * area(bytes, since, boundary);
         Self { since, from_start, first_bytes: bytes, boundary, bytes, doubled_area }
@@ -43,8 +43,8 @@ impl Earlier {
     /// Goes on to a later boundary. Where boundaries between were missed, nothing is known to have grown until the last
     /// block; inside a block, memory is taken to grow evenly.
     pub(super) const fn go_on_to(&mut self, window: Window, boundary: Millis, bytes: u64) {
-        let block = boundary.minus(window.block_millis());
-        if block.since(self.boundary) > 0 {
+        let block = boundary.minus(window.block_length());
+        if block.since(self.boundary).0 > 0 {
             self.doubled_area += 2 * area(self.bytes, self.boundary, block);
             self.boundary = block;
         }
@@ -53,9 +53,9 @@ impl Earlier {
         self.bytes = bytes;
     }
 
-    pub(super) const fn shift(&mut self, millis: i64) {
-        self.since = self.since.plus(millis);
-        self.boundary = self.boundary.plus(millis);
+    pub(super) const fn shift(&mut self, by: Elapsed) {
+        self.since = self.since.plus(by);
+        self.boundary = self.boundary.plus(by);
     }
 
     pub(super) const fn since(&self) -> Millis {
@@ -83,6 +83,6 @@ impl Earlier {
 
 /// `bytes` held from one moment to another, in byte-milliseconds.
 pub(super) const fn area(bytes: u64, from: Millis, to: Millis) -> u128 {
-    let millis = to.since(from);
+    let millis = to.since(from).0;
     if millis <= 0 { 0 } else { bytes as u128 * millis.unsigned_abs() as u128 }
 }

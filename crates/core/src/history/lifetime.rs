@@ -3,11 +3,11 @@
 //! Linear memory never shrinks, so the series of a lifetime is nondecreasing and sorted already: its
 //! median is the value at half of its samples, found by a binary search over the steps.
 
-use ebb_units::{Generation, Millis};
+use ebb_units::{Elapsed, Generation, Millis};
 use serde::Serialize;
 
 use super::{
-    earlier::{Earlier, FIRST_SAMPLE_WITHIN_MILLIS, area},
+    earlier::{Earlier, FIRST_SAMPLE_WITHIN, area},
     sample::Sample,
     window::Window,
 };
@@ -62,9 +62,9 @@ struct Settled {
     first_bytes: u64,
     seen_from_start: bool,
     area: u128,
-    area_millis: i64,
+    area_time: Elapsed,
     grown_bytes: u64,
-    grown_millis: i64,
+    grown_time: Elapsed,
 }
 
 impl Lifetime {
@@ -139,16 +139,16 @@ impl Lifetime {
         true
     }
 
-    /// Moves it by `millis`: the clock that dates samples and starts was set by that.
-    pub(super) fn shift(&mut self, millis: i64) {
+    /// Moves it `by` that much: the clock that dates samples and starts was set by that.
+    pub(super) fn shift(&mut self, by: Elapsed) {
         for step in &mut self.steps {
-            step.at = step.at.plus(millis);
+            step.at = step.at.plus(by);
         }
         for at in [&mut self.started_at, &mut self.last_at, &mut self.not_before] {
-            *at = at.plus(millis);
+            *at = at.plus(by);
         }
         if let Some(earlier) = &mut self.earlier {
-            earlier.shift(millis);
+            earlier.shift(by);
         }
     }
 
@@ -293,65 +293,65 @@ impl Lifetime {
         self.samples - self.steps[0].index
     }
 
-    /// Milliseconds from its start to its newest sample.
-    pub(crate) fn age_millis(&self) -> i64 {
+    /// The time from its start to its newest sample.
+    pub(crate) fn age(&self) -> Elapsed {
         self.age_at(self.last_at)
     }
 
-    /// Milliseconds from its start to a moment. It is at least as old as it was seen to be, whatever the clock of its runner
+    /// The time from its start to a moment. It is at least as old as it was seen to be, whatever the clock of its runner
     /// said when it started.
-    pub(crate) fn age_at(&self, now: Millis) -> i64 {
-        now.since(self.started_at.min(self.counts_since())).max(0)
+    pub(crate) fn age_at(&self, now: Millis) -> Elapsed {
+        now.since(self.started_at.min(self.counts_since())).max(Elapsed::ZERO)
     }
 
-    /// Bytes by which it grew inside the window, and the milliseconds in which it did.
-    pub(crate) fn growth(&self) -> (u64, i64) {
+    /// Bytes by which it grew inside the window, and the time in which it did.
+    pub(crate) fn growth(&self) -> (u64, Elapsed) {
         if self.end.is_some() {
-            (self.settled.grown_bytes, self.settled.grown_millis)
+            (self.settled.grown_bytes, self.settled.grown_time)
         } else {
             self.sought_growth()
         }
     }
 
-    /// What it has held since [`Lifetime::counts_since`]: memory × time in byte-milliseconds, and the milliseconds. The
+    /// What it has held since [`Lifetime::counts_since`]: memory × time in byte-milliseconds, and that time. The
     /// time between start and first sample counts with the size of that.
-    pub(crate) fn area(&self) -> (u128, i64) {
-        if self.end.is_some() { (self.settled.area, self.settled.area_millis) } else { self.sought_area() }
+    pub(crate) fn area(&self) -> (u128, Elapsed) {
+        if self.end.is_some() { (self.settled.area, self.settled.area_time) } else { self.sought_area() }
     }
 
     /// What it has held between `from`, or its start if that was later, and the moment since which it counts: with the size
     /// of its first sample.
-    pub(crate) fn area_before(&self, from: Millis) -> (u128, i64) {
+    pub(crate) fn area_before(&self, from: Millis) -> (u128, Elapsed) {
         let until = self.counts_since();
         let from = self.begun_at().max(from).min(until);
         (area(self.first_bytes(), from, until), until.since(from))
     }
 
     fn sought(&self) -> Settled {
-        let (area, area_millis) = self.sought_area();
-        let (grown_bytes, grown_millis) = self.sought_growth();
+        let (area, area_time) = self.sought_area();
+        let (grown_bytes, grown_time) = self.sought_growth();
         Settled {
             doubled_median: self.sought_median(),
             first_bytes: self.steps[0].bytes,
             seen_from_start: self.sought_seen_from_start(),
             area,
-            area_millis,
+            area_time,
             grown_bytes,
-            grown_millis,
+            grown_time,
         }
     }
 
     fn sought_seen_from_start(&self) -> bool {
         // A start that lies far ahead was dated by a wrong clock, and tells nothing.
         let age = self.steps[0].at.since(self.started_at);
-        age.unsigned_abs() <= FIRST_SAMPLE_WITHIN_MILLIS.unsigned_abs()
+        age.abs() <= FIRST_SAMPLE_WITHIN
     }
 
-    fn sought_growth(&self) -> (u64, i64) {
+    fn sought_growth(&self) -> (u64, Elapsed) {
         (self.bytes() - self.steps[0].bytes, self.last_at.since(self.steps[0].at))
     }
 
-    fn sought_area(&self) -> (u128, i64) {
+    fn sought_area(&self) -> (u128, Elapsed) {
         let first = self.steps[0];
         let since = self.counts_since();
         let before = match &self.earlier {

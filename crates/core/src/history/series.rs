@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ebb_units::{Generation, Millis};
+use ebb_units::{Elapsed, Generation, Millis};
 
 use super::{
     lifetime::{End, Lifetime},
@@ -17,14 +17,14 @@ pub struct Series {
     finished: Vec<Lifetime>,
     newest: Option<Lifetime>,
     watermark: Millis,
-    /// Times between its newest samples, in milliseconds.
-    spacings: [Option<i64>; 3],
+    /// Times between its newest samples.
+    spacings: [Option<Elapsed>; 3],
     /// When a lifetime was told of again that was over, and how long after it was.
-    came_back: Option<(Millis, i64)>,
+    came_back: Option<(Millis, Elapsed)>,
     /// A start that only a simulation has seen.
     imagined: Option<Generation>,
-    /// For how long its newest sample tells of the present at least, in milliseconds: samples may be far apart.
-    patience_millis: i64,
+    /// For how long its newest sample tells of the present at least: samples may be far apart.
+    patience: Elapsed,
 }
 
 /// Series of one slot that cannot all be true.
@@ -46,7 +46,7 @@ impl Series {
             spacings: [None; 3],
             came_back: None,
             imagined: None,
-            patience_millis: 0,
+            patience: Elapsed::ZERO,
         }
     }
 
@@ -67,16 +67,16 @@ impl Series {
         self.watermark
     }
 
-    pub(super) fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
-        let stale_after_millis = stale_after_millis.max(self.patience_millis);
-        self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after_millis)
+    pub(super) fn live(&self, now: Millis, stale_after: Elapsed) -> Option<&Lifetime> {
+        let stale_after = stale_after.max(self.patience);
+        self.newest.as_ref().filter(|lifetime| now.since(lifetime.last_at()) <= stale_after)
     }
 
-    /// Takes its newest sample for one of the present for as long as three samples take, and `late_millis`; without that,
+    /// Takes its newest sample for one of the present for as long as three samples take, and `late`; without that,
     /// for no longer than others.
-    pub(super) fn be_patient(&mut self, late_millis: Option<i64>) {
-        let spacing = 3 * self.spacing_millis().unwrap_or(0);
-        self.patience_millis = late_millis.map_or(0, |late_millis| spacing + late_millis);
+    pub(super) fn be_patient(&mut self, late: Option<Elapsed>) {
+        let spacing = 3 * self.spacing().unwrap_or_default();
+        self.patience = late.map_or(Elapsed::ZERO, |late| spacing + late);
     }
 
     pub(super) fn observe(&mut self, window: Window, sample: Sample) -> bool {
@@ -137,14 +137,14 @@ impl Series {
         self.newest.is_some() || !self.finished.is_empty()
     }
 
-    pub(super) fn shift(&mut self, millis: i64) {
-        self.finished.iter_mut().chain(&mut self.newest).for_each(|lifetime| lifetime.shift(millis));
-        self.watermark = self.watermark.plus(millis);
-        self.came_back = self.came_back.map(|(at, after)| (at.plus(millis), after));
+    pub(super) fn shift(&mut self, by: Elapsed) {
+        self.finished.iter_mut().chain(&mut self.newest).for_each(|lifetime| lifetime.shift(by));
+        self.watermark = self.watermark.plus(by);
+        self.came_back = self.came_back.map(|(at, after)| (at.plus(by), after));
     }
 
-    /// Time between two samples, in milliseconds: the median of the newest ones, so that a gap is none of it.
-    pub(super) fn spacing_millis(&self) -> Option<i64> {
+    /// Time between two samples: the median of the newest ones, so that a gap is none of it.
+    pub(super) fn spacing(&self) -> Option<Elapsed> {
         match self.spacings {
             [Some(a), Some(b), Some(c)] => Some(a.max(b).min(c).max(a.min(b))),
             [a, Some(b), _] => a.map(|a| a.min(b)),
@@ -158,11 +158,11 @@ impl Series {
 }
 
 /// Which of `series`, which are in order of their labels, is to be believed.
-pub(super) fn choose(series: &[Series], now: Millis, stale_after_millis: i64) -> usize {
+pub(super) fn choose(series: &[Series], now: Millis, stale_after: Elapsed) -> usize {
     if series.len() < 2 {
         return 0;
     }
-    let lives = |series: &Series| series.live(now, stale_after_millis).is_some();
+    let lives = |series: &Series| series.live(now, stale_after).is_some();
     let any_lives = series.iter().any(lives);
     let samples = |series: &Series| if lives(series) == any_lives { series.samples() } else { 0 };
     most_complete(&series.iter().map(samples).collect::<Vec<_>>())
@@ -178,26 +178,24 @@ pub fn most_complete(samples: &[u64]) -> usize {
 
 /// Why the series of one slot cannot all be true, if they cannot: an older instance is told of when a newer one was told
 /// of already, or memory that fell. Two that are scraped in turn see a restart one after another, and their clocks may
-/// differ: by `clock_skew_millis` at most.
+/// differ: by `clock_skew` at most.
 pub(super) fn contradiction(
     series: &[Series],
     now: Millis,
-    stale_after_millis: i64,
-    clock_skew_millis: i64,
+    stale_after: Elapsed,
+    clock_skew: Elapsed,
 ) -> Option<Contradiction> {
     let came_back = |series: &&Series| {
-        series.came_back.is_some_and(|(at, after_millis)| {
-            now.since(at) <= stale_after_millis && after_millis > clock_skew_millis
-        })
+        series.came_back.is_some_and(|(at, after)| now.since(at) <= stale_after && after > clock_skew)
     };
     if let Some(series) = series.iter().find(came_back) {
         return Some(Contradiction::Within(Arc::clone(&series.labels)));
     }
-    let living = || series.iter().filter_map(|one| Some((one, one.live(now, stale_after_millis)?)));
+    let living = || series.iter().filter_map(|one| Some((one, one.live(now, stale_after)?)));
     for (place, (one, lifetime)) in living().enumerate() {
         for (other, other_lifetime) in living().skip(place + 1) {
-            let contradicts = contradicts(lifetime, other, clock_skew_millis)
-                || contradicts(other_lifetime, one, clock_skew_millis);
+            let contradicts =
+                contradicts(lifetime, other, clock_skew) || contradicts(other_lifetime, one, clock_skew);
             if contradicts {
                 return Some(Contradiction::Between(Arc::clone(&one.labels), Arc::clone(&other.labels)));
             }
@@ -207,8 +205,8 @@ pub(super) fn contradiction(
 }
 
 /// Whether `lifetime` is told of after `other` has told of a later one, or of more memory.
-fn contradicts(lifetime: &Lifetime, other: &Series, clock_skew_millis: i64) -> bool {
-    let too_late = |known: Millis| lifetime.last_at().since(known) > clock_skew_millis;
+fn contradicts(lifetime: &Lifetime, other: &Series, clock_skew: Elapsed) -> bool {
+    let too_late = |known: Millis| lifetime.last_at().since(known) > clock_skew;
     // The first of them: the newest may have begun a moment ago, again and again.
     let later = other.lifetimes().find(|known| known.generation() > lifetime.generation());
     let same = other.newest().filter(|known| known.generation() == lifetime.generation());

@@ -1,6 +1,6 @@
 //! PURE: what was seen of one slot, as the one of its series tells it that is believed.
 
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 
 use super::{
     lifetime::Lifetime,
@@ -43,18 +43,18 @@ impl Slot {
         self.lifetimes().map(Lifetime::least_bytes).min()
     }
 
-    /// The instance that lives here at `now`: its newest sample is at most `stale_after_millis` old.
+    /// The instance that lives here at `now`: its newest sample is at most `stale_after` old.
     /// A dead series looks alive for minutes to a query with lookback, so the sample's own age decides.
-    pub(crate) fn live(&self, now: Millis, stale_after_millis: i64) -> Option<&Lifetime> {
-        self.chosen().live(now, stale_after_millis)
+    pub(crate) fn live(&self, now: Millis, stale_after: Elapsed) -> Option<&Lifetime> {
+        self.chosen().live(now, stale_after)
     }
 
     fn chosen(&self) -> &Series {
         &self.series[self.chosen]
     }
 
-    pub(super) fn choose(&mut self, now: Millis, stale_after_millis: i64) {
-        self.chosen = series::choose(&self.series, now, stale_after_millis);
+    pub(super) fn choose(&mut self, now: Millis, stale_after: Elapsed) {
+        self.chosen = series::choose(&self.series, now, stale_after);
     }
 
     pub(super) fn series_mut(&mut self, labels: &str) -> Option<&mut Series> {

@@ -17,7 +17,7 @@ fn sample(seconds: i64, generation: u64, bytes: u64) -> Sample {
 
 /// Long enough that nothing is forgotten.
 fn everything() -> Window {
-    Window::ending_at(Millis(0), i64::MAX / 4)
+    Window::ending_at(Millis(0), Elapsed(i64::MAX / 4))
 }
 
 fn history_of(samples: &[Sample]) -> History {
@@ -57,7 +57,7 @@ fn samples_that_come_twice_count_once() {
 #[test]
 fn a_lifetime_is_live_while_its_newest_sample_is_young() {
     let history = history_of(&[sample(10, 1, 100)]);
-    let live = |now: i64| history.slot(&slot()).unwrap().live(Millis(now * 1000), 30_000).is_some();
+    let live = |now: i64| history.slot(&slot()).unwrap().live(Millis(now * 1000), Elapsed(30_000)).is_some();
     assert!(live(10) && live(40));
     assert!(!live(41));
 }
@@ -76,14 +76,14 @@ fn the_window_forgets_whole_blocks_and_then_the_slot() {
     let mut history = History::default();
     // One sample every half hour, growing by 1 each.
     let series: Vec<_> = (0_u32..48).map(|n| sample(i64::from(n) * 1800, 1, u64::from(n))).collect();
-    history.observe(&slot().into(), Window::ending_at(Millis(day), day), series);
+    history.observe(&slot().into(), Window::ending_at(Millis(day), Elapsed(day)), series);
     // 1.9 hours later, the first whole hour is out: 2 of 48 samples.
-    history.forget_before(Window::ending_at(Millis(day + 19 * HOUR / 10), day));
+    history.forget_before(Window::ending_at(Millis(day + 19 * HOUR / 10), Elapsed(day)));
     assert_eq!(lifetimes(&history)[0].samples(), 46);
     assert_eq!(lifetimes(&history)[0].first_bytes(), 2);
     // The samples left are 2..=47, their median 24.5.
     assert_eq!(lifetimes(&history)[0].doubled_median(), 49);
-    history.forget_before(Window::ending_at(Millis(3 * day), day));
+    history.forget_before(Window::ending_at(Millis(3 * day), Elapsed(day)));
     assert!(history.slot(&slot()).is_none());
     assert_eq!(history.populations().count(), 0);
 }
@@ -145,7 +145,7 @@ proptest! {
     ) {
         let now = samples.last().unwrap().at;
         let at_once = {
-            let window = Window::ending_at(now, lookback);
+            let window = Window::ending_at(now, Elapsed(lookback));
             let mut history = History::default();
             history.observe(&slot().into(), window, samples.iter().copied());
             history.forget_before(window);
@@ -161,7 +161,7 @@ proptest! {
         ends.push(samples.len());
         let mut fetched = 0;
         // After a longer pause than the lookback, an evaluator starts anew; here it ticks at each sample instead.
-        let window_of = |end: usize| Window::ending_at(samples[end - 1].at, lookback);
+        let window_of = |end: usize| Window::ending_at(samples[end - 1].at, Elapsed(lookback));
         let ticks = ends.into_iter().flat_map(|end| {
             let first = (fetched..end).find(|n| window_of(end).contains(samples[*n].at));
             let alone = fetched..first.unwrap_or(end);
@@ -198,11 +198,11 @@ fn what_runs_counts_from_its_start_and_what_is_over_inside_the_window() {
     let day = 24 * HOUR;
     let grows = |n: u32| sample(600 + i64::from(n) * 600, 600_000, u64::from(n));
     let mut history = History::default();
-    let window = |hours: i64| Window::ending_at(Millis(hours * HOUR), day);
+    let window = |hours: i64| Window::ending_at(Millis(hours * HOUR), Elapsed(day));
     for n in 0..=6 * 26 {
         let sample = grows(n);
-        history.observe(&slot().into(), Window::ending_at(sample.at, day), [sample]);
-        history.forget_before(Window::ending_at(sample.at, day));
+        history.observe(&slot().into(), Window::ending_at(sample.at, Elapsed(day)), [sample]);
+        history.forget_before(Window::ending_at(sample.at, Elapsed(day)));
     }
     history.forget_before(window(26));
     let life = lifetimes(&history).remove(0);
@@ -220,7 +220,7 @@ fn what_runs_counts_from_its_start_and_what_is_over_inside_the_window() {
 
 #[test]
 fn going_back_takes_nothing_in_that_the_instance_cannot_have_held() {
-    let window = Window::ending_at(Millis(30 * HOUR), 24 * HOUR);
+    let window = Window::ending_at(Millis(30 * HOUR), Elapsed(24 * HOUR));
     let mut history = History::default();
     history.observe(&slot().into(), window, [sample(7 * 3600, 3_600_000, 20)]);
     history.forget_before(window);
@@ -230,7 +230,7 @@ fn going_back_takes_nothing_in_that_the_instance_cannot_have_held() {
     history.go_back(&slot().into(), Generation(3_600_000), &[hour(3, 30), hour(4, 10), hour(5, 20)]);
     let life = lifetimes(&history).remove(0);
     assert_eq!((life.counts_since(), life.start_bytes(), life.least_bytes()), (Millis(4 * HOUR), None, 10));
-    assert_eq!(life.area(), (u128::from(15_u64 + 20 + 20) * HOUR as u128, 3 * HOUR));
+    assert_eq!(life.area(), (u128::from(15_u64 + 20 + 20) * HOUR as u128, Elapsed(3 * HOUR)));
     // What is known stays.
     history.go_back(&slot().into(), Generation(3_600_000), &[hour(2, 1)]);
     assert_eq!(lifetimes(&history), [life]);
@@ -250,10 +250,10 @@ fn a_slot_is_never_observed_for_longer_than_it_is_old() {
     let area = lifetimes(&history)
         .iter()
         .map(Lifetime::area)
-        .fold((0, 0), |sum, (area, millis)| (sum.0 + area, sum.1 + millis));
+        .fold((0, 0), |sum, (area, millis)| (sum.0 + area, sum.1 + millis.0));
     // 30 B for 5 s, then 20 B from the 5th to the 10th second, 10 B to the 20th, and 5 B from the 28th on.
     assert_eq!(area, (1000 * (30 * 5 + 20 * 5 + 10 * 10 + 5 * 12), 1000 * (5 + 5 + 10 + 12)));
     let late = history_of(&[sample(5, 0, 30), sample(30, 28_000, 30), sample(40, 20_000, 5)]);
-    let seen: i64 = lifetimes(&late).iter().map(|lifetime| lifetime.area().1).sum();
+    let seen: i64 = lifetimes(&late).iter().map(|lifetime| lifetime.area().1.0).sum();
     assert!(seen <= 40_000, "{seen} ms of 40 s");
 }

@@ -3,7 +3,7 @@
 //! Of each of [`BUCKETS`] spans of time the first, the least, the largest and the last size are kept. A chart of that
 //! many pixels across looks the same as one of all samples, and its size is bounded however long the history is.
 
-use ebb_units::{Millis, SlotId};
+use ebb_units::{Elapsed, Millis, SlotId};
 
 use super::{
     lifetime::{End, Lifetime},
@@ -18,7 +18,7 @@ const BUCKETS: i64 = 240;
 
 /// Between two lifetimes, without a sample for this long, nothing is known of the time between. Within a lifetime memory is
 /// drawn as held: it never falls.
-const GAP_MILLIS: i64 = 120_000;
+const GAP: Elapsed = Elapsed::secs(120);
 
 /// How much memory a slot held when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Trace {
 
 impl Trace {
     pub(super) fn of(id: &SlotId, slot: &Slot, since: Millis, until: Millis) -> Self {
-        let span = (until.since(since) / BUCKETS).max(1);
+        let span = Elapsed((until.since(since).0 / BUCKETS).max(1));
         let mut trace = Self { slot: id.clone(), runs: Vec::new(), restarts: 0, restarts_at: Vec::new() };
         let mut thinner = Thinner { since, span, bucket: None, run: Vec::new() };
         let mut before: Option<&Lifetime> = None;
@@ -67,7 +67,7 @@ impl Trace {
                 if before.end() != Some(End::Discontinued) {
                     trace.restart(lifetime.first_at(), since, span);
                 }
-                if lifetime.first_at().since(before.last_at()) > GAP_MILLIS.max(span) {
+                if lifetime.first_at().since(before.last_at()) > GAP.max(span) {
                     thinner.end_run(&mut trace.runs);
                 }
             }
@@ -78,9 +78,9 @@ impl Trace {
         trace
     }
 
-    fn restart(&mut self, at: Millis, since: Millis, span: i64) {
+    fn restart(&mut self, at: Millis, since: Millis, span: Elapsed) {
         self.restarts += 1;
-        let bucket = |at: Millis| at.since(since) / span;
+        let bucket = |at: Millis| at.since(since).0 / span.0;
         if self.restarts_at.last().is_none_or(|last| bucket(*last) != bucket(at)) {
             self.restarts_at.push(at);
         }
@@ -90,7 +90,7 @@ impl Trace {
 /// Takes points oldest first, and keeps four of each bucket.
 struct Thinner {
     since: Millis,
-    span: i64,
+    span: Elapsed,
     bucket: Option<Bucket>,
     run: Vec<Point>,
 }
@@ -118,7 +118,7 @@ impl Thinner {
     }
 
     fn push(&mut self, point: Point) {
-        let number = point.at.since(self.since) / self.span;
+        let number = point.at.since(self.since).0 / self.span.0;
         match &mut self.bucket {
             Some(bucket) if bucket.number == number => {
                 if point.bytes < bucket.least.bytes {
@@ -171,7 +171,7 @@ mod tests {
     /// A history of slot 0 with samples (seconds, generation in seconds, bytes).
     fn history(samples: impl IntoIterator<Item = (i64, u64, u64)>) -> History {
         let mut history = History::default();
-        let window = Window::ending_at(Millis(1_000_000_000), 1_000_000_000);
+        let window = Window::ending_at(Millis(1_000_000_000), Elapsed(1_000_000_000));
         let samples = samples.into_iter().map(|(at, generation, bytes)| Sample {
             at: Millis(at * 1000),
             generation: Generation(generation * 1000),
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn an_extract_is_of_no_more_slots_than_fit() {
         let mut history = History::default();
-        let window = Window::ending_at(Millis(1_000_000), 1_000_000);
+        let window = Window::ending_at(Millis(1_000_000), Elapsed(1_000_000));
         for replica in 0..50 {
             let sample = Sample { at: Millis(500_000), generation: Generation(1), bytes: 1 };
             history.observe(&slot(replica).into(), window, [sample]);

@@ -1,6 +1,6 @@
 //! PURE: the span of time that counts.
 
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 
 /// The window's start moves in blocks of 1/24 of its length: hourly for a day. Smaller blocks would
 /// forget more evenly and cost one more mark per block and lifetime.
@@ -10,17 +10,16 @@ const BLOCKS_PER_WINDOW: i64 = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     start: Millis,
-    block_millis: i64,
+    block: Elapsed,
 }
 
 impl Window {
-    /// The window that reaches back at least `lookback_millis` from `now`, to the beginning of a block.
+    /// The window that reaches back at least `lookback` from `now`, to the beginning of a block.
     #[must_use]
-    pub const fn ending_at(now: Millis, lookback_millis: i64) -> Self {
-        let block_millis =
-            if lookback_millis < BLOCKS_PER_WINDOW { 1 } else { lookback_millis / BLOCKS_PER_WINDOW };
-        let start = now.0.saturating_sub(lookback_millis);
-        Self { start: Millis(start - start.rem_euclid(block_millis)), block_millis }
+    pub const fn ending_at(now: Millis, lookback: Elapsed) -> Self {
+        let block = if lookback.0 < BLOCKS_PER_WINDOW { 1 } else { lookback.0 / BLOCKS_PER_WINDOW };
+        let start = now.minus(lookback).0;
+        Self { start: Millis(start - start.rem_euclid(block)), block: Elapsed(block) }
     }
 
     /// The first moment that counts.
@@ -29,21 +28,21 @@ impl Window {
         self.start
     }
 
-    /// Length of a block, in milliseconds.
+    /// Length of a block.
     #[must_use]
-    pub const fn block_millis(self) -> i64 {
-        self.block_millis
+    pub const fn block_length(self) -> Elapsed {
+        self.block
     }
 
     /// The first boundary between two blocks after a moment.
     #[must_use]
     pub const fn boundary_after(self, at: Millis) -> Millis {
-        Millis((self.block(at) + 1).saturating_mul(self.block_millis))
+        Millis((self.block(at) + 1).saturating_mul(self.block.0))
     }
 
     /// The last boundary between two blocks up to a moment.
     pub(crate) const fn boundary_up_to(self, at: Millis) -> Millis {
-        Millis(self.block(at).saturating_mul(self.block_millis))
+        Millis(self.block(at).saturating_mul(self.block.0))
     }
 
     /// Whether a sample of this moment counts.
@@ -54,6 +53,6 @@ impl Window {
 
     /// The number of the block that a moment lies in.
     pub(crate) const fn block(self, at: Millis) -> i64 {
-        at.0.div_euclid(self.block_millis)
+        at.0.div_euclid(self.block.0)
     }
 }

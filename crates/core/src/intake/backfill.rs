@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ebb_units::{Generation, Millis, SeriesId, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, SeriesId, SlotId};
 
 use crate::{
     decide::clock::Now,
@@ -16,7 +16,7 @@ use crate::{
 const BLOCKS_MAX: i64 = 10_000;
 
 /// When a store that failed is asked again.
-const AGAIN_AFTER_MILLIS: i64 = 600_000;
+const AGAIN_AFTER: Elapsed = Elapsed::secs(600);
 
 /// The lifetimes of which a store was asked.
 #[derive(Debug, Default)]
@@ -48,10 +48,10 @@ impl Backfill {
         self.asked.retain(|series, generation| lifetimes.get(series) == Some(generation));
         lifetimes.retain(|series, generation| self.asked.get(series) != Some(generation));
         let oldest = lifetimes.values().min()?;
-        if self.failed_at.is_some_and(|then| now.steady.since(then) < AGAIN_AFTER_MILLIS) {
+        if self.failed_at.is_some_and(|then| now.steady.since(then) < AGAIN_AFTER) {
             return None;
         }
-        let reach = window.start().minus(BLOCKS_MAX.saturating_mul(window.block_millis()));
+        let reach = window.start().minus(BLOCKS_MAX * window.block_length());
         let from = oldest.started_at().max(reach);
         Some(BackfillQuery { from, window, lifetimes, sizes: HashMap::new() })
     }
@@ -84,7 +84,7 @@ impl BackfillQuery {
     pub fn take(&mut self, series: &SeriesId, samples: &[Sample]) {
         let Some(generation) = self.lifetimes.get(series) else { return };
         let own = samples.iter().filter(|sample| sample.generation == *generation);
-        let at_boundaries = own.map(|sample| (sample.at.plus(1), sample.bytes));
+        let at_boundaries = own.map(|sample| (sample.at.plus(Elapsed(1)), sample.bytes));
         // Some servers move the steps of a query to times of their own.
         let at_boundaries =
             at_boundaries.filter(|(boundary, _)| self.window.boundary_up_to(*boundary) == *boundary);
@@ -112,7 +112,7 @@ mod tests {
     /// One instance, started half an hour into 1970 and still running 30 hours later, in a window of a day.
     fn history() -> (History, Window) {
         let mut history = History::default();
-        let window = Window::ending_at(Millis(30 * HOUR), 24 * HOUR);
+        let window = Window::ending_at(Millis(30 * HOUR), Elapsed(24 * HOUR));
         let samples = (7..=30).map(|hour| Sample { at: Millis(hour * HOUR), generation: STARTED, bytes: 20 });
         history.observe(&slot().into(), window, samples);
         (history, window)

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    decide::clock::disagreement_millis,
+    decide::clock::disagreement,
     history::{Lifetime, Slot},
 };
 
@@ -12,9 +12,9 @@ const BEGIN: i64 = 1_700_000_000_000;
 
 fn terms(keeps_past: bool) -> Terms {
     Terms {
-        lookback_millis: 600 * SECOND,
-        clock_skew_millis: 5 * SECOND,
-        overlap_millis: 20 * SECOND,
+        lookback: Elapsed(600 * SECOND),
+        clock_skew: Elapsed(5 * SECOND),
+        overlap: Elapsed(20 * SECOND),
         keeps_past,
     }
 }
@@ -84,13 +84,11 @@ fn fetch(world: &mut World) -> Option<Hold> {
     let next = world.intake.next(&terms, now);
     let from = match &next {
         Next::Wait(hold) => return Some(hold.clone()),
-        Next::Anew => Window::ending_at(now.wall, terms.lookback_millis).start().minus(1),
+        Next::Anew => Window::ending_at(now.wall, terms.lookback).start().minus(Elapsed(1)),
         Next::CatchUp(from) | Next::Since(from) => *from,
     };
     let mut filling = world.intake.begin(&terms, &next, now);
-    if world.tells_time
-        && disagreement_millis(now.wall, Millis(world.time), terms.clock_skew_millis).is_some()
-    {
+    if world.tells_time && disagreement(now.wall, Millis(world.time), terms.clock_skew).is_some() {
         world.intake.refuse(filling);
         return Some(Hold::StoreFault { fault: "clock", message: String::new() });
     }
@@ -110,7 +108,7 @@ fn fetch(world: &mut World) -> Option<Hold> {
     world.intake.accept(filling)
 }
 
-type Seen = (Generation, u32, u64, u64, Millis, (u128, i64));
+type Seen = (Generation, u32, u64, u64, Millis, (u128, Elapsed));
 
 fn seen(history: &History) -> Vec<Seen> {
     let slot = history.slot(&series().slot);
@@ -206,7 +204,7 @@ fn a_clock_that_stays_where_it_stepped_to_is_believed_after_a_while_without_a_st
         (0..50).for_each(|_| steady.tick());
         let generations =
             |world: &World| -> Vec<_> { seen(world.intake.history()).iter().map(|life| life.0).collect() };
-        let lasted = |world: &World| seen(world.intake.history()).iter().map(|life| life.5.1).sum::<i64>();
+        let lasted = |world: &World| seen(world.intake.history()).iter().map(|life| life.5.1.0).sum::<i64>();
         assert_eq!(generations(&world), generations(&steady));
         assert!(
             (lasted(&steady) - lasted(&world)).abs() <= 70 * SECOND,
@@ -228,7 +226,7 @@ fn samples_from_the_future_hold_and_do_not_enter() {
     let at = Millis(world.time + 3_600_000);
     filling.take(&series(), &[Sample { at, generation: Generation(1), bytes: 1 }]);
     let hold = world.intake.accept(filling).unwrap();
-    assert_eq!(hold, Hold::FutureSample { ahead_millis: 3_600_000 });
+    assert_eq!(hold, Hold::FutureSample { ahead: Elapsed(3_600_000) });
     assert!(hold.to_string().contains("dated 1h in the future"), "{hold}");
     assert_eq!(seen(world.intake.history()), known);
     world.tick();
@@ -239,7 +237,7 @@ fn samples_from_the_future_hold_and_do_not_enter() {
 fn late_samples_are_counted_and_how_late_they_come_is_known() {
     let mut world = World::new(true);
     (0..30).for_each(|_| world.tick());
-    assert_eq!(world.intake.late_millis(), 0);
+    assert_eq!(world.intake.late(), Elapsed::ZERO);
     // A batch of 45 s: what was due in the three ticks before comes at once.
     world.late = 45 * SECOND;
     (0..4).for_each(|_| world.tick());
@@ -253,7 +251,7 @@ fn late_samples_are_counted_and_how_late_they_come_is_known() {
     filling.take(&series(), &after(from));
     let from = filling.reach_back().expect("the answer does not reach back to the newest sample");
     filling.take_again(&series(), &after(from));
-    assert_eq!((filling.taken, filling.late), (4, 3));
+    assert_eq!((filling.taken, filling.late_samples), (4, 3));
     world.intake.accept(filling);
-    assert_eq!(world.intake.late_millis(), 30 * SECOND);
+    assert_eq!(world.intake.late(), Elapsed(30 * SECOND));
 }

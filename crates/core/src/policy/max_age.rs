@@ -1,6 +1,6 @@
 //! `max_age`: restart at an age.
 
-use ebb_units::Span;
+use ebb_units::{Elapsed, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +32,8 @@ impl MaxAge {
     /// The setting that has no default, and what it is.
     pub(super) const NEEDS: (&str, &str) = ("max_age", "the age at which to restart, such as 1d");
 
-    pub(super) const fn verdict(&self, age_millis: i64) -> Verdict {
-        if age_millis >= self.max_age.as_millis() { Verdict::AboveMaxAge } else { Verdict::Within }
+    pub(super) fn verdict(&self, age: Elapsed) -> Verdict {
+        if age >= self.max_age.elapsed() { Verdict::AboveMaxAge } else { Verdict::Within }
     }
 
     pub(super) fn summary(&self) -> String {

@@ -7,7 +7,7 @@
 //! Source: renewal reward; Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7: the
 //! one-step-look-ahead rule is optimal in the monotone case.
 
-use ebb_units::{ByteCount, Millis, RestartPrice, Span};
+use ebb_units::{ByteCount, Elapsed, RestartPrice, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,8 +76,7 @@ impl Renewal {
             Others { seconds: weight.min(others.seconds), ..others }
         });
         let unseen_seconds = slot.newest().map_or(0.0, |newest| {
-            let unseen = newest.counts_since().since(newest.started_at());
-            Millis(unseen.max(0)).as_seconds()
+            newest.counts_since().since(newest.started_at()).max(Elapsed::ZERO).as_seconds()
         });
         let basis = CostBasis {
             unseen_seconds,

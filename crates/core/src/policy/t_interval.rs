@@ -98,8 +98,8 @@ impl TInterval {
                 ..Bound::default()
             };
         }
-        let (bytes, millis) = lifetime.growth();
-        let own_slope = slope(u128::from(bytes), i128::from(millis));
+        let (bytes, time) = lifetime.growth();
+        let own_slope = slope(u128::from(bytes), i128::from(time.0));
         Bound {
             threshold_bytes: step_bounds.map(|bounds| Self::bound_of(bounds, own_slope, mean_slope)),
             confidence_level: Some(self.level(own_slope, mean_slope).get()),

@@ -56,7 +56,7 @@ impl<'a> Report<'a> {
     pub fn new(recording: &Recording, plan: &Plan, outcomes: &'a [(String, Outcome)]) -> Self {
         let moments = outcomes.first().map_or(&[][..], |(_, outcome)| &outcome.memory);
         let real_mean_bytes = mean(moments, |moment| moment.real_bytes);
-        let hours = plan.to.since(plan.from).max(1) as f64 / 3_600_000.0;
+        let hours = plan.to.since(plan.from).0.max(1) as f64 / 3_600_000.0;
         let row = |(policy, outcome): &'a (String, Outcome)| {
             let mean_bytes = mean(&outcome.memory, |moment| moment.bytes);
             Row {
@@ -83,12 +83,11 @@ impl<'a> Report<'a> {
     /// The figures as a table.
     #[must_use]
     pub fn table(&self) -> String {
-        let millis = u64::try_from(self.to.since(self.from)).unwrap_or(0);
         let width = self.policies.iter().map(|row| row.policy.len()).max().unwrap_or(0).max(6);
         let mut lines = vec![
             format!(
                 "{} of {} slots; what really happened: {} restarts, mean memory {}, peak {}",
-                Span::secs(millis / 1000),
+                Span::whole_secs(self.to.since(self.from).as_seconds()),
                 self.slots,
                 self.real_restarts,
                 rounded(self.real_mean_bytes),

@@ -42,7 +42,7 @@ fn recording(sizes: &[u64]) -> Recording {
             Sample { at, generation, bytes: *bytes }
         })
         .collect();
-    recording.observe(&slot(0).into(), &samples, 30 * SECOND);
+    recording.observe(&slot(0).into(), &samples, Elapsed(30 * SECOND));
     recording
 }
 
@@ -58,16 +58,16 @@ fn plan(ticks: i64) -> Plan {
 
 fn settings(budget: BudgetConfig) -> Settings {
     let limits = Limits {
-        stale_after_millis: 30 * SECOND,
-        clock_skew_millis: 5 * SECOND,
+        stale_after: Elapsed(30 * SECOND),
+        clock_skew: Elapsed(5 * SECOND),
         series_drop: 0.5,
-        series_drop_window_millis: 60 * SECOND,
+        series_drop_window: Elapsed(60 * SECOND),
     };
     Settings {
         budget,
         limits,
-        stale_after_millis: 30 * SECOND,
-        verify_within_millis: 60 * SECOND,
+        stale_after: Elapsed(30 * SECOND),
+        verify_within: Elapsed(60 * SECOND),
         dry_run: false,
     }
 }
@@ -95,7 +95,7 @@ fn after_a_restart_the_instance_grows_by_what_the_real_one_grew() {
     let restarts: Vec<_> = outcome
         .restarts
         .iter()
-        .map(|simulated| (simulated.at.since(Millis(START)), simulated.judgement.memory_bytes))
+        .map(|simulated| (simulated.at.since(Millis(START)).0, simulated.judgement.memory_bytes))
         .collect();
     assert_eq!(restarts, [(20 * SECOND, 30), (40 * SECOND, 30)]);
     assert!(outcome.restarts[0].explanation.contains("max_bytes"), "{outcome:?}");
@@ -127,7 +127,11 @@ fn who_was_not_seen_is_neither_counted_nor_restarted() {
         generation: Generation(START.unsigned_abs()),
         bytes,
     };
-    recording.observe(&slot(0).into(), &[sample(0, 10), sample(10, 30), sample(100, 30)], 30 * SECOND);
+    recording.observe(
+        &slot(0).into(),
+        &[sample(0, 10), sample(10, 30), sample(100, 30)],
+        Elapsed(30 * SECOND),
+    );
     let ceiling = rule(Policy::Static, Some(25));
     let outcome = recording.replay(&Plan { from: Millis(START + 50 * SECOND), ..plan(11) }, |_| &ceiling);
     let seen: Vec<_> = outcome.memory.iter().map(|moment| moment.real_bytes).collect();
@@ -151,12 +155,12 @@ fn the_sample_is_what_was_scraped_however_often_it_is_evaluated() {
         let mut now = START;
         while now <= end {
             replay.observe(Millis(now));
-            now += plan.interval.as_millis();
+            now += plan.interval.elapsed().0;
         }
         let lifetime = replay.history.slot(&slot(0)).unwrap().newest().unwrap().clone();
         (lifetime.samples(), lifetime.doubled_median(), lifetime.last_at(), lifetime.area())
     };
-    let expected = (21, 20, Millis(end), (10 * 200_000, 200_000));
+    let expected = (21, 20, Millis(end), (10 * 200_000, Elapsed(200_000)));
     for interval in [2, 10, 40] {
         assert_eq!(learned(interval), expected, "{interval} s");
     }
@@ -174,7 +178,7 @@ fn only_real_starts_count_as_seen() {
             bytes: 100 + 10 * u64::try_from(n).unwrap(),
         })
         .collect();
-    recording.observe(&slot(0).into(), &samples, 30 * SECOND);
+    recording.observe(&slot(0).into(), &samples, Elapsed(30 * SECOND));
     let ceiling = rule(Policy::Static, Some(150));
     let plan = plan(30);
     let mut replay = recording.begin(&plan);
@@ -200,7 +204,7 @@ fn of_several_series_of_a_slot_one_is_replayed() {
         })
         .collect();
     let id = SeriesId { slot: slot(0), labels: "a=\"1\"".into() };
-    both.observe(&id, &samples, 30 * SECOND);
+    both.observe(&id, &samples, Elapsed(30 * SECOND));
     let ceiling = rule(Policy::Static, Some(25));
     let of = |recording: &Recording| recording.replay(&plan(6), |_| &ceiling);
     assert_eq!(of(&both), of(&recording(&[10, 20, 30, 35, 50, 55])));

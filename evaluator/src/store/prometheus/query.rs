@@ -14,7 +14,7 @@ use ebb_service::quote;
 use reqwest::RequestBuilder;
 
 pub(super) use self::answer::Envelope;
-use ebb_units::{Millis, RunnerId};
+use ebb_units::{Elapsed, Millis, RunnerId};
 
 use self::answer::{Matrix, ModuleNames};
 use super::client::{Client, SAMPLES_BYTES_MAX};
@@ -93,7 +93,7 @@ impl Query {
         clock: ClockCheck,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
-        let query = format!("{selector}[{}ms]", to.since(from).max(1));
+        let query = format!("{selector}[{}ms]", to.since(from).0.max(1));
         // Without the span, which is another one at every tick: what is wrong for long is said once.
         let attempt = format!("query {selector} at {}", client.url());
         // VictoriaMetrics would otherwise answer from a cache that lags behind; others ignore the parameter.
@@ -109,13 +109,13 @@ impl Query {
         client: &Client,
         selector: &str,
         (first, last): (Millis, Millis),
-        step_millis: i64,
+        step: Elapsed,
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
-        let query = format!("last_over_time({selector}[{step_millis}ms])");
+        let query = format!("last_over_time({selector}[{}ms])", step.0);
         let attempt = format!("range query {query} at {}", client.url());
         let (start, end) = (first.as_seconds().to_string(), last.as_seconds().to_string());
-        let step = Millis(step_millis).as_seconds().to_string();
+        let step = step.as_seconds().to_string();
         // Without `nocache`, VictoriaMetrics moves the steps.
         let form =
             [("query", query.as_str()), ("start", &start), ("end", &end), ("step", &step), ("nocache", "1")];

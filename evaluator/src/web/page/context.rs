@@ -1,7 +1,7 @@
 //! PURE: what every page rests on, and what stands around it: navigation, and the state of the evaluation.
 
 use ebb_core::history::Extract;
-use ebb_units::Millis;
+use ebb_units::{Elapsed, Millis};
 use maud::{DOCTYPE, Markup, html};
 
 use super::format;
@@ -74,7 +74,7 @@ impl PageContext<'_> {
                         span #connection role="status" {}
                         button #live type="button" hidden { "Pause" }
                     }
-                    main #main tabindex="-1" data-interval-ms=(self.config.interval.as_millis()) {
+                    main #main tabindex="-1" data-interval-ms=(self.config.interval.elapsed().0) {
                         (self.state())
                         (body)
                     }
@@ -145,7 +145,7 @@ impl PageContext<'_> {
 
     /// A tick is late when the next one should be over, too.
     fn is_late(&self) -> bool {
-        self.now.since(self.snapshot.at) > 2 * self.config.interval.as_millis() + 1000
+        self.now.since(self.snapshot.at) > 2 * self.config.interval.elapsed() + Elapsed::secs(1)
     }
 
     fn budget(&self) -> Markup {

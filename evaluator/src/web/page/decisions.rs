@@ -1,6 +1,7 @@
 //! PURE: what was decided, newest first, each with its inputs, its reason, what was done and what came of it.
 
 use ebb_core::decide::order::Action;
+use ebb_units::{Elapsed, Millis};
 use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
@@ -158,13 +159,11 @@ fn plain(value: &Value) -> String {
 
 fn as_read(name: &str, value: &Value) -> Option<String> {
     let number = value.as_f64()?;
-    let millis = |factor: f64| format::span((number * factor) as i64);
+    let millis = |factor: f64| format::span(Elapsed((number * factor) as i64));
     match name {
         _ if name.contains("bytes") => Some(format::rounded(number)),
         "slope" => Some(format!("{} per hour", format::rounded(number * 3600.0))),
-        "at" | "last_at" | "generation" | "new_generation" => {
-            Some(ebb_units::Millis(value.as_i64()?).rfc3339())
-        }
+        "at" | "last_at" | "generation" | "new_generation" => Some(Millis(value.as_i64()?).rfc3339()),
         _ if name.ends_with("_millis") => Some(millis(1.0)),
         _ if name.ends_with("_seconds") && number >= 1.0 => Some(millis(1000.0)),
         _ => None,

@@ -7,7 +7,7 @@ use ebb_core::{
     },
     policy::{Learned, Threshold, Verdict},
 };
-use ebb_units::{ByteCount, Millis, Span};
+use ebb_units::{ByteCount, Elapsed, Millis, Span};
 use maud::{Markup, html};
 
 /// A moment to the second; with its date, unless that is today's.
@@ -21,14 +21,13 @@ pub(super) fn moment(at: Millis, now: Millis) -> Markup {
 }
 
 /// How long ago something was.
-pub(super) fn ago(millis: i64) -> String {
-    if millis < 1000 { "just now".to_owned() } else { format!("{} ago", span(millis)) }
+pub(super) fn ago(time: Elapsed) -> String {
+    if time < Elapsed::secs(1) { "just now".to_owned() } else { format!("{} ago", span(time)) }
 }
 
 /// A span of time in its two largest units.
-pub(super) fn span(millis: i64) -> String {
-    let seconds = u64::try_from(millis / 1000).unwrap_or(0);
-    let text = Span::secs(seconds).to_string();
+pub(super) fn span(time: Elapsed) -> String {
+    let text = Span::whole_secs(time.as_seconds()).to_string();
     let units: Vec<&str> = text.split(' ').take(2).collect();
     units.join(" ")
 }

@@ -62,7 +62,7 @@ fn judged(context: &PageContext<'_>, judgement: &Judgement) -> Markup {
                 div { dt { "Memory" } dd { (format::bytes(judgement.memory_bytes)) } }
                 div { dt { "Threshold" } dd { (instances::threshold(judgement)) } }
                 div { dt { "Reclaimable" } dd { (format::bytes(judgement.reclaimable_bytes)) } }
-                div { dt { "Age" } dd { (format::span(judgement.age_millis)) } }
+                div { dt { "Age" } dd { (format::span(judgement.age)) } }
             }
             details id={ "inputs-" (slot.runner) "-" (slot.population.digest) } {
                 summary { "All inputs" }

@@ -41,7 +41,7 @@ impl<'a> Listing<'a> {
         match query.sort.unwrap_or_default() {
             Sort::Name => {}
             Sort::Memory => wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.memory_bytes)),
-            Sort::Age => wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.age_millis)),
+            Sort::Age => wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.age)),
             Sort::Reclaimable => {
                 wanted.sort_by_key(|judgement| std::cmp::Reverse(judgement.reclaimable_bytes));
             }
@@ -129,7 +129,7 @@ fn row(context: &PageContext<'_>, judgement: &Judgement, largest: u64) -> Markup
             td.number { (format::bytes(judgement.memory_bytes)) (bar(judgement, largest)) }
             td.number { (threshold(judgement)) }
             td.number { (format::bytes(judgement.reclaimable_bytes)) }
-            td.number { (format::span(judgement.age_millis)) }
+            td.number { (format::span(judgement.age)) }
             td { (format::verdict(judgement.verdict)) }
             td.why { (context.snapshot.explanation(judgement)) }
         }

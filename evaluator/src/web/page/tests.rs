@@ -10,7 +10,7 @@ use ebb_core::{
     history::{History, Sample, Window},
     policy::{Bound, GuardRails, Learned, Policy, Pooling, Renewal, Rule, Threshold, Verdict},
 };
-use ebb_units::{ByteCount, Generation, Millis, Population, SlotId, Span};
+use ebb_units::{ByteCount, Elapsed, Generation, Millis, Population, SlotId, Span};
 
 use super::*;
 use crate::{
@@ -61,8 +61,8 @@ fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
     Judgement {
         slot: SlotId { population, runner: runner.into(), replica },
         generation: Generation(NOW.0.unsigned_abs() - 3_600_000),
-        age_millis: 3_600_000,
-        starts_ahead_millis: 0,
+        age: Elapsed(3_600_000),
+        starts_ahead: Elapsed::ZERO,
         memory_bytes: 9_000_000 + u64::from(replica),
         reclaimable_bytes: 8_000_000,
         bound: Bound { threshold_bytes: Some(8e6), ..Bound::default() },
@@ -75,7 +75,7 @@ fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
 
 fn snapshot(module: &str, replicas: u32) -> Snapshot {
     Snapshot {
-        at: NOW.minus(4000),
+        at: NOW.minus(Elapsed(4000)),
         populations: vec![population(module)],
         instances: (0..replicas).map(|replica| judgement(module, "r:1", replica)).collect(),
         restarts_available: 7,
@@ -112,7 +112,7 @@ fn count(page: &str, text: &str) -> usize {
 }
 
 fn decided(journal: &Journal, judgement: Judgement, action: Action) {
-    journal.record(judgement, "9.0 MiB > 8.0 MiB, because".to_owned(), action, NOW.minus(60_000));
+    journal.record(judgement, "9.0 MiB > 8.0 MiB, because".to_owned(), action, NOW.minus(Elapsed(60_000)));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_dry_run_is_told_on_every_page() {
 #[test]
 fn a_tick_is_late_when_the_next_should_be_over_too() {
     let check = |seconds_ago: i64, late: bool| {
-        let snapshot = Snapshot { at: NOW.minus(seconds_ago * 1000), ..snapshot("leaky", 1) };
+        let snapshot = Snapshot { at: NOW.minus(Elapsed(seconds_ago * 1000)), ..snapshot("leaky", 1) };
         assert_eq!(overview_of(&snapshot, &config("")).contains("late:"), late, "{seconds_ago}");
     };
     // Every 10 s.
@@ -213,8 +213,8 @@ fn labels_from_outside_are_text_and_never_markup() {
     let found = journal.newest(9, |_| true);
     let config = config("");
     let context = PageContext { snapshot: &snapshot, config: &config, now: NOW };
-    let extract =
-        history(HOSTILE, HOSTILE, 1).extract(&[snapshot.instances[0].slot.clone()], NOW.minus(3_600_000));
+    let extract = history(HOSTILE, HOSTILE, 1)
+        .extract(&[snapshot.instances[0].slot.clone()], NOW.minus(Elapsed(3_600_000)));
     let data = PageData { decisions: &found, extract: Some(&extract) };
     let query =
         PageQuery { module: Some(HOSTILE.into()), verdict: Some(HOSTILE.into()), ..PageQuery::default() };
@@ -326,7 +326,7 @@ fn instances_are_ordered_and_chosen_as_asked() {
 /// Of each replica: an hour, in which it was restarted once.
 fn history(module: &str, runner: &str, replicas: u32) -> History {
     let mut history = History::default();
-    let window = Window::ending_at(NOW, 86_400_000);
+    let window = Window::ending_at(NOW, Elapsed(86_400_000));
     for replica in 0..replicas {
         let slot = judgement(module, runner, replica).slot;
         let start = NOW.0 - 3_600_000;
@@ -344,7 +344,7 @@ fn history(module: &str, runner: &str, replicas: u32) -> History {
 fn a_module_page_has_one_chart_per_replica_up_to_a_limit() {
     let snapshot = snapshot("leaky", 30);
     let slots: Vec<_> = snapshot.instances.iter().map(|one| one.slot.clone()).collect();
-    let extract = history("leaky", "r:1", 30).extract(&slots, NOW.minus(86_400_000));
+    let extract = history("leaky", "r:1", 30).extract(&slots, NOW.minus(Elapsed(86_400_000)));
     let data = PageData { decisions: &[], extract: Some(&extract) };
     let page = module_of(&snapshot, "leaky", &PageQuery::default(), data);
     assert_eq!(count(&page, "<figure"), 12);
@@ -363,8 +363,8 @@ fn while_the_evaluation_is_busy_the_page_says_why_there_are_no_charts() {
 #[test]
 fn a_start_in_the_future_is_told_as_one() {
     let mut snapshot = snapshot("leaky", 1);
-    (snapshot.instances[0].verdict, snapshot.instances[0].starts_ahead_millis) =
-        (Verdict::TooYoung, 3_600_000);
+    (snapshot.instances[0].verdict, snapshot.instances[0].starts_ahead) =
+        (Verdict::TooYoung, Elapsed(3_600_000));
     let page = module_of(&snapshot, "leaky", &PageQuery::default(), NOTHING);
     has(&page, &["its start is 1h in the future: its runner's clock is ahead, or this one is behind"]);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ebb_units::{ByteCount, Span};
+use ebb_units::{ByteCount, Elapsed, Span};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,7 +22,7 @@ struct Leak {
     /// By how much more each replica leaks than the one before it.
     steeper: f64,
     replicas: u32,
-    lookback_millis: i64,
+    lookback: Elapsed,
     /// Time between two samples, and between two ticks.
     tick_millis: i64,
 }
@@ -42,19 +42,25 @@ impl Leak {
         let mut ages = Vec::new();
         for tick in 1..=ticks {
             let now = Millis(BEGIN + tick * self.tick_millis);
-            let window = Window::ending_at(now, self.lookback_millis);
+            let window = Window::ending_at(now, self.lookback);
             for (replica, started) in (0..).zip(&started) {
                 let sample = Sample {
                     at: now,
                     generation: Generation(started.unsigned_abs()),
-                    bytes: self.bytes_at(replica, now.0 - started),
+                    bytes: self.bytes_at(replica, Elapsed(now.0 - started)),
                 };
                 history.observe(&slot(replica).into(), window, [sample]);
             }
             history.forget_before(window);
             let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-            let assessment =
-                Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, now, self.tick_millis);
+            let assessment = Assessment::new(
+                &history,
+                |_| &rule,
+                &Hosts::default(),
+                eligibility,
+                now,
+                Elapsed(self.tick_millis),
+            );
             for wish in assessment.candidates() {
                 let started = &mut started[wish.slot.replica as usize];
                 ages.push(now.0 - *started);
@@ -65,9 +71,9 @@ impl Leak {
         ages
     }
 
-    fn bytes_at(self, replica: u32, age_millis: i64) -> u64 {
+    fn bytes_at(self, replica: u32, age: Elapsed) -> u64 {
         let rate = self.bytes_per_second * (1.0 + self.steeper * f64::from(replica));
-        1024 * KIB + (rate * age_millis as f64 / 1000.0) as u64
+        1024 * KIB + (rate * age.as_seconds()) as u64
     }
 }
 
@@ -100,7 +106,7 @@ proptest! {
             bytes_per_second,
             steeper: 0.0,
             replicas,
-            lookback_millis: millis(lookback_per_best),
+            lookback: Elapsed(millis(lookback_per_best)),
             tick_millis: millis(0.005),
         };
         let pooling = if pooling { Pooling::Adaptive } else { Pooling::Off };
@@ -122,7 +128,7 @@ fn t_interval_restarts_a_leak_that_all_share_at_once_or_never() {
         let (confidence_level, coverage) = (0.99.try_into().unwrap(), 0.99.try_into().unwrap());
         let policy = Policy::TInterval(TInterval { interval, confidence_level, coverage, adapt: Adapt::Off });
         let tick_millis = 10_000;
-        Leak { bytes_per_second: 1000.0, steeper, replicas: 8, lookback_millis: 3_600_000, tick_millis }
+        Leak { bytes_per_second: 1000.0, steeper, replicas: 8, lookback: Elapsed(3_600_000), tick_millis }
             .restarts(policy, 1000)
     };
     for interval in [IntervalKind::Confidence, IntervalKind::Prediction, IntervalKind::Tolerance] {

@@ -39,7 +39,7 @@ fn slot(runner: &str, replica: u32) -> SlotId {
 
 /// Each slot's instances: a size at every 100 s up to [`NOW`], the first of them at its start; a fall is a restart.
 fn history(slots: &[(SlotId, Vec<u64>)]) -> History {
-    let window = Window::ending_at(NOW, 10_000 * SECOND);
+    let window = Window::ending_at(NOW, Elapsed(10_000 * SECOND));
     let mut history = History::default();
     for (slot, sizes) in slots {
         let mut generation = Generation(0);
@@ -68,7 +68,7 @@ fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
         hosts,
         |_, _| Eligibility::Eligible,
         NOW,
-        STALE_AFTER,
+        Elapsed(STALE_AFTER),
     )
 }
 
@@ -150,7 +150,7 @@ fn who_cannot_be_restarted_shields_nobody_and_who_was_gives_back_already() {
         let rule = rule(policy);
         let eligibility = |slot: &SlotId, _| if slot.replica == 1 { largest } else { Eligibility::Eligible };
         let hosts = hosts(&[("h:1", host(60_000))]);
-        asking(&Assessment::new(&three(), |_| &rule, &hosts, eligibility, NOW, STALE_AFTER))
+        asking(&Assessment::new(&three(), |_| &rule, &hosts, eligibility, NOW, Elapsed(STALE_AFTER)))
     };
     let replica = |replica| ("h:1".to_owned(), replica);
     // 40,000 are lacking; the largest gives back 50,000, the others 30,000 and 20,000.
@@ -165,7 +165,8 @@ fn an_instance_whose_samples_are_old_is_not_judged() {
     let at = Millis(NOW.0 + STALE_AFTER + 1);
     let rule = rule(Policy::MaxAge(MaxAge { max_age: Span::secs(100) }));
     let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-    let assessment = Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, at, STALE_AFTER);
+    let assessment =
+        Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, at, Elapsed(STALE_AFTER));
     assert_eq!(assessment.instances, []);
     assert_eq!(assessment.populations.len(), 1);
 }

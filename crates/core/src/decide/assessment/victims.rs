@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
-use ebb_units::{ByteCount, Generation, Millis, RunnerId, SlotId};
+use ebb_units::{ByteCount, Elapsed, Generation, Millis, RunnerId, SlotId};
 
 use crate::{
     decide::{judgement::Judgement, pending::Eligibility},
@@ -44,12 +44,12 @@ pub(super) fn choose_victims(
     hosts: &Hosts,
     eligibility: impl Fn(&SlotId, Generation) -> Eligibility,
     now: Millis,
-    stale_after_millis: i64,
+    stale_after: Elapsed,
 ) {
     if candidates.is_empty() {
         return;
     }
-    let mut available = Available::new(hosts, now, stale_after_millis);
+    let mut available = Available::new(hosts, now, stale_after);
     let standing_of = |judgement: &Judgement| eligibility(&judgement.slot, judgement.generation);
     for judgement in judgements.iter() {
         let comes_back = match standing_of(judgement) {
@@ -67,7 +67,7 @@ pub(super) fn choose_victims(
         let judgement = &judgements[candidate.index];
         let worst = match candidate.order {
             VictimOrder::Largest => judgement.memory_bytes,
-            VictimOrder::Oldest => u64::try_from(judgement.age_millis).unwrap_or(0),
+            VictimOrder::Oldest => u64::try_from(judgement.age.0).unwrap_or(0),
         };
         (candidate.order, Reverse(worst), candidate.index)
     });
@@ -93,13 +93,13 @@ type Host = (String, Arc<str>, u64);
 struct Available<'a> {
     hosts: &'a Hosts,
     now: Millis,
-    stale_after_millis: i64,
+    stale_after: Elapsed,
     bytes: HashMap<Host, u64>,
 }
 
 impl<'a> Available<'a> {
-    fn new(hosts: &'a Hosts, now: Millis, stale_after_millis: i64) -> Self {
-        let mut available = Self { hosts, now, stale_after_millis, bytes: HashMap::new() };
+    fn new(hosts: &'a Hosts, now: Millis, stale_after: Elapsed) -> Self {
+        let mut available = Self { hosts, now, stale_after, bytes: HashMap::new() };
         // Of several readings the newest counts, of equally new ones the smallest.
         let mut newest: HashMap<Host, (Millis, Reverse<u64>)> = HashMap::new();
         for runner in hosts.keys() {
@@ -114,7 +114,7 @@ impl<'a> Available<'a> {
 
     fn host_of(&self, runner: &RunnerId) -> Option<(Host, HostMemory)> {
         let memory = *self.hosts.get(runner)?;
-        let is_young = self.now.since(memory.at) <= self.stale_after_millis;
+        let is_young = self.now.since(memory.at) <= self.stale_after;
         let address = runner.address.rsplit_once(':').map_or(&*runner.address, |(address, _)| address);
         is_young.then(|| ((address.to_owned(), Arc::clone(&runner.identity), memory.total_bytes), memory))
     }

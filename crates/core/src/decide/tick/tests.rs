@@ -34,10 +34,10 @@ impl Case {
             min_reclaim: ByteCount(1),
         };
         let limits = Limits {
-            stale_after_millis: MINUTE,
-            clock_skew_millis: 5000,
+            stale_after: Elapsed(MINUTE),
+            clock_skew: Elapsed(5000),
             series_drop: 0.5,
-            series_drop_window_millis: MINUTE,
+            series_drop_window: Elapsed(MINUTE),
         };
         let budget = BudgetConfig {
             burst: 2,
@@ -51,8 +51,8 @@ impl Case {
             settings: Settings {
                 budget,
                 limits,
-                stale_after_millis: MINUTE,
-                verify_within_millis: MINUTE,
+                stale_after: Elapsed(MINUTE),
+                verify_within: Elapsed(MINUTE),
                 dry_run: false,
             },
             rule: Rule { policy: Policy::Static, guard_rails },
@@ -69,7 +69,11 @@ impl Case {
 
     fn sees(&mut self, replica: u32, generation: u64, at: i64, bytes: u64) {
         let sample = Sample { at: Millis(at), generation: Generation(generation), bytes };
-        self.history.observe(&slot(replica).into(), Window::ending_at(Millis(at), MINUTE * 60), [sample]);
+        self.history.observe(
+            &slot(replica).into(),
+            Window::ending_at(Millis(at), Elapsed(MINUTE * 60)),
+            [sample],
+        );
     }
 
     fn decide(&mut self, at: i64) -> Plan {
@@ -78,8 +82,8 @@ impl Case {
             hosts: &Hosts::default(),
             rule_of: |_: &str| &self.rule,
             may_order: |slot: &SlotId| !self.foreign.contains(slot),
-            spacing_millis: None,
-            late_millis: 0,
+            spacing: None,
+            late: Elapsed::ZERO,
             fault: self.fault.clone(),
             holds: &self.holds,
         };
@@ -167,7 +171,7 @@ fn a_hold_stops_all_orders_or_those_of_its_module_and_costs_nothing() {
     case.holds.clear();
     assert_eq!(ordered(&case.decide(3000)).len(), 2);
     // Samples that are too old hold by themselves.
-    case.settings.stale_after_millis = 10 * MINUTE;
+    case.settings.stale_after = Elapsed(10 * MINUTE);
     let plan = case.decide(5 * MINUTE);
     assert_eq!(plan.hold.map(|hold| hold.name()), Some("clock_ahead"));
 }

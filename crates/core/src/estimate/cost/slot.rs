@@ -48,17 +48,17 @@ impl SlotCost {
         let mut moments = [0.0; 3];
         let mut before: Option<&Lifetime> = None;
         for lifetime in slot.lifetimes() {
-            let (mut area, mut millis) = lifetime.area();
+            let (mut area, mut time) = lifetime.area();
             let is_oldest = before.is_none();
             if let Some(before) = before.replace(lifetime)
                 && !lifetime.seen_from_start()
             {
                 // The window cut nothing off: its first samples were missed.
-                let (missed, missed_millis) = lifetime.area_before(before.last_at());
+                let (missed, missed_time) = lifetime.area_before(before.last_at());
                 area += missed;
-                millis += missed_millis;
+                time = time + missed_time;
             }
-            let seen = Cost { byte_seconds: byte_seconds(area), seconds: seconds(millis) };
+            let seen = Cost { byte_seconds: byte_seconds(area), seconds: time.as_seconds() };
             if lifetime.end().is_none() {
                 cost.partial[1] = seen;
                 continue;
@@ -161,8 +161,4 @@ impl SlotCost {
 
 fn byte_seconds(byte_millis: u128) -> f64 {
     byte_millis as f64 / 1000.0
-}
-
-fn seconds(millis: i64) -> f64 {
-    millis as f64 / 1000.0
 }

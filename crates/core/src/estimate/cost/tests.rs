@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ebb_units::{ByteCount, Generation, Millis, Population, RestartPrice, SlotId, Span};
+use ebb_units::{ByteCount, Elapsed, Generation, Millis, Population, RestartPrice, SlotId, Span};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -14,7 +14,7 @@ fn price() -> RestartPrice {
 
 /// A slot whose instances each live for `lengths` seconds and grow by `rate` bytes a second from 1000.
 fn history(fleet: &[(u64, &[i64])]) -> History {
-    history_in(Window::ending_at(Millis(0), i64::MAX / 4), fleet)
+    history_in(Window::ending_at(Millis(0), Elapsed(i64::MAX / 4)), fleet)
 }
 
 fn history_in(window: Window, fleet: &[(u64, &[i64])]) -> History {
@@ -85,7 +85,7 @@ fn what_runs_counts_as_the_average_as_far_as_that_is_possible() {
 fn an_average_does_not_jump_when_a_restart_leaves_the_window() {
     // The window begins at 70 s, 80 s and 90 s: in the first of three lifetimes.
     for now in [310, 320, 330] {
-        let window = Window::ending_at(Millis(now * SECOND), 240 * SECOND);
+        let window = Window::ending_at(Millis(now * SECOND), Elapsed(240 * SECOND));
         let history = history_in(window, &[(0, &[100, 100, 100])]);
         let (_, slots) = history.populations().next().unwrap();
         let cost = SlotCost::of(slots.values().next().unwrap(), price()).unwrap();
@@ -135,7 +135,7 @@ fn what_was_missed_of_a_lifetime_counts_with_the_first_size_seen() {
                 bytes: 1000,
             })
         });
-        history.observe(&id.clone().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+        history.observe(&id.clone().into(), Window::ending_at(Millis(0), Elapsed(i64::MAX / 4)), samples);
         SlotCost::of(history.slot(&id).unwrap(), price()).unwrap()
     };
     assert_eq!(slot(1800), slot(1));
@@ -153,7 +153,7 @@ fn memory_that_fell_without_a_start_is_no_restart() {
         generation: Generation(start * 1000),
         bytes,
     });
-    history.observe(&id.clone().into(), Window::ending_at(Millis(0), i64::MAX / 4), samples);
+    history.observe(&id.clone().into(), Window::ending_at(Millis(0), Elapsed(i64::MAX / 4)), samples);
     let cost = SlotCost::of(history.slot(&id).unwrap(), price()).unwrap();
     assert_eq!((cost.restarts, cost.falls, cost.lifetimes), (1, 1, 2));
 }

@@ -26,7 +26,7 @@ fn samples(starts: &[i64], offset: i64, spacing: i64, until: i64) -> Vec<Sample>
     (0..).map(|n| offset + n * spacing).take_while(|at| *at <= until).map(|at| truth(starts, at)).collect()
 }
 
-type Seen = (Generation, u32, u64, u64, Millis, (u128, i64), Option<u64>);
+type Seen = (Generation, u32, u64, u64, Millis, (u128, Elapsed), Option<u64>);
 
 fn seen(history: &History) -> Vec<Seen> {
     let of = |life: &Lifetime| {
@@ -59,14 +59,14 @@ fn grown(series: &[(&str, Vec<Sample>)], ticks: &[(i64, usize)]) -> History {
         orders = next.collect();
     }
     for (end, order) in ends {
-        let window = Window::ending_at(Millis(end), LOOKBACK);
+        let window = Window::ending_at(Millis(end), Elapsed(LOOKBACK));
         for place in &orders[order % orders.len()] {
             let (labels, samples) = &series[*place];
             history.observe(&id(labels), window, samples.iter().copied().filter(|sample| sample.at.0 <= end));
         }
         history.forget_before(window);
     }
-    history.choose(Millis(NOW), STALE_AFTER, None);
+    history.choose(Millis(NOW), Elapsed(STALE_AFTER), None);
     history
 }
 
@@ -88,7 +88,7 @@ proptest! {
         let found = grown(&series, &ticks);
         let alone = grown(&series[..1], &ticks);
         prop_assert_eq!(seen(&found), seen(&alone));
-        prop_assert_eq!(found.contradictions(Millis(NOW), STALE_AFTER, SKEW).count(), 0);
+        prop_assert_eq!(found.contradictions(Millis(NOW), Elapsed(STALE_AFTER), Elapsed(SKEW)).count(), 0);
     }
 }
 
@@ -118,7 +118,7 @@ fn the_series_that_lives_and_has_missed_least_is_believed() {
 
 fn contradiction_of(series: &[(&str, Vec<Sample>)]) -> Option<Contradiction> {
     let history = grown(series, &[]);
-    let found = history.contradictions(Millis(NOW), STALE_AFTER, SKEW).next();
+    let found = history.contradictions(Millis(NOW), Elapsed(STALE_AFTER), Elapsed(SKEW)).next();
     found.map(|(_, contradiction)| contradiction)
 }
 
@@ -152,7 +152,7 @@ fn a_restart_that_two_see_one_after_another_is_no_contradiction() {
         // Its clock is 4 s behind: it dates what it sees too early.
         let other: Vec<_> = samples(&starts, 2000, 10 * SECOND, NOW)
             .into_iter()
-            .map(|sample| Sample { at: sample.at.minus(4000), ..sample })
+            .map(|sample| Sample { at: sample.at.minus(Elapsed(4000)), ..sample })
             .collect();
         assert_eq!(contradiction_of(&[("a=\"1\"", one), ("b=\"1\"", other)]), None, "{restarted}");
     }
@@ -176,12 +176,12 @@ fn one_series_that_tells_of_two_runners_in_turn_contradicts_itself() {
 fn what_is_scraped_seldom_is_alive_for_as_long_as_three_samples_take_unless_that_is_set() {
     let seldom = samples(&[0], 0, 60 * SECOND, NOW - 100 * SECOND);
     let mut history = grown(&[("", seldom)], &[]);
-    let mut lives = |late_millis| {
-        history.choose(Millis(NOW), STALE_AFTER, late_millis);
-        history.slot(&slot()).unwrap().live(Millis(NOW), STALE_AFTER).is_some()
+    let mut lives = |late| {
+        history.choose(Millis(NOW), Elapsed(STALE_AFTER), late);
+        history.slot(&slot()).unwrap().live(Millis(NOW), Elapsed(STALE_AFTER)).is_some()
     };
     assert!(!lives(None));
-    assert!(lives(Some(0)));
+    assert!(lives(Some(Elapsed::ZERO)));
     // A limit that is set later holds from then on.
     assert!(!lives(None));
 }
@@ -190,7 +190,7 @@ fn what_is_scraped_seldom_is_alive_for_as_long_as_three_samples_take_unless_that
 fn a_gap_is_no_spacing() {
     let spacing = |times: &[i64]| {
         let samples: Vec<_> = times.iter().map(|at| truth(&[0], at * SECOND)).collect();
-        grown(&[("", samples)], &[]).spacing_millis().map(|millis| millis / SECOND)
+        grown(&[("", samples)], &[]).spacing().map(|time| time.0 / SECOND)
     };
     assert_eq!(spacing(&[3900]), None);
     assert_eq!(spacing(&[3900, 3910]), Some(10));
