@@ -2,7 +2,7 @@
 //! it live. Ends by itself; exit code 0 only if an instance above its threshold was restarted and its memory
 //! was seen to fall, and no request to the storage service failed.
 
-#![allow(clippy::print_stdout)]
+#![expect(clippy::print_stdout)]
 
 mod fleet;
 mod progress;

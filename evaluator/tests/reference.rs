@@ -2,7 +2,7 @@
 //! mpmath (`reference/student_t.py`), `renewal` from its description in the docs alone (`reference/renewal.py`).
 
 // The helpers of tests are tests, too.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 use ebb_core::{
     estimate::{MedianSample, quantile},

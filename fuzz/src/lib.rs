@@ -1,7 +1,7 @@
 //! The runner's parsers of bytes from outside, compiled without the rest of it: Wasmtime would take half an hour to build
 //! with instrumentation.
 
-#![allow(dead_code, unused_imports, reason = "what only the rest of the runner uses")]
+#![expect(dead_code, unused_imports, reason = "what only the rest of the runner uses")]
 
 #[path = "../../runner/src/config/mod.rs"]
 mod config;

@@ -213,7 +213,7 @@ fn report(simulation: &Path, live: &Path, folder: &Path) -> Result<(), ReportErr
 }
 
 /// The slowest setting of each policy, on one core.
-#[allow(clippy::print_stdout)]
+#[expect(clippy::print_stdout)]
 fn speed() {
     const REPLICAS: u32 = 1000;
     const TICKS: Tick = 24 * 360;

@@ -3,8 +3,6 @@
 //! Its source is compiled here once more, with loom's locks in place of the standard library's: loom runs a model
 //! again for each order of what its threads do at them, and takes it for an error if none can go on.
 
-#![allow(dead_code, reason = "what the models do without")]
-
 use std::{
     future::poll_fn,
     sync::{Arc, Weak},

@@ -9,7 +9,7 @@
 //! | `trend.rs` | PURE: readings → growth per hour, how sure that is, and whether it matters |
 //! | `report.rs` | PURE: trends → a table |
 
-#![allow(clippy::print_stdout)]
+#![expect(clippy::print_stdout)]
 
 mod fleet;
 mod reading;

@@ -1,7 +1,7 @@
 //! End to end: what Ebb promises, seen on the real runner, evaluator and Prometheus.
 
 // The helpers of tests are tests, too.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod alerts;
 mod bounds;

@@ -1,7 +1,7 @@
 //! The rules of ARCHITECTURE.md that a compiler does not check.
 
 // The helpers of tests are tests, too.
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod cycles;
 

@@ -3,7 +3,7 @@
 pub(crate) use crate::component::component;
 
 /// A preview1 core module: `body` runs in `_start`; `$sleep` takes milliseconds.
-pub fn core(memory: &str, body: &str) -> String {
+pub(crate) fn core(memory: &str, body: &str) -> String {
     format!(
         r#"(module
           (import "wasi_snapshot_preview1" "poll_oneoff"
@@ -29,22 +29,22 @@ pub fn core(memory: &str, body: &str) -> String {
 const ONE_PAGE: &str = r#"(memory (export "memory") 1)"#;
 
 /// Holds one page and sleeps.
-pub fn sleeper() -> String {
+pub(crate) fn sleeper() -> String {
     core(ONE_PAGE, "(call $sleep_for_ever)")
 }
 
 /// As [`sleeper`], and another binary.
-pub fn other_sleeper() -> String {
+pub(crate) fn other_sleeper() -> String {
     core(ONE_PAGE, "(nop) (call $sleep_for_ever)")
 }
 
 /// Grows by `pages` at once, then sleeps.
-pub fn holder(pages: u32) -> String {
+pub(crate) fn holder(pages: u32) -> String {
     core(ONE_PAGE, &format!("(drop (memory.grow (i32.const {pages}))) (call $sleep_for_ever)"))
 }
 
 /// Grows by a page every 5 ms, `pages` times, then sleeps.
-pub fn grower(pages: u32) -> String {
+pub(crate) fn grower(pages: u32) -> String {
     core(
         ONE_PAGE,
         &format!(
@@ -59,12 +59,12 @@ pub fn grower(pages: u32) -> String {
 }
 
 /// Never rests.
-pub fn spinner() -> String {
+pub(crate) fn spinner() -> String {
     core(ONE_PAGE, "(loop $again (br $again))")
 }
 
 /// Never rests, and that before its program begins.
-pub fn start_spinner() -> String {
+pub(crate) fn start_spinner() -> String {
     format!(
         r#"(module {ONE_PAGE} (func $spin (loop $again (br $again))) (start $spin) (func (export "_start")))"#
     )
@@ -72,7 +72,7 @@ pub fn start_spinner() -> String {
 
 /// Its `start` section lasts until there is a file `start` in its first folder; then it runs until there is
 /// a file `end`, and traps.
-pub fn gated() -> String {
+pub(crate) fn gated() -> String {
     core(
         r#"(import "wasi_snapshot_preview1" "path_filestat_get"
              (func $filestat (param i32 i32 i32 i32 i32) (result i32)))
@@ -90,7 +90,7 @@ pub fn gated() -> String {
 }
 
 /// Asks for a page more for as long as it gets one, then sleeps.
-pub fn greedy() -> String {
+pub(crate) fn greedy() -> String {
     core(
         ONE_PAGE,
         "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
@@ -99,22 +99,22 @@ pub fn greedy() -> String {
 }
 
 /// Wants a thousand pages to begin with.
-pub fn start_greedy() -> String {
+pub(crate) fn start_greedy() -> String {
     core(r#"(memory (export "memory") 1000)"#, "(call $sleep_for_ever)")
 }
 
 /// Traps at once.
-pub fn trap() -> String {
+pub(crate) fn trap() -> String {
     core(ONE_PAGE, "(unreachable)")
 }
 
 /// Leaves at once with `code`.
-pub fn exit(code: u32) -> String {
+pub(crate) fn exit(code: u32) -> String {
     core(ONE_PAGE, &format!("(call $exit (i32.const {code}))"))
 }
 
 /// Prints `text` to standard output for ever, without a line break.
-pub fn chatterbox(text: &str) -> String {
+pub(crate) fn chatterbox(text: &str) -> String {
     let length = text.len();
     core(
         &format!("{ONE_PAGE} (data (i32.const 200) {text:?})"),

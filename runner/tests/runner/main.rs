@@ -1,6 +1,6 @@
 //! The real runner, in-process or as a process: real Wasmtime, real HTTP on free loopback ports.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![expect(clippy::unwrap_used)]
 
 mod component;
 mod exposition;
