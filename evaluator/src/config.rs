@@ -148,9 +148,9 @@ impl HoldConfig {
     pub const fn limits(&self, stale_after: Elapsed) -> Limits {
         Limits {
             stale_after,
-            clock_skew: self.clock_skew.elapsed(),
+            clock_skew: self.clock_skew.as_elapsed(),
             series_drop: self.series_drop.0,
-            series_drop_window: self.series_drop_window.elapsed(),
+            series_drop_window: self.series_drop_window.as_elapsed(),
         }
     }
 }
@@ -301,8 +301,8 @@ impl Config {
     /// Age from which a sample tells nothing about the present: as it is set, else three intervals, or
     /// what the samples that were seen call for.
     pub(crate) fn stale_after(&self, called_for: Elapsed) -> Elapsed {
-        let unset = || called_for.max(3 * self.interval.elapsed());
-        self.hold.stale_after.map_or_else(unset, Span::elapsed)
+        let unset = || called_for.max(3 * self.interval.as_elapsed());
+        self.hold.stale_after.map_or_else(unset, Span::as_elapsed)
     }
 
     /// The config as YAML, as `check` prints it, without what may be secret: the values of further headers. Passwords

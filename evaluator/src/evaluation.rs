@@ -137,7 +137,7 @@ impl Evaluator {
             budget: self.config.budget,
             limits: self.config.hold.limits(self.config.stale_after(samples_take)),
             stale_after: self.config.stale_after(Elapsed::ZERO),
-            verify_within: self.config.runners.verify_within.elapsed().max(samples_take),
+            verify_within: self.config.runners.verify_within.as_elapsed().max(samples_take),
             dry_run: self.config.dry_run,
         };
         let fleet = Fleet {
@@ -181,7 +181,7 @@ impl Evaluator {
 
     async fn fill(&mut self, filling: &mut Filling, next: &Next, now: Now) -> Result<Fetched, StoreError> {
         let begin = filling.window().start().minus(Elapsed(1));
-        let clock = ClockCheck::new(now.wall, self.config.hold.clock_skew.elapsed());
+        let clock = ClockCheck::new(now.wall, self.config.hold.clock_skew.as_elapsed());
         let mut sink = |series: &SeriesId, samples: &[_]| filling.take(series, samples);
         let fetched = match next {
             Next::Since(from) => self.store.recent(*from, clock, &mut sink).await?,
@@ -239,8 +239,8 @@ impl Evaluator {
             OVERLAP.max(2 * spacing).max(self.intake.late())
         });
         Terms {
-            lookback: self.config.lookback.elapsed(),
-            clock_skew: self.config.hold.clock_skew.elapsed(),
+            lookback: self.config.lookback.as_elapsed(),
+            clock_skew: self.config.hold.clock_skew.as_elapsed(),
             overlap,
             keeps_past: self.store.keeps_past(),
         }
@@ -276,13 +276,13 @@ impl Evaluator {
             }
         }
         let stale_after = self.stale_after();
-        let ahead = -self.config.hold.clock_skew.elapsed();
+        let ahead = -self.config.hold.clock_skew.as_elapsed();
         self.hosts.retain(|_, memory| (ahead..=stale_after).contains(&now.since(memory.at)));
     }
 
     /// The modules of which series contradict each other.
     fn module_holds(&mut self, now: Millis) -> BTreeMap<Arc<str>, Hold> {
-        let skew = self.config.hold.clock_skew.elapsed();
+        let skew = self.config.hold.clock_skew.as_elapsed();
         let mut holds = BTreeMap::new();
         for (slot, contradiction) in
             self.intake.history().contradictions(now, self.config.stale_after(Elapsed::ZERO), skew)

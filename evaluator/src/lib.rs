@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`config`] | YAML → validated [`config::Config`] |
 //! | [`store`] | where samples come from: Prometheus' HTTP API, or the runners themselves |
-//! | [`client`] | what every HTTP client has in common |
+//! | `client` | what every HTTP client has in common |
 //! | `runners` | (slot, generation) → an order → its outcome |
 //! | `evaluation` | one tick as named steps |
 //! | `decisions`, `snapshot`, `metrics` | what a tick leaves behind |
@@ -15,20 +15,20 @@
 //! | `web` | the API and the page that show it |
 //! | [`cli`] | what the evaluator can be asked on the command line |
 
-pub(crate) mod chart;
+mod chart;
 pub mod cli;
-pub mod client;
+mod client;
 pub mod config;
-pub(crate) mod decisions;
-pub(crate) mod evaluation;
+mod decisions;
+mod evaluation;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-pub(crate) mod live;
-pub(crate) mod metrics;
-pub(crate) mod runners;
+mod live;
+mod metrics;
+mod runners;
 mod service;
-pub(crate) mod snapshot;
+mod snapshot;
 pub mod store;
-pub(crate) mod web;
+mod web;
 
 pub(crate) use self::service::{RunError, Service, check, run};

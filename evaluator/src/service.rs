@@ -169,7 +169,7 @@ impl Clock {
             // An order under way is carried out by the runner all the same.
             () = stop.cancelled() => return,
         }
-        let interval = self.config.borrow().interval.elapsed().0.max(1);
+        let interval = self.config.borrow().interval.as_elapsed().0.max(1);
         let missed = (Elapsed::from(started.elapsed()).0 / interval).unsigned_abs();
         if missed > 0 {
             warn!(missed, took_ms = started.elapsed().as_millis(), "a tick took longer than the interval");

@@ -1,7 +1,7 @@
 //! Where samples come from: any server with Prometheus' HTTP API, or the runners themselves.
 //!
-//! A store gives the samples of each slot into a [`Sink`] and refuses to know what is learned from them. An
-//! error, or an answer that it cannot vouch for, is a [`StoreError`]: the evaluator then holds.
+//! A store gives the samples of each slot into a `Sink` and refuses to know what is learned from them. An
+//! error, or an answer that it cannot vouch for, is a `StoreError`: the evaluator then holds.
 //!
 //! A store's file has its section of the config, too; here every `match` names every store.
 //!

@@ -6,6 +6,7 @@
 //! | `trace`, `workload` | PURE: a seed → what each replica is asked for, whatever a policy does |
 //! | `optimum` | PURE: the fewest restarts and the least memory that anyone could do with |
 //! | `reference` | PURE: what could be reached if all but the future were known |
+//! | `trickle` | PURE: a leak that the window does not see |
 //! | `simulate` | a fleet in virtual time, evaluated by the evaluator's own code |
 //! | `contender` | the policies that are compared, each as a sweep of its knob |
 //! | `score` | PURE: sweeps → restarts over the optimum's at equal memory |

@@ -176,13 +176,13 @@ impl<'a> Simulation<'a> {
                 last_sample: None,
             })
             .collect();
-        let stale_after = 3 * setup.interval.elapsed();
-        let verify_within = RunnersConfig::default().verify_within.elapsed();
+        let stale_after = 3 * setup.interval.as_elapsed();
+        let verify_within = RunnersConfig::default().verify_within.as_elapsed();
         let settings = Settings {
             budget: setup.budget,
             limits: HoldConfig::default().limits(stale_after),
             stale_after,
-            verify_within: verify_within.max(3 * setup.interval.elapsed()),
+            verify_within: verify_within.max(3 * setup.interval.as_elapsed()),
             dry_run: false,
         };
         Self {
@@ -197,7 +197,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn now(&self, tick: Tick) -> Millis {
-        EPOCH.plus(i64::from(tick) * self.setup.interval.elapsed())
+        EPOCH.plus(i64::from(tick) * self.setup.interval.as_elapsed())
     }
 
     fn tick(&mut self, tick: Tick) {
@@ -206,7 +206,7 @@ impl<'a> Simulation<'a> {
             replica.grow(tick);
             self.run.outcome.area += replica.instance.bytes;
         }
-        let window = Window::ending_at(now, self.setup.lookback.elapsed());
+        let window = Window::ending_at(now, self.setup.lookback.as_elapsed());
         self.scrape(tick, now, window);
         self.evaluator.history.forget_before(window);
         if self.setup.faults.evaluator_restarts_every.is_some_and(|every| tick.is_multiple_of(every)) {
@@ -331,7 +331,8 @@ impl<'a> Simulation<'a> {
         let replica = &mut self.replicas[order.slot.replica as usize];
         let sampled = replica.last_sample.expect("a sample of a judged instance has arrived");
         assert!(
-            i64::from(tick - sampled) * self.setup.interval.elapsed() <= 3 * self.setup.interval.elapsed(),
+            i64::from(tick - sampled) * self.setup.interval.as_elapsed()
+                <= 3 * self.setup.interval.as_elapsed(),
             "tick {tick}: {} has no young sample and is restarted",
             order.slot
         );

@@ -39,7 +39,7 @@ pub(crate) fn runner_config(data: &[u8]) {
         Ok(config) => {
             let names: HashSet<_> = config.modules.iter().map(|module| &module.name).collect();
             assert_eq!(names.len(), config.modules.len());
-            let serving = config.modules.iter().filter_map(|module| module.kind.serves());
+            let serving = config.modules.iter().filter_map(|module| module.kind.serve_config());
             for route in serving.flat_map(|serve| &serve.routes) {
                 assert_eq!(route.host.to_string().parse(), Ok(route.host.clone()));
                 assert_eq!(route.path.to_string().parse(), Ok(route.path.clone()));

@@ -37,23 +37,23 @@ use tracing::{info, warn};
 pub mod cli;
 mod code_cache;
 pub mod config;
-pub(crate) mod control;
-pub(crate) mod descriptors;
-pub(crate) mod engine;
-pub(crate) mod exchange;
+mod control;
+mod descriptors;
+mod engine;
+mod exchange;
 
-pub(crate) mod exposition;
-pub(crate) mod fleet;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
-pub(crate) mod gateway;
-pub(crate) mod guest;
-pub(crate) mod host;
+mod exposition;
+mod fleet;
+#[cfg(test)]
+mod fuzzing;
+mod gateway;
+mod guest;
+mod host;
 mod kind;
-pub(crate) mod lifecycle;
-pub(crate) mod program;
-pub(crate) mod reload;
-pub(crate) mod threads;
+mod lifecycle;
+mod program;
+mod reload;
+mod threads;
 
 use config::Config;
 use descriptors::Descriptors;

@@ -179,7 +179,7 @@ impl Reloader {
         let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
         let config = loaded.expect("reading a config does not panic")?;
         let token = self.read_token(&config)?;
-        let serves = config.modules.iter().find(|module| module.kind.serves().is_some());
+        let serves = config.modules.iter().find(|module| module.kind.serve_config().is_some());
         if let (Some(module), None) = (serves, &self.first.http) {
             return Err(ReloadError::NoHttpListener(module.name.clone()));
         }

@@ -23,7 +23,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
-pub use self::series::most_complete;
+pub(crate) use self::series::most_complete;
 pub use self::{
     lifetime::{End, Lifetime, Step},
     sample::Sample,

@@ -209,7 +209,7 @@ pub struct Learned {
 impl Rule {
     /// Learns from the slots of one population, from lifetimes that are over and living alike.
     pub fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot> + Clone) -> Learned {
-        let min_age = self.guard_rails.min_age.elapsed();
+        let min_age = self.guard_rails.min_age.as_elapsed();
         let mut sample = MedianSample::default();
         let mut fresh_bytes: Option<u64> = None;
         let (mut grown, mut grown_millis) = (0_u128, 0_i128);

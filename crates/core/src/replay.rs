@@ -190,17 +190,17 @@ impl Recording {
     /// Tries the rules that `rule_of` gives for each module.
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
         let mut replay = self.begin(plan);
-        let mut now = plan.from.minus(plan.lookback.elapsed());
+        let mut now = plan.from.minus(plan.lookback.as_elapsed());
         // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
         while now < plan.from {
             replay.observe(now);
-            now = now.plus(plan.interval.elapsed());
+            now = now.plus(plan.interval.as_elapsed());
         }
         now = plan.from;
         while now <= plan.to {
             replay.observe(now);
             replay.decide(&rule_of, now);
-            now = now.plus(plan.interval.elapsed());
+            now = now.plus(plan.interval.as_elapsed());
         }
         replay.outcome
     }
@@ -291,7 +291,7 @@ impl<'a> Replayed<'a> {
 
 impl Replay<'_> {
     fn observe(&mut self, now: Millis) {
-        let window = Window::ending_at(now, self.plan.lookback.elapsed());
+        let window = Window::ending_at(now, self.plan.lookback.as_elapsed());
         for slot in &mut self.slots {
             let id = slot.id.clone();
             self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now)));

@@ -34,6 +34,7 @@ impl Permits {
     }
 
     /// A permit, unless as many as allowed are in use.
+    #[must_use]
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let mut count = self.count();
         (count.used < count.limit).then(|| {

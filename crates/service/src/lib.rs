@@ -34,7 +34,7 @@ pub mod file;
 #[cfg(feature = "program")]
 pub mod logging;
 #[cfg(feature = "program")]
-pub(crate) mod probe;
+mod probe;
 pub mod problem;
 #[cfg(feature = "program")]
 pub mod process;

@@ -1,8 +1,8 @@
-//! Moments, and the starts of instances that are named by theirs.
+//! Moments, the time between them, and the starts of instances that are named by theirs.
 
 use std::{
     fmt,
-    ops::{Add, Mul, Neg, Sub},
+    ops::{Add, AddAssign, Mul, Neg, Sub},
     time::{Duration, SystemTime},
 };
 
@@ -33,7 +33,7 @@ impl Millis {
     #[must_use]
     pub fn rfc3339(self) -> String {
         let seconds = u64::try_from(self.min(Self::LAST).0 / 1000).unwrap_or(0);
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         humantime::format_rfc3339_seconds(time).to_string()
     }
 
@@ -69,7 +69,7 @@ impl From<SystemTime> for Millis {
 pub struct Elapsed(pub i64);
 
 impl Elapsed {
-    /// None.
+    /// No time.
     pub const ZERO: Self = Self(0);
 
     /// `n` seconds.
@@ -102,6 +102,12 @@ impl Add for Elapsed {
 
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Elapsed {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
     }
 }
 

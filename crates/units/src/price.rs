@@ -46,7 +46,7 @@ impl RestartPrice {
     /// [`RestartPriceError`] when one of them is nothing: every instance would be restarted all the time.
     pub fn new(memory: ByteCount, time: Span) -> Result<Self, RestartPriceError> {
         let price = Self { memory, time };
-        if memory.0 > 0 && time.elapsed() > Elapsed::ZERO {
+        if memory.0 > 0 && time.as_elapsed() > Elapsed::ZERO {
             Ok(price)
         } else {
             Err(RestartPriceError(price.to_string()))

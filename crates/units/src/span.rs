@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::moment::Elapsed;
+use crate::moment::Elapsed;
 
 /// A span of time. Written `250ms`, `10s`, `5m`, `1h 30m`, `1d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +32,7 @@ impl Span {
 
     /// The span as the time between two moments: whole milliseconds, rounded down.
     #[must_use]
-    pub const fn elapsed(self) -> Elapsed {
+    pub const fn as_elapsed(self) -> Elapsed {
         let millis = self.0.as_millis();
         Elapsed(if millis > i64::MAX as u128 { i64::MAX } else { millis as i64 })
     }

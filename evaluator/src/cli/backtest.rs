@@ -8,7 +8,7 @@ use clap::Args;
 use ebb_core::{
     decide::tick::Settings,
     history::{Sample, median},
-    replay::{Plan, Recording, report::Report, spacing},
+    replay::{self, Plan, Recording, report::Report},
 };
 use ebb_service::commands::print;
 use ebb_units::{Elapsed, Millis, SeriesId, Span};
@@ -76,7 +76,7 @@ impl Moment {
     const fn before(self, now: Millis) -> Millis {
         match self {
             Self::At(at) => at,
-            Self::Ago(span) => now.minus(span.elapsed()),
+            Self::Ago(span) => now.minus(span.as_elapsed()),
         }
     }
 }
@@ -106,7 +106,12 @@ impl FromStr for PolicySpec {
 }
 
 /// What is asked for on the command line.
-fn plan(config: &Config, args: &BacktestArgs, now: Millis, settings: Settings) -> Result<Plan, CliError> {
+fn asked_plan(
+    config: &Config,
+    args: &BacktestArgs,
+    now: Millis,
+    settings: Settings,
+) -> Result<Plan, CliError> {
     /// Beyond, it is a slip (`--from 24` is 1970), and would take hours.
     const TICKS_MAX: i64 = 10_000_000;
     let asked = Plan {
@@ -119,7 +124,7 @@ fn plan(config: &Config, args: &BacktestArgs, now: Millis, settings: Settings) -
     if asked.from >= asked.to {
         return Err(CliError::NoTime { from: asked.from, to: asked.to });
     }
-    if asked.to.since(asked.from).0 / asked.interval.elapsed().0 > TICKS_MAX {
+    if asked.to.since(asked.from).0 / asked.interval.as_elapsed().0 > TICKS_MAX {
         return Err(CliError::TooLong {
             from: asked.from,
             to: asked.to,
@@ -139,25 +144,25 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
         budget: config.budget,
         limits: config.hold.limits(stale_after),
         stale_after,
-        verify_within: config.runners.verify_within.elapsed(),
+        verify_within: config.runners.verify_within.as_elapsed(),
         dry_run: false,
     };
-    let stale_after = config.stale_after(Elapsed::ZERO);
-    let asked = plan(config, &args, Millis::from(SystemTime::now()), settings(stale_after))?;
+    let now = Millis::from(SystemTime::now());
+    let asked = asked_plan(config, &args, now, settings(config.stale_after(Elapsed::ZERO)))?;
     let rules = rules(config, &args.policy)?;
     let mut recording = Recording::default();
-    let since = asked.from.minus(asked.lookback.elapsed());
+    let since = asked.from.minus(asked.lookback.as_elapsed());
     let clock = ClockCheck::unchecked(asked.to);
     // Where scrapes are seldom, a sample tells for longer, as when the evaluator runs.
-    let stale_after = |spacing: Option<Elapsed>| config.stale_after(3 * spacing.unwrap_or_default());
+    let stale_at = |spacing: Option<Elapsed>| config.stale_after(3 * spacing.unwrap_or_default());
     let mut spacings = Vec::new();
     let mut sink = |series: &SeriesId, samples: &[Sample]| {
-        let spacing = spacing(samples);
+        let spacing = replay::spacing(samples);
         spacings.extend(spacing);
-        recording.observe(series, samples, stale_after(spacing));
+        recording.observe(series, samples, stale_at(spacing));
     };
     store.bootstrap(since, clock, &mut sink).await?;
-    let asked = Plan { settings: settings(stale_after(median(spacings))), ..asked };
+    let asked = Plan { settings: settings(stale_at(median(spacings))), ..asked };
     if recording.is_empty() {
         return Err(CliError::NoHistory { from: since, to: asked.to });
     }

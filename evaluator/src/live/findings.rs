@@ -42,7 +42,7 @@ struct Module<'a> {
 
 impl Findings {
     fn store(&mut self, config: &Config, store: &StoreAnswer) {
-        let skew = config.hold.clock_skew.elapsed();
+        let skew = config.hold.clock_skew.as_elapsed();
         let StoreAnswer { fetched, about } = store;
         if let Some(server) = config.store.server() {
             let version =
@@ -134,7 +134,7 @@ impl Findings {
                 ),
             );
         }
-        let verify_within = config.runners.verify_within.elapsed();
+        let verify_within = config.runners.verify_within.as_elapsed();
         if verify_within < 3 * spacing {
             self.add(
                 Level::Warning,
@@ -189,7 +189,7 @@ impl Findings {
                 );
             }
         }
-        let skew = config.hold.clock_skew.elapsed();
+        let skew = config.hold.clock_skew.as_elapsed();
         let stale_after =
             observed.history.spacing().map_or(Elapsed::ZERO, |spacing| config.stale_after(3 * spacing));
         let mut held = BTreeSet::new();
@@ -208,7 +208,7 @@ impl Findings {
     }
 
     fn runners(&mut self, config: &Config, observed: &Observed) {
-        let skew = config.hold.clock_skew.elapsed();
+        let skew = config.hold.clock_skew.as_elapsed();
         let differs = |ahead: Elapsed| ahead.abs() > skew.abs();
         let clocks = || observed.runners.iter().filter_map(|(_, answer)| answer.as_ref().ok()?.ahead);
         // As a scrape judges it.

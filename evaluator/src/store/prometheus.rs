@@ -68,7 +68,7 @@ impl Prometheus {
     }
 
     pub(super) fn overlap(&self) -> Option<Elapsed> {
-        self.overlap.map(Span::elapsed)
+        self.overlap.map(Span::as_elapsed)
     }
 
     pub(super) async fn recent(

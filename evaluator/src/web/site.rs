@@ -186,7 +186,7 @@ async fn extract(
     instances: &[&Judgement],
 ) -> Option<Extract> {
     let slots = instances.iter().take(TRACES_MAX).map(|judgement| judgement.slot.clone()).collect();
-    let since = request.now.minus(query.chart_span(request.config.lookback).elapsed());
+    let since = request.now.minus(query.chart_span(request.config.lookback).as_elapsed());
     let (answer, answered) = oneshot::channel();
     let ask = async {
         web.evaluator.extract.send(ExtractRequest { slots, since, answer }).await.ok()?;

@@ -218,7 +218,7 @@ where
         }
         let mut owners = HashMap::new();
         for module in modules {
-            let Some(serve) = module.kind.serves() else { continue };
+            let Some(serve) = module.kind.serve_config() else { continue };
             for route in &serve.routes {
                 if let Some(owner) = owners.insert(route, &module.name) {
                     return Err(format!(
@@ -274,7 +274,7 @@ impl RawConfig {
             resolve(&mut module.path);
             module.guest.dirs.iter_mut().map(|dir| &mut dir.host).for_each(resolve);
         }
-        let serves = self.modules.iter().any(|module| module.kind.serves().is_some());
+        let serves = self.modules.iter().any(|module| module.kind.serve_config().is_some());
         Config {
             control: self.control,
             http: self.http.or_else(|| serves.then(HttpConfig::default)),

@@ -39,7 +39,7 @@ pub(crate) enum KindConfig {
 
 impl KindConfig {
     /// How it serves, if it does.
-    pub(crate) const fn serves(&self) -> Option<&ServeConfig> {
+    pub(crate) const fn serve_config(&self) -> Option<&ServeConfig> {
         match self {
             Self::Http(serve) => Some(serve),
             Self::Command => None,

@@ -120,6 +120,7 @@ impl ProgressTimeout {
     }
 
     /// What to do about it. Each side is cut once; after that only the guest is left to blame.
+    #[must_use]
     pub(crate) fn check(&mut self, now: Duration) -> Verdict {
         let left = if self.waits_for_client() {
             self.timeout.saturating_sub(self.client_waits)

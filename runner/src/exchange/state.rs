@@ -123,6 +123,7 @@ impl Exchange {
     }
 
     /// An instance takes the request. `false`: nobody waits for it any more.
+    #[must_use]
     pub(crate) fn begin(&self, server: Server) -> bool {
         self.leave_queue(State::Begun(Begun {
             server,

@@ -183,7 +183,7 @@ fn build(
         return Err(ProgramErrorCause::MemoryMaps(error));
     }
     let engine = engines.pooled(size).map_err(|error| ProgramErrorCause::Pool(size, error))?;
-    let serves = config.kind.serves();
+    let serves = config.kind.serve_config();
     let concurrency = serves.and_then(|serve| serve.concurrency);
     let outgoing: Arc<[Destination]> =
         serves.map_or_else(Arc::default, |serve| serve.outgoing.as_slice().into());

@@ -111,7 +111,7 @@ impl Budget {
         now: Millis,
     ) -> Vec<Admission> {
         self.refill(config, now);
-        let cooldown = config.cooldown.elapsed();
+        let cooldown = config.cooldown.as_elapsed();
         self.ordered_at.retain(|_, ordered_at| now.since(*ordered_at) < cooldown);
         wishes.into_iter().map(|slot| self.admit_one(slot, now)).collect()
     }
@@ -134,7 +134,7 @@ impl Budget {
         entry.in_a_row = if memory_fell { 0 } else { entry.in_a_row + 1 };
         if entry.in_a_row >= config.max_ineffective.max(1) {
             *entry =
-                Ineffective { in_a_row: 0, suspended_until: Some(now.plus(config.suspend_for.elapsed())) };
+                Ineffective { in_a_row: 0, suspended_until: Some(now.plus(config.suspend_for.as_elapsed())) };
         }
     }
 
@@ -146,7 +146,7 @@ impl Budget {
     /// Whether a restart of `slot` would be put off at `now` whatever the rate allows.
     pub(crate) fn bars(&self, config: &BudgetConfig, slot: &SlotId, now: Millis) -> bool {
         let cools_down =
-            self.ordered_at.get(slot).is_some_and(|then| now.since(*then) < config.cooldown.elapsed());
+            self.ordered_at.get(slot).is_some_and(|then| now.since(*then) < config.cooldown.as_elapsed());
         cools_down || self.suspended_until(&slot.population.module, now).is_some()
     }
 

@@ -16,12 +16,11 @@ pub struct Judgement {
     pub slot: SlotId,
     /// Which start of it.
     pub generation: Generation,
-    /// Milliseconds since its start.
+    /// Time since its start.
     #[serde(rename = "age_millis")]
     pub age: Elapsed,
     /// How far its start lies in the future: the clock of its runner was ahead.
-    #[serde(skip_serializing_if = "is_zero")]
-    #[serde(rename = "starts_ahead_millis")]
+    #[serde(rename = "starts_ahead_millis", skip_serializing_if = "is_zero")]
     pub starts_ahead: Elapsed,
     /// Its linear memory, in bytes.
     pub memory_bytes: u64,
@@ -83,7 +82,7 @@ pub(crate) fn judge(
 fn verdict(rule: &Rule, learned: &Learned, judgement: &Judgement, reclaim_is_known: bool) -> Verdict {
     let rails = &rule.guard_rails;
     let size = ByteCount(judgement.memory_bytes);
-    if judgement.age < rails.min_age.elapsed() {
+    if judgement.age < rails.min_age.as_elapsed() {
         return Verdict::TooYoung;
     }
     let wish = if rails.max_bytes.is_some_and(|max| size > max) {

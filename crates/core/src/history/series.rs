@@ -170,7 +170,7 @@ pub(super) fn choose(series: &[Series], now: Millis, stale_after: Elapsed) -> us
 
 /// The first series that has about as many samples as any. Two that scrape side by side differ by a sample or two; one
 /// that was away has missed more.
-pub fn most_complete(samples: &[u64]) -> usize {
+pub(crate) fn most_complete(samples: &[u64]) -> usize {
     let most = samples.iter().copied().max().unwrap_or(0);
     let enough = most - most / 100 - u64::from(most > 1);
     samples.iter().position(|samples| *samples >= enough).unwrap_or(0)

@@ -22,13 +22,14 @@ const AGAIN_AFTER: Elapsed = Elapsed::secs(600);
 #[derive(Debug, Default)]
 pub struct Backfill {
     asked: HashMap<SeriesId, Generation>,
+    /// By the steady clock.
     failed_at: Option<Millis>,
 }
 
 /// What lifetimes held at the boundaries of the window's blocks, from a moment on.
 #[derive(Debug)]
 pub struct BackfillQuery {
-    /// The moment.
+    /// From when on.
     pub from: Millis,
     window: Window,
     lifetimes: HashMap<SeriesId, Generation>,
@@ -41,7 +42,7 @@ impl Backfill {
         self.asked.clear();
     }
 
-    /// What to ask at `now`, if anything.
+    /// What to ask at `now`, if anything, of a history that forgets what lies before `window`.
     pub fn next(&mut self, history: &mut History, window: Window, now: Now) -> Option<BackfillQuery> {
         history.forget_before(window);
         let mut lifetimes: HashMap<SeriesId, Generation> = history.begun_earlier().collect();

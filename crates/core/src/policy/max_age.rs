@@ -33,7 +33,7 @@ impl MaxAge {
     pub(super) const NEEDS: (&str, &str) = ("max_age", "the age at which to restart, such as 1d");
 
     pub(super) fn verdict(&self, age: Elapsed) -> Verdict {
-        if age >= self.max_age.elapsed() { Verdict::AboveMaxAge } else { Verdict::Within }
+        if age >= self.max_age.as_elapsed() { Verdict::AboveMaxAge } else { Verdict::Within }
     }
 
     pub(super) fn summary(&self) -> String {

@@ -155,7 +155,7 @@ fn the_sample_is_what_was_scraped_however_often_it_is_evaluated() {
         let mut now = START;
         while now <= end {
             replay.observe(Millis(now));
-            now += plan.interval.elapsed().0;
+            now += plan.interval.as_elapsed().0;
         }
         let lifetime = replay.history.slot(&slot(0)).unwrap().newest().unwrap().clone();
         (lifetime.samples(), lifetime.doubled_median(), lifetime.last_at(), lifetime.area())

@@ -80,7 +80,7 @@ fn spans(context: &PageContext<'_>, path: &str, query: &PageQuery) -> Markup {
         nav.filters aria-label="How far charts reach back" {
             @for span in shorter.chain([lookback]) {
                 a href=(PageQuery { since: Some(span), ..query.clone() }.at(path)) aria-current=[(span == current).then_some("true")] {
-                    (format::span(span.elapsed()))
+                    (format::span(span.as_elapsed()))
                 }
             }
         }

@@ -74,7 +74,7 @@ impl PageContext<'_> {
                         span #connection role="status" {}
                         button #live type="button" hidden { "Pause" }
                     }
-                    main #main tabindex="-1" data-interval-ms=(self.config.interval.elapsed().0) {
+                    main #main tabindex="-1" data-interval-ms=(self.config.interval.as_elapsed().0) {
                         (self.state())
                         (body)
                     }
@@ -145,7 +145,7 @@ impl PageContext<'_> {
 
     /// A tick is late when the next one should be over, too.
     fn is_late(&self) -> bool {
-        self.now.since(self.snapshot.at) > 2 * self.config.interval.elapsed() + Elapsed::secs(1)
+        self.now.since(self.snapshot.at) > 2 * self.config.interval.as_elapsed() + Elapsed::secs(1)
     }
 
     fn budget(&self) -> Markup {

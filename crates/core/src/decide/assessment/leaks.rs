@@ -24,7 +24,7 @@ struct Leak {
     replicas: u32,
     lookback: Elapsed,
     /// Time between two samples, and between two ticks.
-    tick_millis: i64,
+    tick: Elapsed,
 }
 
 impl Leak {
@@ -41,7 +41,7 @@ impl Leak {
         let mut started = vec![BEGIN; self.replicas as usize];
         let mut ages = Vec::new();
         for tick in 1..=ticks {
-            let now = Millis(BEGIN + tick * self.tick_millis);
+            let now = Millis(BEGIN).plus(tick * self.tick);
             let window = Window::ending_at(now, self.lookback);
             for (replica, started) in (0..).zip(&started) {
                 let sample = Sample {
@@ -53,14 +53,8 @@ impl Leak {
             }
             history.forget_before(window);
             let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-            let assessment = Assessment::new(
-                &history,
-                |_| &rule,
-                &Hosts::default(),
-                eligibility,
-                now,
-                Elapsed(self.tick_millis),
-            );
+            let assessment =
+                Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, now, self.tick);
             for wish in assessment.candidates() {
                 let started = &mut started[wish.slot.replica as usize];
                 ages.push(now.0 - *started);
@@ -101,13 +95,13 @@ proptest! {
     ) {
         let bytes_per_second = log_rate.exp();
         let best = best_millis(bytes_per_second);
-        let millis = |of_best: f64| (best * of_best) as i64;
+        let time = |of_best: f64| Elapsed((best * of_best) as i64);
         let leak = Leak {
             bytes_per_second,
             steeper: 0.0,
             replicas,
-            lookback: Elapsed(millis(lookback_per_best)),
-            tick_millis: millis(0.005),
+            lookback: time(lookback_per_best),
+            tick: time(0.005),
         };
         let pooling = if pooling { Pooling::Adaptive } else { Pooling::Off };
         let ages = leak.restarts(renewal(pooling), 1000);
@@ -127,9 +121,8 @@ fn t_interval_restarts_a_leak_that_all_share_at_once_or_never() {
     let restarts = |interval, steeper| {
         let (confidence_level, coverage) = (0.99.try_into().unwrap(), 0.99.try_into().unwrap());
         let policy = Policy::TInterval(TInterval { interval, confidence_level, coverage, adapt: Adapt::Off });
-        let tick_millis = 10_000;
-        Leak { bytes_per_second: 1000.0, steeper, replicas: 8, lookback: Elapsed(3_600_000), tick_millis }
-            .restarts(policy, 1000)
+        let (lookback, tick) = (Elapsed::secs(3600), Elapsed::secs(10));
+        Leak { bytes_per_second: 1000.0, steeper, replicas: 8, lookback, tick }.restarts(policy, 1000)
     };
     for interval in [IntervalKind::Confidence, IntervalKind::Prediction, IntervalKind::Tolerance] {
         let ages = restarts(interval, 0.0);

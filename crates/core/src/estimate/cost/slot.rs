@@ -56,7 +56,7 @@ impl SlotCost {
                 // The window cut nothing off: its first samples were missed.
                 let (missed, missed_time) = lifetime.area_before(before.last_at());
                 area += missed;
-                time = time + missed_time;
+                time += missed_time;
             }
             let seen = Cost { byte_seconds: byte_seconds(area), seconds: time.as_seconds() };
             if lifetime.end().is_none() {
