@@ -41,7 +41,6 @@ mod control;
 mod descriptors;
 mod engine;
 mod exchange;
-
 mod exposition;
 mod fleet;
 #[cfg(test)]

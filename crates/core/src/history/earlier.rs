@@ -32,9 +32,9 @@ pub(super) const FIRST_SAMPLE_WITHIN: Elapsed = Elapsed::secs(60);
 impl Earlier {
     /// Begins at the first boundary at which a lifetime was seen. From its start to that boundary it counts with the size
     /// there: what it grew by in between is not known, and a size that is too large promises no saving.
-    pub(super) const fn at(window: Window, started_at: Millis, boundary: Millis, bytes: u64) -> Self {
+    pub(super) fn at(window: Window, started_at: Millis, boundary: Millis, bytes: u64) -> Self {
         let age = boundary.since(started_at);
-        let from_start = age.0 >= 0 && age.0 <= window.block_length().0 + FIRST_SAMPLE_WITHIN.0;
+        let from_start = age >= Elapsed::ZERO && age <= window.block_length() + FIRST_SAMPLE_WITHIN;
         let since = if from_start { started_at } else { boundary };
         let doubled_area = 2 * area(bytes, since, boundary);
         Self { since, from_start, first_bytes: bytes, boundary, bytes, doubled_area }
@@ -42,9 +42,9 @@ impl Earlier {
 
     /// Goes on to a later boundary. Where boundaries between were missed, nothing is known to have grown until the last
     /// block; inside a block, memory is taken to grow evenly.
-    pub(super) const fn go_on_to(&mut self, window: Window, boundary: Millis, bytes: u64) {
+    pub(super) fn go_on_to(&mut self, window: Window, boundary: Millis, bytes: u64) {
         let block = boundary.minus(window.block_length());
-        if block.since(self.boundary).0 > 0 {
+        if block > self.boundary {
             self.doubled_area += 2 * area(self.bytes, self.boundary, block);
             self.boundary = block;
         }
