@@ -32,7 +32,7 @@ test: guests foreign chromium prometheus faketime dashboard-tools systemd ## run
 
 .PHONY: check
 check: tools ## run the tests that need no other program: unit, property and in-process; under a minute once built
-	$(CARGO) test --workspace --lib --bins --test runner --test loom --test reference --test structure
+	$(CARGO) test --workspace --lib --bins --test runner --test loom --test structure
 
 .PHONY: lint
 lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and sources, rustdoc: warnings are errors
@@ -57,12 +57,12 @@ lab: tools guests prometheus ## compare all policies, simulated and on real inst
 .PHONY: bench
 bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json
 	$(CARGO) build --release $(SHIPPED) --package ebb-bench --package ebb-lab
-	target/release/bench-restart
-	target/release/bench-http
-	target/release/bench-fairness
-	target/release/bench-scrape
-	target/release/bench-density
-	target/release/bench-evaluator
+	target/release/ebb-bench restart
+	target/release/ebb-bench http
+	target/release/ebb-bench fairness
+	target/release/ebb-bench scrape
+	target/release/ebb-bench density
+	target/release/ebb-bench evaluator
 	target/release/ebb-lab speed
 
 .PHONY: fuzz

@@ -11,15 +11,14 @@ use nix::{
 ///
 /// `/proc/PID/stat` counts the same in ticks of 10 ms, as long as an evaluation; this clock counts nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct CpuClock(ClockId);
+pub(crate) struct CpuClock(ClockId);
 
 impl CpuClock {
     /// The clock of process `id`.
     ///
     /// # Panics
     /// When there is no such process.
-    #[must_use]
-    pub fn of(id: u32) -> Self {
+    pub(crate) fn of(id: u32) -> Self {
         let pid = Pid::from_raw(i32::try_from(id).expect("process numbers fit into 31 bits"));
         Self(clock_getcpuclockid(pid).unwrap_or_else(|error| panic!("CPU clock of process {id}: {error}")))
     }
@@ -28,8 +27,7 @@ impl CpuClock {
     ///
     /// # Panics
     /// When the process is gone.
-    #[must_use]
-    pub fn seconds(self) -> f64 {
+    pub(crate) fn seconds(self) -> f64 {
         let time = clock_gettime(self.0).expect("the CPU clock of a living process can be read");
         std::time::Duration::from(time).as_secs_f64()
     }
@@ -39,8 +37,7 @@ impl CpuClock {
 ///
 /// # Panics
 /// When there is no such process.
-#[must_use]
-pub fn resident_bytes(id: u32) -> u64 {
+pub(crate) fn resident_bytes(id: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status"))
         .unwrap_or_else(|error| panic!("memory of process {id}: {error}"));
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 /// What a benchmark found, in the order in which it is to be read.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     name: &'static str,
     figures: Vec<(String, f64, Option<Aim>)>,
     ratios: Vec<(String, f64, Option<Aim>)>,
@@ -18,7 +18,7 @@ pub struct Report {
 
 /// What a number is wanted to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Aim {
+pub(crate) enum Aim {
     /// At least this.
     AtLeast(f64),
     /// At most this.
@@ -36,23 +36,22 @@ impl Aim {
 
 impl Report {
     /// An empty report of benchmark `name`.
-    #[must_use]
-    pub const fn new(name: &'static str) -> Self {
+    pub(crate) const fn new(name: &'static str) -> Self {
         Self { name, figures: Vec::new(), ratios: Vec::new() }
     }
 
     /// Adds a figure; its unit is part of its name.
-    pub fn figure(&mut self, name: impl Into<String>, value: f64) {
+    pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64) {
         self.figures.push((name.into(), value, None));
     }
 
     /// Adds a figure that is wanted to be `aim`.
-    pub fn aimed_figure(&mut self, name: impl Into<String>, value: f64, aim: Aim) {
+    pub(crate) fn aimed_figure(&mut self, name: impl Into<String>, value: f64, aim: Aim) {
         self.figures.push((name.into(), value, Some(aim)));
     }
 
     /// Adds a ratio against a peer of the same run.
-    pub fn ratio(&mut self, name: impl Into<String>, value: f64, aim: Option<Aim>) {
+    pub(crate) fn ratio(&mut self, name: impl Into<String>, value: f64, aim: Option<Aim>) {
         self.ratios.push((name.into(), value, aim));
     }
 
@@ -60,7 +59,7 @@ impl Report {
     ///
     /// # Panics
     /// When the file cannot be written.
-    pub fn publish(&self) {
+    pub(crate) fn publish(&self) {
         let folder = paths::root().join("target/bench");
         fs::create_dir_all(&folder).expect("target/ is a folder of this build");
         let path = folder.join(format!("{}.json", self.name));

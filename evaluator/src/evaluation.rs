@@ -34,7 +34,7 @@ use crate::{
     config::Config,
     runners::Restarter,
     snapshot::{PopulationSnapshot, Snapshot},
-    store::{ClockCheck, EarlierSize, Fetched, Store, StoreError, labels::differences},
+    store::{ClockCheck, EarlierSize, Fetched, Sink, Store, StoreError, labels::differences},
 };
 
 /// Evaluates a fleet, tick by tick.
@@ -157,10 +157,8 @@ impl Evaluator {
     async fn fetch(&mut self, now: Now) -> Result<(), Hold> {
         let terms = self.terms();
         let next = self.intake.next(&terms, now);
-        match &next {
-            Next::Wait(hold) => return Err(hold.clone()),
-            Next::Anew => self.backfill.reset(),
-            Next::CatchUp(_) | Next::Since(_) => {}
+        if let Next::Wait(hold) = next {
+            return Err(hold);
         }
         let mut filling = self.intake.begin(&terms, &next, now);
         match self.fill(&mut filling, &next, now).await {
@@ -180,22 +178,13 @@ impl Evaluator {
     }
 
     async fn fill(&mut self, filling: &mut Filling, next: &Next, now: Now) -> Result<Fetched, StoreError> {
-        let begin = filling.window().start().minus(Elapsed(1));
+        let begin = filling.begin();
         let clock = ClockCheck::new(now.wall, self.config.hold.clock_skew.as_elapsed());
         let mut sink = |series: &SeriesId, samples: &[_]| filling.take(series, samples);
-        let fetched = match next {
-            Next::Since(from) => self.store.recent(*from, clock, &mut sink).await?,
-            Next::CatchUp(from) => self.store.bootstrap(*from, clock, &mut sink).await?,
-            Next::Anew | Next::Wait(_) => self.store.bootstrap(begin, clock, &mut sink).await?,
-        };
-        if let Some(from) = filling.reach_back() {
-            let far = filling.reaches_far_back();
+        let fetched = ask(&mut self.store, next, begin, clock, &mut sink).await?;
+        if let Some(again) = filling.reach_back() {
             let mut sink = |series: &SeriesId, samples: &[_]| filling.take_again(series, samples);
-            if far {
-                self.store.bootstrap(from.max(begin), clock, &mut sink).await?;
-            } else {
-                self.store.recent(from, clock, &mut sink).await?;
-            }
+            ask(&mut self.store, &again, begin, clock, &mut sink).await?;
         }
         if !matches!(next, Next::Since(_)) {
             info!(series = fetched.series, samples = filling.taken, "bootstrapped");
@@ -206,11 +195,9 @@ impl Evaluator {
 
     /// Asks the store what lifetimes held that began before the window, if there are any of which that is not known.
     async fn go_back(&mut self, filling: &mut Filling, series: usize, now: Now) {
-        let window = filling.window();
-        let history = filling.history_mut();
-        let Some(mut query) = self.backfill.next(history, window, now) else { return };
-        let size = EarlierSize { series, spacing: history.spacing().unwrap_or(Elapsed::secs(10)) };
-        let from = query.from;
+        let Some(mut query) = self.backfill.next(filling) else { return };
+        let (from, window) = (query.from, query.window);
+        let size = EarlierSize { series, spacing: query.spacing.unwrap_or(Elapsed::secs(10)) };
         let mut sink = |series: &SeriesId, samples: &[Sample]| query.take(series, samples);
         if let Err(error) = self.store.earlier(from, window, size, &mut sink).await {
             let error = ebb_service::logging::Chain(&error).to_string();
@@ -221,7 +208,7 @@ impl Evaluator {
             self.backfill.failed(now);
             return;
         }
-        let instances = self.backfill.accept(query, history);
+        let instances = self.backfill.accept(query, filling);
         if instances > 0 {
             warn!(
                 instances,
@@ -363,5 +350,20 @@ impl Evaluator {
             populations,
             instances,
         });
+    }
+}
+
+/// What `next` says, of `store`; everything after `begin` for a history that is filled anew.
+async fn ask(
+    store: &mut Store,
+    next: &Next,
+    begin: Millis,
+    clock: ClockCheck,
+    sink: &mut Sink<'_>,
+) -> Result<Fetched, StoreError> {
+    match next {
+        Next::Since(from) => store.recent(*from, clock, sink).await,
+        Next::CatchUp(from) => store.bootstrap(*from, clock, sink).await,
+        Next::Anew | Next::Wait(_) => store.bootstrap(begin, clock, sink).await,
     }
 }

@@ -7,13 +7,12 @@ use ebb_testbed::{
     load::{
         Load,
         ask::{Ask, Expected, Pattern},
-        rude::Rude,
     },
     runner::Runner,
     wait,
 };
 
-use crate::support::{self, DEADLINE};
+use crate::support::{self, DEADLINE, rude::Rude};
 
 /// What a test client waits for an answer.
 const ANSWER: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ use ebb_testbed::{
 };
 use serde_json::Value;
 
-use crate::support::{self, DEADLINE};
+use crate::support::{self, DEADLINE, rude::Rude};
 
 const MIB: u64 = 1 << 20;
 
@@ -137,7 +137,7 @@ async fn an_interrupted_upload_leaves_nothing() {
         let runner = Runner::start(&support::storage(1, "64MiB", env)).await;
         let volume = runner.dir().join("volume");
         let head = "PUT /half.bin HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
-        let mut client = ebb_testbed::load::rude::Rude::say(&runner.http_address, head).await;
+        let mut client = Rude::say(&runner.http_address, head).await;
         client.send(&[7; 500_000]).await.unwrap();
         if !env.is_empty() {
             wait::until("it is being written", DEADLINE, async || {

@@ -10,7 +10,6 @@ use ebb_testbed::{
     evaluator::Evaluator,
     free_address,
     http::{self, client},
-    load::rude::Rude,
     metrics::Scrape,
     paths,
     runner::Runner,
@@ -26,7 +25,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{self, DEADLINE};
+use crate::support::{self, DEADLINE, rude::Rude};
 
 #[tokio::test]
 async fn half_heads_keep_nobody_from_either_program() {

@@ -1,5 +1,7 @@
 //! Configs that the tests have in common, on an accelerated clock: scrapes and ticks once a second.
 
+pub(crate) mod rude;
+
 use std::{fs, path::Path, time::Duration};
 
 use ebb_testbed::{

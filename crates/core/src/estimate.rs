@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// The medians of all lifetimes of a population, as their count and exact sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MedianSample {
+pub(crate) struct MedianSample {
     lifetimes: u64,
     /// Σ 2a.
     doubled_sum: u128,
@@ -65,7 +65,7 @@ impl MedianSample {
     ///
     /// # Errors
     /// [`NoEstimate::TooFewLifetimes`] below `lifetimes_min` medians, and below two in any case.
-    pub fn estimate(&self, lifetimes_min: u64) -> Result<Estimate, NoEstimate> {
+    pub(crate) fn estimate(&self, lifetimes_min: u64) -> Result<Estimate, NoEstimate> {
         let need = lifetimes_min.max(2);
         if self.lifetimes < need {
             return Err(NoEstimate::TooFewLifetimes { have: self.lifetimes, need });

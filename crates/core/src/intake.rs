@@ -221,16 +221,12 @@ impl Filling {
         self.observe(series, samples);
     }
 
-    /// After when the store has to be asked once more, if it has: of some series, this answer may lack samples.
+    /// What the store has to be asked for once more, if anything: of some series, this answer may lack samples.
     #[must_use]
-    pub fn reach_back(&self) -> Option<Millis> {
-        self.again.values().min().copied()
-    }
-
-    /// Whether so much has to be asked for once more that it takes a bootstrap.
-    #[must_use]
-    pub fn reaches_far_back(&self) -> bool {
-        self.reach_back().is_some_and(|from| self.now.wall.since(from) > CATCH_UP)
+    pub fn reach_back(&self) -> Option<Next> {
+        let from = self.again.values().min().copied()?;
+        let is_far = self.now.wall.since(from) > CATCH_UP;
+        Some(if is_far { Next::CatchUp(from.max(self.begin())) } else { Next::Since(from) })
     }
 
     /// Takes in samples of the series that were asked for once more, oldest first; those of others were taken.
@@ -270,15 +266,10 @@ impl Filling {
         }
     }
 
-    /// The window that is filled.
+    /// After when everything inside the window lies.
     #[must_use]
-    pub const fn window(&self) -> Window {
-        self.window
-    }
-
-    /// The history as it is filled by now.
-    pub const fn history_mut(&mut self) -> &mut History {
-        &mut self.history
+    pub const fn begin(&self) -> Millis {
+        self.window.start().minus(Elapsed(1))
     }
 }
 

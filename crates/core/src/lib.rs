@@ -16,4 +16,6 @@ pub mod explain;
 pub mod history;
 pub mod intake;
 pub mod policy;
+#[cfg(test)]
+mod reference;
 pub mod replay;

@@ -25,14 +25,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr, VariantNames};
 
-use self::t_interval::slope;
+use self::t_interval::{StepBounds, slope};
 pub use self::{
     bound::{Bound, Threshold},
     guard_rails::GuardRails,
     max_age::MaxAge,
     pressure::{HostMemory, Hosts, Pressure, VictimOrder},
     renewal::{Pooling, Renewal},
-    t_interval::{Adapt, IntervalKind, StepBounds, TInterval},
+    t_interval::{Adapt, IntervalKind, TInterval},
     verdict::Verdict,
 };
 use crate::{
@@ -200,10 +200,10 @@ pub struct Learned {
     pub fresh_bytes: Option<u64>,
     /// The size above which instances are restarted at each step of growth, where the policy looks at growth.
     #[serde(skip)]
-    pub step_bounds: Option<StepBounds>,
+    pub(crate) step_bounds: Option<StepBounds>,
     /// What the slots cost, where the policy asks for it.
     #[serde(skip)]
-    pub cost: Option<PopulationCost>,
+    pub(crate) cost: Option<PopulationCost>,
 }
 
 impl Rule {

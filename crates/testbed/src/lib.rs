@@ -10,7 +10,7 @@
 //! | [`grafana`] | a dashboard's JSON → its queries |
 //! | [`clock`] | a time of day that a test sets |
 //! | [`http`] | requests to them |
-//! | [`load`] | HTTP load that looks at every byte, and clients that do not behave |
+//! | [`load`] | HTTP load that looks at every byte |
 //! | [`metrics`] | an exposition → values by name and labels |
 //! | [`wait`] | conditions with a deadline |
 //! | [`paths`] | where programs and guests lie |

@@ -6,6 +6,8 @@ use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::invalid::Invalid;
+
 /// A number of bytes. Written `65536`, `64KiB`, `1.5GiB` (binary) or `64kB`, `1GB` (decimal).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteCount(pub u64);
@@ -42,19 +44,14 @@ impl fmt::Display for ByteCount {
     }
 }
 
-/// Text that is not a number of bytes.
-#[derive(Debug, thiserror::Error)]
-#[error("{text:?} is not a number of bytes: expected for example 65536, 64MiB or 1GiB")]
-pub struct ParseByteCountError {
-    text: String,
-}
-
 impl FromStr for ByteCount {
-    type Err = ParseByteCountError;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let size: Result<ByteSize, _> = text.trim().parse();
-        size.map(|size| Self(size.0)).map_err(|_| ParseByteCountError { text: text.to_owned() })
+        size.map(|size| Self(size.0)).map_err(|_| {
+            Invalid(format!("{text:?} is not a number of bytes: expected for example 65536, 64MiB or 1GiB"))
+        })
     }
 }
 

@@ -5,6 +5,8 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::invalid::Invalid;
+
 /// A confidence level 1 − α, strictly between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, Serialize)]
 #[serde(try_from = "f64", into = "f64")]
@@ -25,11 +27,6 @@ impl JsonSchema for ConfidenceLevel {
         })
     }
 }
-
-/// A number that is no confidence level.
-#[derive(Debug, thiserror::Error)]
-#[error("confidence level {0}: expected a number strictly between 0 and 1, such as 0.95")]
-pub struct ConfidenceLevelError(f64);
 
 impl ConfidenceLevel {
     /// The probability α/2 that is left above a two-sided interval of this level.
@@ -55,10 +52,20 @@ impl ConfidenceLevel {
 }
 
 impl TryFrom<f64> for ConfidenceLevel {
-    type Error = ConfidenceLevelError;
+    type Error = Invalid;
 
     fn try_from(level: f64) -> Result<Self, Self::Error> {
-        if level > 0.0 && level < 1.0 { Ok(Self(level)) } else { Err(ConfidenceLevelError(level)) }
+        between_0_and_1(level, "confidence level", 0.95).map(Self)
+    }
+}
+
+fn between_0_and_1(number: f64, what: &str, example: f64) -> Result<f64, Invalid> {
+    if number > 0.0 && number < 1.0 {
+        Ok(number)
+    } else {
+        Err(Invalid(format!(
+            "{what} {number}: expected a number strictly between 0 and 1, such as {example}"
+        )))
     }
 }
 
@@ -89,11 +96,6 @@ impl JsonSchema for Coverage {
     }
 }
 
-/// A number that is no share of a population.
-#[derive(Debug, thiserror::Error)]
-#[error("coverage {0}: expected a number strictly between 0 and 1, such as 0.99")]
-pub struct CoverageError(f64);
-
 impl Coverage {
     /// The share as a number.
     #[must_use]
@@ -103,10 +105,10 @@ impl Coverage {
 }
 
 impl TryFrom<f64> for Coverage {
-    type Error = CoverageError;
+    type Error = Invalid;
 
     fn try_from(share: f64) -> Result<Self, Self::Error> {
-        if share > 0.0 && share < 1.0 { Ok(Self(share)) } else { Err(CoverageError(share)) }
+        between_0_and_1(share, "coverage", 0.99).map(Self)
     }
 }
 

@@ -1,21 +1,20 @@
 //! Names and quantities of Ebb: each parsed once, at the edge, and shown as operators write it.
 
 mod bytes;
+mod invalid;
 mod level;
 mod moment;
 mod names;
 mod price;
 mod span;
 
-pub use bytes::{ByteCount, ParseByteCountError, exact_bytes};
-pub use level::{ConfidenceLevel, ConfidenceLevelError, Coverage, CoverageError};
+pub use bytes::{ByteCount, exact_bytes};
+pub use invalid::Invalid;
+pub use level::{ConfidenceLevel, Coverage};
 pub use moment::{Elapsed, Generation, Millis};
-pub use names::{
-    Digest, InstanceName, InstanceNameError, ModuleName, ParseModuleNameError, Population, Replica, RunnerId,
-    SeriesId, SlotId,
-};
-pub use price::{RestartPrice, RestartPriceError};
-pub use span::{LONGER_THAN_ZERO, ParseSpanError, SPAN_FORM, Span};
+pub use names::{Digest, InstanceName, ModuleName, Population, Replica, RunnerId, SeriesId, SlotId};
+pub use price::RestartPrice;
+pub use span::{LONGER_THAN_ZERO, SPAN_FORM, Span};
 
 #[cfg(test)]
 mod tests {

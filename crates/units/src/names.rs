@@ -6,22 +6,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::invalid::Invalid;
+
 /// The longest module name, in characters: it becomes a label value, a path segment and part of log lines.
 const MODULE_NAME_LENGTH_MAX: usize = 63;
 
 /// Name of a module, as the config file gives it: `[a-zA-Z_][a-zA-Z0-9_-]*`, at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleName(Arc<str>);
-
-/// Text that cannot name a module.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{text:?} cannot name a module: expected a letter or underscore, then letters, digits, underscores and \
-     hyphens, {MODULE_NAME_LENGTH_MAX} characters at most"
-)]
-pub struct ParseModuleNameError {
-    text: String,
-}
 
 impl ModuleName {
     /// The name itself.
@@ -32,7 +24,7 @@ impl ModuleName {
 }
 
 impl FromStr for ModuleName {
-    type Err = ParseModuleNameError;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = text.bytes();
@@ -41,7 +33,10 @@ impl FromStr for ModuleName {
         if starts_well && goes_on_well && text.len() <= MODULE_NAME_LENGTH_MAX {
             Ok(Self(text.into()))
         } else {
-            Err(ParseModuleNameError { text: text.to_owned() })
+            Err(Invalid(format!(
+                "{text:?} cannot name a module: expected a letter or underscore, then letters, digits, underscores and \
+                 hyphens, {MODULE_NAME_LENGTH_MAX} characters at most"
+            )))
         }
     }
 }
@@ -214,13 +209,8 @@ pub struct InstanceName {
     pub replica: u32,
 }
 
-/// Text that names no instance.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not an instance: expected MODULE/REPLICA, such as leaky/3")]
-pub struct InstanceNameError(String);
-
 impl FromStr for InstanceName {
-    type Err = InstanceNameError;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parsed = text
@@ -229,7 +219,9 @@ impl FromStr for InstanceName {
             .filter(|(module, _)| !module.is_empty());
         match parsed {
             Some((module, replica)) => Ok(Self { module: module.to_owned(), replica }),
-            None => Err(InstanceNameError(text.to_owned())),
+            None => {
+                Err(Invalid(format!("{text:?} is not an instance: expected MODULE/REPLICA, such as leaky/3")))
+            }
         }
     }
 }

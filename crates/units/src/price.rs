@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bytes::{BYTE_COUNT_FORM, ByteCount, exact_bytes},
+    invalid::Invalid,
     moment::Elapsed,
     span::{LONGER_THAN_ZERO, SPAN_FORM, Span},
 };
@@ -34,22 +35,17 @@ impl JsonSchema for RestartPrice {
     }
 }
 
-/// Text that is no price of a restart.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid restart price {0:?}: expected an amount of memory times a duration, such as 1GiB*10m")]
-pub struct RestartPriceError(String);
-
 impl RestartPrice {
     /// The price of `memory` held for `time`; both must be more than nothing.
     ///
     /// # Errors
-    /// [`RestartPriceError`] when one of them is nothing: every instance would be restarted all the time.
-    pub fn new(memory: ByteCount, time: Span) -> Result<Self, RestartPriceError> {
+    /// [`Invalid`] when one of them is nothing: every instance would be restarted all the time.
+    pub fn new(memory: ByteCount, time: Span) -> Result<Self, Invalid> {
         let price = Self { memory, time };
         if memory.0 > 0 && time.as_elapsed() > Elapsed::ZERO {
             Ok(price)
         } else {
-            Err(RestartPriceError(price.to_string()))
+            Err(invalid(&price.to_string()))
         }
     }
 
@@ -60,6 +56,12 @@ impl RestartPrice {
     }
 }
 
+fn invalid(text: &str) -> Invalid {
+    Invalid(format!(
+        "invalid restart price {text:?}: expected an amount of memory times a duration, such as 1GiB*10m"
+    ))
+}
+
 impl fmt::Display for RestartPrice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Exact, since it is read back.
@@ -68,10 +70,10 @@ impl fmt::Display for RestartPrice {
 }
 
 impl FromStr for RestartPrice {
-    type Err = RestartPriceError;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || RestartPriceError(text.to_owned());
+        let refused = || invalid(text);
         let (memory, time) = text.split_once('*').ok_or_else(refused)?;
         let memory = memory.trim().parse().map_err(|_| refused())?;
         let time = time.trim().parse().map_err(|_| refused())?;
@@ -80,7 +82,7 @@ impl FromStr for RestartPrice {
 }
 
 impl TryFrom<String> for RestartPrice {
-    type Error = RestartPriceError;
+    type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()

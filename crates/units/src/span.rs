@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::moment::Elapsed;
+use crate::{invalid::Invalid, moment::Elapsed};
 
 /// A span of time. Written `250ms`, `10s`, `5m`, `1h 30m`, `1d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,24 +50,14 @@ impl fmt::Display for Span {
     }
 }
 
-/// Why a text is no span of time.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ParseSpanError {
-    /// It is not written as one.
-    #[error(transparent)]
-    Malformed(#[from] humantime::DurationError),
-    /// Nobody means that, and sums of such spans would overflow.
-    #[error("longer than 100 years")]
-    TooLong,
-}
-
 impl FromStr for Span {
-    type Err = ParseSpanError;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const LONGEST: Duration = Duration::from_hours(24 * 36_525);
-        match humantime::parse_duration(text.trim())? {
-            longer if longer > LONGEST => Err(ParseSpanError::TooLong),
+        match humantime::parse_duration(text.trim()).map_err(|error| Invalid(error.to_string()))? {
+            // Nobody means that, and sums of such spans would overflow.
+            longer if longer > LONGEST => Err(Invalid("longer than 100 years".to_owned())),
             duration => Ok(Self(duration)),
         }
     }

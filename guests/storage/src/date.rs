@@ -33,16 +33,14 @@ fn clock(seconds: u64) -> String {
 }
 
 /// As `Last-Modified` has it.
-#[must_use]
-pub fn http(seconds: u64) -> String {
+pub(crate) fn http(seconds: u64) -> String {
     let Civil { year, month, day } = civil(seconds / DAY);
     let weekday = WEEKDAYS[usize::try_from(seconds / DAY % 7).unwrap_or(0)];
     format!("{weekday}, {day:02} {} {year:04} {} GMT", MONTHS[month - 1], clock(seconds))
 }
 
 /// As JSON has it.
-#[must_use]
-pub fn rfc3339(seconds: u64) -> String {
+pub(crate) fn rfc3339(seconds: u64) -> String {
     let Civil { year, month, day } = civil(seconds / DAY);
     format!("{year:04}-{month:02}-{day:02}T{}Z", clock(seconds))
 }

@@ -1,8 +1,7 @@
 //! A file's name → its media type.
 
 /// By the name's ending; `application/octet-stream` if it says nothing.
-#[must_use]
-pub fn of(name: &str) -> &'static str {
+pub(crate) fn of(name: &str) -> &'static str {
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     match ending.as_deref() {
         Some("txt" | "md" | "log") => "text/plain; charset=utf-8",

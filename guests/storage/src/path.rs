@@ -3,27 +3,27 @@
 use ebb_guest_http::target;
 
 /// Files that are being written have names that begin with this. They are neither listed nor reachable.
-pub const HIDDEN_PREFIX: &str = ".upload-";
+pub(crate) const HIDDEN_PREFIX: &str = ".upload-";
 
 /// A path in the Volume: names, outermost first; none for the Volume itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumePath {
+pub(crate) struct VolumePath {
     /// The names.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Whether the request's path ended with a slash.
-    pub is_folder: bool,
+    pub(crate) is_folder: bool,
 }
 
 /// Why a path names nothing in the Volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadPath(pub &'static str);
+pub(crate) struct BadPath(pub(crate) &'static str);
 
 impl VolumePath {
     /// Parses a path as it stands in a request, encoded.
     ///
     /// # Errors
     /// [`BadPath`] says what was wrong.
-    pub fn parse(path: &str) -> Result<Self, BadPath> {
+    pub(crate) fn parse(path: &str) -> Result<Self, BadPath> {
         let rest = path.strip_prefix('/').ok_or(BadPath("expected a path that begins with /"))?;
         if rest.is_empty() {
             return Ok(Self { names: Vec::new(), is_folder: true });
@@ -37,8 +37,7 @@ impl VolumePath {
     }
 
     /// Its last name.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.names.last().map_or("", String::as_str)
     }
 }
@@ -75,6 +74,7 @@ mod tests {
         assert_eq!(names("/"), Vec::<String>::new());
         assert!(VolumePath::parse("/a/").unwrap().is_folder && !VolumePath::parse("/a").unwrap().is_folder);
         assert_eq!(names("/...%25"), ["...%"]);
+        assert_eq!(VolumePath::parse("/a/b").unwrap().name(), "b");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 /// What to send of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// All of it: no range was asked for, or none that is understood here.
     All,
     /// From the first byte to the last one, both included.
@@ -12,8 +12,7 @@ pub enum Part {
 }
 
 /// `header`: the value of `Range`, if there is one. Several ranges at once are answered with all.
-#[must_use]
-pub fn part(header: Option<&str>, size: u64) -> Part {
+pub(crate) fn part(header: Option<&str>, size: u64) -> Part {
     let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else { return Part::All };
     let Some((first, last)) = spec.split_once('-') else { return Part::All };
     let number = |text: &str| {

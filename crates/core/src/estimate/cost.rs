@@ -25,7 +25,7 @@ pub(crate) use self::{
 
 /// What the threshold of one slot rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct CostBasis {
+pub(crate) struct CostBasis {
     /// Time for which the slot was observed, in seconds.
     pub observed_seconds: f64,
     /// Its average memory, in bytes.

@@ -6,11 +6,11 @@ use statrs::distribution::{ChiSquared, Continuous as _, ContinuousCDF as _, Norm
 /// The quantile t_{α/2}(m − 1): a value of Student's t distribution with `degrees_of_freedom` that is
 /// exceeded with probability α/2, where 1 − α is `level`.
 ///
-/// `degrees_of_freedom`: at least 1. Agrees with SciPy to 1e-9 relative (`tests/reference/`).
+/// `degrees_of_freedom`: at least 1. Agrees with SciPy to 1e-9 relative (`reference/`).
 ///
 /// Source: Mood, Graybill & Boes, *Introduction to the Theory of Statistics* (1974), ch. VIII.
 #[must_use]
-pub fn student_t_upper(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
+pub(crate) fn student_t_upper(level: ConfidenceLevel, degrees_of_freedom: u64) -> f64 {
     let distribution = StudentsT::new(0.0, 1.0, degrees_of_freedom.max(1) as f64)
         .expect("location 0, scale 1 and positive degrees of freedom are valid");
     let tail = level.upper_tail();

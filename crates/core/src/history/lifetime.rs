@@ -269,7 +269,7 @@ impl Lifetime {
     /// Since when it counts: its start where it was seen from there, else the first moment at which it was seen. Of one that
     /// is over, inside the window.
     #[must_use]
-    pub fn counts_since(&self) -> Millis {
+    pub(crate) fn counts_since(&self) -> Millis {
         match &self.earlier {
             Some(earlier) => earlier.since(),
             None if self.sought_seen_from_start() => self.begun_at().min(self.first_at()),

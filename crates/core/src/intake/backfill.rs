@@ -7,9 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use ebb_units::{Elapsed, Generation, Millis, SeriesId, SlotId};
 
+use super::Filling;
 use crate::{
     decide::clock::Now,
-    history::{History, Sample, Slot, Window},
+    history::{Sample, Slot, Window},
 };
 
 /// Further back nobody looks: more than three years at the default lookback.
@@ -31,20 +32,22 @@ pub struct Backfill {
 pub struct BackfillQuery {
     /// From when on.
     pub from: Millis,
-    window: Window,
+    /// The window of the blocks.
+    pub window: Window,
+    /// Time between two samples of a series. None while no series has two.
+    pub spacing: Option<Elapsed>,
     lifetimes: HashMap<SeriesId, Generation>,
     sizes: HashMap<SeriesId, Vec<(Millis, u64)>>,
 }
 
 impl Backfill {
-    /// Forgets what was asked: the history is filled anew.
-    pub fn reset(&mut self) {
-        self.asked.clear();
-    }
-
-    /// What to ask at `now`, if anything, of a history that forgets what lies before `window`.
-    pub fn next(&mut self, history: &mut History, window: Window, now: Now) -> Option<BackfillQuery> {
-        history.forget_before(window);
+    /// What to ask, if anything, for a history that is being filled.
+    pub fn next(&mut self, filling: &mut Filling) -> Option<BackfillQuery> {
+        let Filling { history, window, now, anew, .. } = filling;
+        if *anew {
+            self.asked.clear();
+        }
+        history.forget_before(*window);
         let mut lifetimes: HashMap<SeriesId, Generation> = history.begun_earlier().collect();
         self.asked.retain(|series, generation| lifetimes.get(series) == Some(generation));
         lifetimes.retain(|series, generation| self.asked.get(series) != Some(generation));
@@ -54,7 +57,8 @@ impl Backfill {
         }
         let reach = window.start().minus(BLOCKS_MAX * window.block_length());
         let from = oldest.started_at().max(reach);
-        Some(BackfillQuery { from, window, lifetimes, sizes: HashMap::new() })
+        let spacing = history.spacing();
+        Some(BackfillQuery { from, window: *window, spacing, lifetimes, sizes: HashMap::new() })
     }
 
     /// The store did not answer.
@@ -64,7 +68,8 @@ impl Backfill {
 
     /// Takes in a complete answer. How many instances count from later than their start nevertheless: the store has
     /// nothing from then.
-    pub fn accept(&mut self, answered: BackfillQuery, history: &mut History) -> usize {
+    pub fn accept(&mut self, answered: BackfillQuery, filling: &mut Filling) -> usize {
+        let history = &mut filling.history;
         self.failed_at = None;
         for (series, sizes) in &answered.sizes {
             history.go_back(series, answered.lifetimes[series], sizes);
@@ -98,6 +103,7 @@ mod tests {
     use ebb_units::Population;
 
     use super::*;
+    use crate::intake::{Intake, Next, Terms};
 
     const HOUR: i64 = 3_600_000;
     const STARTED: Generation = Generation(1_800_000);
@@ -110,53 +116,55 @@ mod tests {
         }
     }
 
-    /// One instance, started half an hour into 1970 and still running 30 hours later, in a window of a day.
-    fn history() -> (History, Window) {
-        let mut history = History::default();
-        let window = Window::ending_at(Millis(30 * HOUR), Elapsed(24 * HOUR));
-        let samples = (7..=30).map(|hour| Sample { at: Millis(hour * HOUR), generation: STARTED, bytes: 20 });
-        history.observe(&slot().into(), window, samples);
-        (history, window)
-    }
-
-    fn at(hours: i64) -> Now {
-        Now::both(Millis(hours * HOUR))
+    /// One instance, started half an hour into 1970, still runs `hours` later, and a window of a day is filled.
+    fn filling(next: &Next, hours: i64) -> Filling {
+        let terms = Terms {
+            keeps_past: true,
+            clock_skew: Elapsed(2000),
+            overlap: Elapsed::ZERO,
+            lookback: Elapsed(24 * HOUR),
+        };
+        let mut filling = Intake::default().begin(&terms, next, Now::both(Millis(hours * HOUR)));
+        let sample = |hour| Sample { at: Millis(hour * HOUR), generation: STARTED, bytes: 20 };
+        filling.take(&slot().into(), &(7..=hours).map(sample).collect::<Vec<_>>());
+        filling
     }
 
     #[test]
     fn each_lifetime_is_asked_for_once() {
-        let ((mut history, window), mut backfill) = (history(), Backfill::default());
-        let query = backfill.next(&mut history, window, at(30)).unwrap();
+        let (mut backfill, mut first) = (Backfill::default(), filling(&Next::Anew, 30));
+        let query = backfill.next(&mut first).unwrap();
         assert_eq!(query.from, STARTED.started_at());
         // The store knows nothing of it.
-        assert_eq!(backfill.accept(query, &mut history), 1);
-        assert!(backfill.next(&mut history, window, at(31)).is_none());
+        assert_eq!(backfill.accept(query, &mut first), 1);
+        let since = Next::Since(Millis(30 * HOUR));
+        assert!(backfill.next(&mut filling(&since, 31)).is_none());
         // A history that is filled anew has to be.
-        backfill.reset();
-        assert!(backfill.next(&mut history, window, at(31)).is_some());
+        assert!(backfill.next(&mut filling(&Next::Anew, 31)).is_some());
     }
 
     #[test]
     fn a_store_that_failed_is_asked_again_after_a_while() {
-        let ((mut history, window), mut backfill) = (history(), Backfill::default());
-        assert!(backfill.next(&mut history, window, at(30)).is_some());
-        backfill.failed(at(30));
-        assert!(backfill.next(&mut history, window, at(30)).is_none());
-        let query = backfill.next(&mut history, window, at(31)).unwrap();
-        assert_eq!(backfill.accept(query, &mut history), 1);
+        let mut backfill = Backfill::default();
+        assert!(backfill.next(&mut filling(&Next::Anew, 30)).is_some());
+        backfill.failed(Now::both(Millis(30 * HOUR)));
+        assert!(backfill.next(&mut filling(&Next::Anew, 30)).is_none());
+        let mut later = filling(&Next::Anew, 31);
+        let query = backfill.next(&mut later).unwrap();
+        assert_eq!(backfill.accept(query, &mut later), 1);
     }
 
     #[test]
     fn only_the_own_size_at_boundaries_is_taken() {
-        let ((mut history, window), mut backfill) = (history(), Backfill::default());
-        let mut query = backfill.next(&mut history, window, at(30)).unwrap();
+        let (mut backfill, mut filling) = (Backfill::default(), filling(&Next::Anew, 30));
+        let mut query = backfill.next(&mut filling).unwrap();
         // A millisecond before a boundary is what a block ends with.
         let ends = |block: i64, generation, bytes| Sample { at: Millis(block * HOUR - 1), generation, bytes };
         let moved = Sample { at: Millis(2 * HOUR + 7), generation: STARTED, bytes: 1 };
         let other = ends(3, Generation(1), 2);
         query.take(&slot().into(), &[ends(1, STARTED, 8), ends(2, STARTED, 10), moved, other]);
-        assert_eq!(backfill.accept(query, &mut history), 0);
-        let newest = history.slot(&slot()).and_then(Slot::newest).unwrap();
+        assert_eq!(backfill.accept(query, &mut filling), 0);
+        let newest = filling.history.slot(&slot()).and_then(Slot::newest).unwrap();
         assert_eq!(newest.counts_since(), STARTED.started_at());
         assert_eq!((newest.start_bytes(), newest.least_bytes()), (Some(8), 8));
     }

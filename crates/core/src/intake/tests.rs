@@ -100,7 +100,7 @@ fn fetch(world: &mut World) -> Option<Hold> {
         stored.rev().take(1).map(|sample| Sample { at: now.wall, ..sample }).collect()
     };
     filling.take(&series(), &samples);
-    if let Some(from) = filling.reach_back() {
+    if let Some(Next::CatchUp(from) | Next::Since(from)) = filling.reach_back() {
         let stored = world.samples.iter().copied().filter(|sample| sample.at.0 <= world.time - world.late);
         let samples: Vec<_> = stored.filter(|sample| sample.at > from && sample.at <= now.wall).collect();
         filling.take_again(&series(), &samples);
@@ -249,7 +249,9 @@ fn late_samples_are_counted_and_how_late_they_come_is_known() {
     let mut filling = world.intake.begin(&terms, &next, now);
     let after = |from| world.samples.iter().copied().filter(|sample| sample.at > from).collect::<Vec<_>>();
     filling.take(&series(), &after(from));
-    let from = filling.reach_back().expect("the answer does not reach back to the newest sample");
+    let Some(Next::Since(from)) = filling.reach_back() else {
+        panic!("it does not reach back to the newest sample")
+    };
     filling.take_again(&series(), &after(from));
     assert_eq!((filling.taken, filling.late_samples), (4, 3));
     world.intake.accept(filling);

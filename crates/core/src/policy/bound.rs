@@ -49,5 +49,5 @@ pub struct Bound {
     pub slope: Option<f64>,
     /// The costs that the threshold rests on, where it rests on costs.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub cost: Option<CostBasis>,
+    pub(crate) cost: Option<CostBasis>,
 }

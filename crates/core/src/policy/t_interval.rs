@@ -69,7 +69,7 @@ const STEPS_PER_DOUBLING: f64 = 4.0;
 const STEPS_PER_SIDE: usize = 8;
 
 /// The bounds of one population at each step of growth, in bytes.
-pub type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
+pub(crate) type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
 
 impl TInterval {
     /// The bound of a typical instance, and those at each step of growth, from the `estimate` of all lifetimes.

@@ -4,7 +4,6 @@
 //! | --- | --- |
 //! | [`ask`] | what is asked, and what the answer must be |
 //! | `exchange` | one request on one connection |
-//! | [`rude`] | clients that do not behave |
 //! | [`storage`] | clients of the storage service |
 
 use std::{
@@ -20,7 +19,6 @@ use tokio::task::JoinHandle;
 
 pub mod ask;
 mod exchange;
-pub mod rude;
 pub mod storage;
 
 use ask::Ask;

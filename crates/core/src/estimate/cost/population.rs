@@ -4,7 +4,7 @@ use super::slot::{Others, SlotCost};
 
 /// The cost of all slots of a population.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PopulationCost {
+pub(crate) struct PopulationCost {
     slots: usize,
     /// Σ time, in seconds.
     seconds: f64,
@@ -49,7 +49,7 @@ impl PopulationCost {
     /// Source: Efron & Morris, *Data Analysis Using Stein's Estimator and Its Generalizations* (1975), with the
     /// moment estimator of the variance between groups by DerSimonian & Laird (1986).
     #[must_use]
-    pub const fn weight_seconds(&self) -> Option<f64> {
+    pub(crate) const fn weight_seconds(&self) -> Option<f64> {
         self.weight_seconds
     }
 

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use ebb_bench::resident_bytes;
 use ebb_testbed::{
     load::{
         Connection,
@@ -17,6 +16,8 @@ use ebb_testbed::{
     paths,
     runner::Runner,
 };
+
+use crate::cpu::resident_bytes;
 
 const BODY_BYTES: u64 = 500_000_000;
 

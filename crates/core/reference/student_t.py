@@ -4,7 +4,7 @@ Run, from anywhere:
 
     python3 -m venv /tmp/student-t
     /tmp/student-t/bin/pip install scipy mpmath
-    /tmp/student-t/bin/python evaluator/tests/reference/student_t.py
+    /tmp/student-t/bin/python crates/core/reference/student_t.py
 
 The result does not depend on the versions of these packages: sums are exact (integers and fractions),
 everything else is computed by mpmath to 40 digits and rounded once, to the nearest double. Every t

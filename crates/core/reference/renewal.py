@@ -2,7 +2,7 @@
 
 Run, from anywhere, with nothing but Python 3:
 
-    python3 evaluator/tests/reference/renewal.py
+    python3 crates/core/reference/renewal.py
 
 An independent computation: it follows docs/policies.md, "How `renewal` computes its threshold", from raw samples, with exact
 fractions, and finds averages by bisection. It shares neither code nor method with the evaluator. The first case is the

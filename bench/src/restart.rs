@@ -12,8 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_bench::{Aim, Report, median, percentile, resident_bytes, restart_latencies_us};
 use ebb_testbed::{paths, runner::Runner, wait};
+
+use crate::{
+    cpu::resident_bytes,
+    report::{Aim, Report},
+    restart_latency::restart_latencies_us,
+    statistics::{median, percentile},
+};
 
 const PROCESS_RESTARTS: usize = 30;
 const DIRTY_ROUNDS: usize = 5;
@@ -23,7 +29,7 @@ const SMALL_BYTES: u64 = 17 * 65_536;
 const BIG_BYTES: u64 = 128 << 20;
 
 #[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let mut report = Report::new("restart");
     let runner = Runner::start(&steady(SMALL_BYTES, 0)).await;
     let latencies = restart_latencies_us(&runner, "steady").await;

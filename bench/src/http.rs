@@ -15,17 +15,23 @@ mod memory;
 mod peer;
 mod restarts;
 
-use ebb_bench::{Aim, Report, median, percentile, restart_latencies_us};
 use ebb_testbed::{paths, runner::Runner};
 
-use load_tool::{Measured, measure};
-use peer::WasmtimeServe;
-use restarts::{Restarting, mixed_load_with_restarts};
+use self::{
+    load_tool::{Measured, measure},
+    peer::WasmtimeServe,
+    restarts::{Restarting, mixed_load_with_restarts},
+};
+use crate::{
+    report::{Aim, Report},
+    restart_latency::restart_latencies_us,
+    statistics::{median, percentile},
+};
 
 const ROUNDS: usize = 5;
 
 #[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let mut report = Report::new("http");
     let mut failed = 0;
     failed += throughput(&mut report).await;

@@ -1,18 +1,16 @@
-//! Estimates and thresholds against reference values that others than the evaluator's code have made: Student's t by SciPy and
+//! Estimates and thresholds against reference values that others than this code have made: Student's t by SciPy and
 //! mpmath (`reference/student_t.py`), `renewal` from its description in the docs alone (`reference/renewal.py`).
 
-// The helpers of tests are tests, too.
-#![expect(clippy::unwrap_used)]
-
-use ebb_core::{
-    estimate::{MedianSample, quantile},
-    history::{self, History, Window},
-    policy::{GuardRails, Policy, Pooling, Renewal, Rule},
-};
 use ebb_units::{
     ByteCount, ConfidenceLevel, Elapsed, Generation, Millis, Population, RestartPrice, SlotId, Span,
 };
 use serde::Deserialize;
+
+use crate::{
+    estimate::{MedianSample, quantile},
+    history::{self, History, Window},
+    policy::{GuardRails, Policy, Pooling, Renewal, Rule},
+};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -51,7 +49,7 @@ impl Sample {
 }
 
 fn reference() -> Reference {
-    serde_json::from_str(include_str!("reference/student_t.json")).unwrap()
+    serde_json::from_str(include_str!("../reference/student_t.json")).unwrap()
 }
 
 fn level(level: f64) -> ConfidenceLevel {
@@ -153,7 +151,7 @@ fn example_of(docs: &str) -> Vec<Vec<(i64, u64, u64)>> {
 
 #[test]
 fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs() {
-    let cases: Vec<Case> = serde_json::from_str(include_str!("reference/renewal.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../reference/renewal.json")).unwrap();
     let (mut pooled, mut earlier) = (0, 0);
     for case in &cases {
         let restart_price = RestartPrice::new(ByteCount(case.price), Span::secs(1)).unwrap();
@@ -198,9 +196,9 @@ fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs
     );
 
     // What the docs say goes in and comes out.
-    let docs = include_str!("../../docs/policies.md");
+    let docs = include_str!("../../../docs/policies.md");
     let example = &cases[0];
-    assert_eq!(example.replicas, example_of(docs), "run evaluator/tests/reference/renewal.py");
+    assert_eq!(example.replicas, example_of(docs), "run crates/core/reference/renewal.py");
     for (replica, threshold) in example.thresholds.iter().flatten().enumerate() {
         let told = format!("replica {replica}: {:.3} MiB", threshold / 1_048_576.0);
         assert!(docs.contains(&told), "docs/policies.md does not say {told:?}");

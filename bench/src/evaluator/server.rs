@@ -2,7 +2,6 @@
 
 use std::{path::Path, time::Duration};
 
-use ebb_bench::CpuClock;
 use ebb_testbed::{free_address, http, process::Process, prometheus::Major, wait};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -12,6 +11,7 @@ use super::{
     feed::{Feed, now_millis},
     fleet::{Fleet, MEMORY_METRIC, SCRAPE_INTERVAL_MILLIS, START_TIME_METRIC, scraped_at},
 };
+use crate::cpu::CpuClock;
 
 /// Length of history in Prometheus' blocks and head, in hours: as a server has it that has long been
 /// running, of which the evaluator's first look reads 24 to 25 hours.

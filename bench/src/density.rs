@@ -10,11 +10,12 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use ebb_bench::{Report, resident_bytes};
 use ebb_testbed::{paths, runner::Runner, wait};
 
+use crate::{cpu::resident_bytes, report::Report};
+
 #[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let mut report = Report::new("density");
     let idle = |replicas| module("idle", &paths::wat("idle"), replicas);
     let steady = |replicas| module("steady", &paths::guest("steady"), replicas);

@@ -14,7 +14,6 @@ use std::{
 };
 
 use axum::{Router, extract::State, routing::get};
-use ebb_bench::{Aim, Report, median};
 use ebb_testbed::{http, paths, runner::Runner, wait};
 use prometheus_client::{
     collector::Collector,
@@ -24,11 +23,16 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
+use crate::{
+    report::{Aim, Report},
+    statistics::median,
+};
+
 const INSTANCES: u32 = 10_000;
 const ROUNDS: usize = 40;
 
 #[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let runner = Runner::start(&format!(
         "  - name: idle\n    path: {}\n    kind: command\n    replicas: {INSTANCES}\n    memory_limit: 1MiB\n",
         paths::wat("idle").display()

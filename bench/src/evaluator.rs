@@ -33,11 +33,15 @@ mod xor_chunk;
 
 use std::time::Duration;
 
-use ebb_bench::{Aim, CpuClock, Report, median, resident_bytes};
 use ebb_testbed::{evaluator::Evaluator, metrics::Scrape, wait};
 use tokio::time::{Instant, sleep};
 
 use self::{feed::Feed, server::Prometheus};
+use crate::{
+    cpu::{CpuClock, resident_bytes},
+    report::{Aim, Report},
+    statistics::median,
+};
 
 /// The medians of a day, one per series.
 const MEDIANS: &str = "quantile_over_time(0.5, wasm_linear_memory_bytes[24h])";
@@ -61,7 +65,7 @@ const TICKING: Duration = Duration::from_secs(60);
 const IDLING: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() {
+pub(crate) async fn run() {
     let mut report = Report::new("evaluator");
     for size in &SIZES {
         measure(size, &mut report).await;

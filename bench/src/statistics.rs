@@ -1,24 +1,10 @@
-//! What every benchmark shares: a report with its aims, and the CPU time of a process.
-//!
-//! A benchmark is a program `bench-NAME`. It starts the real thing and its peer, measures both in the same
-//! run, prints a table and writes `target/bench/NAME.json`.
-
-mod cpu;
-mod report;
-mod restarts;
-
-pub use self::{
-    cpu::{CpuClock, resident_bytes},
-    report::{Aim, Report},
-    restarts::restart_latencies_us,
-};
+//! PURE: many measurements → one.
 
 /// The middle one of `values`; of an even number, the mean of the two in the middle.
 ///
 /// # Panics
 /// When there is none.
-#[must_use]
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     assert!(!values.is_empty(), "a median needs at least one value");
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
@@ -29,8 +15,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 ///
 /// # Panics
 /// When there is none.
-#[must_use]
-pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
+pub(crate) fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
     assert!(!values.is_empty(), "a percentile needs at least one value");
     values.sort_by(f64::total_cmp);
     let rank = ((values.len() - 1) as f64 * share).ceil() as usize;

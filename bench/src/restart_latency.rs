@@ -13,7 +13,7 @@ const WARM_UP: usize = 50;
 ///
 /// # Panics
 /// When an order is not carried out.
-pub async fn restart_latencies_us(runner: &Runner, module: &str) -> Vec<f64> {
+pub(crate) async fn restart_latencies_us(runner: &Runner, module: &str) -> Vec<f64> {
     let mut latencies = Vec::with_capacity(RESTARTS);
     for n in 0..WARM_UP + RESTARTS {
         let order = runner.restart(module, 0);

@@ -11,8 +11,12 @@
 
 use std::time::{Duration, Instant};
 
-use ebb_bench::{Aim, Report, median, percentile};
 use ebb_testbed::{http::client, paths, runner::Runner, wait};
+
+use crate::{
+    report::{Aim, Report},
+    statistics::{median, percentile},
+};
 
 const REQUESTS: usize = 1000;
 /// `engine.epoch_tick`'s default.
@@ -20,7 +24,7 @@ const TICK_MS: f64 = 10.0;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let mut report = Report::new("fairness");
     let runner = Runner::start_quiet(&hello()).await;
     let rest = latencies_ms(&runner).await;

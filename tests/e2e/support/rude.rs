@@ -12,30 +12,24 @@ use tokio::{
 
 /// A connection that sends what it is told to.
 #[derive(Debug)]
-pub struct Rude(TcpStream);
+pub(crate) struct Rude(TcpStream);
 
 impl Rude {
     /// Connects to `address` and sends `text`.
-    ///
-    /// # Panics
-    /// When nobody listens there.
-    pub async fn say(address: &str, text: &str) -> Self {
+    pub(crate) async fn say(address: &str, text: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("somebody listens");
         stream.write_all(text.as_bytes()).await.expect("a new connection takes bytes");
         Self(stream)
     }
 
     /// Sends `bytes`. An error means that the server has closed the connection.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await
     }
 
     /// Sends `byte` every `pause` until the server answers or closes; then reads what it said. `None`: it
     /// did neither within `deadline`.
-    pub async fn drip(mut self, byte: u8, pause: Duration, deadline: Duration) -> Option<String> {
+    pub(crate) async fn drip(mut self, byte: u8, pause: Duration, deadline: Duration) -> Option<String> {
         let given_up = Instant::now() + deadline;
         let mut some = [0; 4096];
         while Instant::now() < given_up {
@@ -53,7 +47,7 @@ impl Rude {
     }
 
     /// Everything that the server says until it closes the connection or says nothing for a while.
-    pub async fn hear(&mut self, patience: Duration) -> String {
+    pub(crate) async fn hear(&mut self, patience: Duration) -> String {
         let mut said = Vec::new();
         let mut some = [0; 4096];
         // Errors and silence both mean that there is no more.
@@ -67,7 +61,7 @@ impl Rude {
     }
 
     /// The first line of what the server says, such as `HTTP/1.1 200 OK`.
-    pub async fn status_line(&mut self, deadline: Duration) -> String {
+    pub(crate) async fn status_line(&mut self, deadline: Duration) -> String {
         let mut line = Vec::new();
         let read = async {
             while !line.ends_with(b"\r\n") {
