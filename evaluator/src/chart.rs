@@ -61,8 +61,8 @@ pub(crate) struct Chart {
     pub filled: bool,
     /// Whether it tells which line is what.
     pub legend: bool,
-    /// A size that holds throughout, in bytes.
-    pub threshold: Option<f64>,
+    /// A threshold: moments and bytes, oldest first.
+    pub threshold: Vec<(Millis, f64)>,
     /// Moments that are marked.
     pub marks: Vec<Millis>,
 }
@@ -129,9 +129,9 @@ impl Chart {
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
             }
         }
-        if let Some(threshold) = self.threshold {
-            let across = [(self.time.start.0, threshold), (self.time.end.0, threshold)];
-            chart.draw_series([PathElement::new(across, THRESHOLD.stroke_width(2))])?;
+        if !self.threshold.is_empty() {
+            let points: Vec<_> = self.threshold.iter().map(|(at, bytes)| (at.0, *bytes)).collect();
+            chart.draw_series([PathElement::new(points, THRESHOLD.stroke_width(2))])?;
         }
         let marks = self.marks.iter().map(|at| TriangleMarker::new((at.0, 0.0), 5, RESTART.filled()));
         chart.draw_series(marks)?;
@@ -288,7 +288,7 @@ mod tests {
             }],
             filled: true,
             legend: true,
-            threshold: Some(3e6),
+            threshold: vec![(Millis(NOON), 3e6), (Millis(NOON + HOUR), 3e6)],
             marks: vec![Millis(NOON + 60_000)],
         }
     }
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_chart_of_nothing_is_a_chart() {
-        let nothing = Chart { lines: vec![], marks: vec![], threshold: None, bytes_max: 0.0, ..chart() };
+        let nothing = Chart { lines: vec![], marks: vec![], threshold: vec![], bytes_max: 0.0, ..chart() };
         let svg = Chart { time: Millis(5)..Millis(5), ..nothing }.svg().unwrap();
         assert!(svg.contains("</svg>"));
     }

@@ -27,7 +27,7 @@ pub(crate) fn rule(policy: Policy) -> Rule {
 pub(crate) fn renewal(pooling: Pooling, mib_minutes: u64) -> Rule {
     let restart_price =
         RestartPrice::new(ByteCount::mib(mib_minutes), Span::secs(60)).expect("a price above nothing");
-    rule(Policy::Renewal(Renewal { restart_price, pooling }))
+    rule(Policy::Renewal(Renewal { restart_price, pooling, ..Renewal::default() }))
 }
 
 /// `t_interval`.

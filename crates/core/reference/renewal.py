@@ -8,12 +8,13 @@ An independent computation: it follows docs/policies.md, "How `renewal` computes
 fractions, and finds averages by bisection. It shares neither code nor method with the evaluator. The first case is the
 worked example of that page, read from there.
 
-renewal.json: per case `price` in byte-seconds, `lookback` and `now` in milliseconds, `pooling`, the samples of each replica
+renewal.json: per case `price` in byte-seconds, `lookback` and `now` in milliseconds, `pooling`, `rhythm`, the samples of each replica
 as [time, generation, bytes] in milliseconds and bytes, and its `threshold` in bytes, null where it was seen for no time; `average` of the module, and `weight`
 in seconds, null where there is none.
 """
 
 import json
+import math
 import random
 from fractions import Fraction
 from pathlib import Path
@@ -67,9 +68,21 @@ def partial_of_running(life, window, block):
     return area + more, kept[-1][0] - begin
 
 
+def start_of_running(life, window, block):
+    """The size with which what runs was seen to start, if it was."""
+    first = life[0]
+    if first[0] >= window:
+        return first[2] if first[0] - first[1] <= MINUTE else None
+    boundary = (first[0] // block + 1) * block
+    sizes = [size for time, _, size in life if time < min(window, boundary)]
+    return sizes[-1] if boundary - first[1] <= block + MINUTE else None
+
+
 class Slot:
     def __init__(self, samples, window, block, price):
         self.price, self.whole, self.partial = price, [], []
+        self.starts = []
+        self.ends = []
         cut = lifetimes(samples)
         last = None
         for number, life in enumerate(cut):
@@ -81,7 +94,9 @@ class Slot:
             seen = kept[0][0] - start <= MINUTE
             if runs:
                 area, length = partial_of_running(life, window, block)
+                self.starts.append(start_of_running(life, window, block))
             else:
+                self.starts.append(kept[0][2] if seen else None)
                 begin = min(max(start, last if last is not None else start), kept[0][0]) if seen else kept[0][0]
                 area, length = inside(kept, begin)
             if not oldest and not seen:
@@ -93,6 +108,7 @@ class Slot:
                 self.partial.append((area, length))
             else:
                 self.whole.append((area + price, length))
+                self.ends.append((kept[-1][0] - 1000 * length, kept[-1][0], kept[-1][2]))
             last = kept[-1][0]
         self.time = sum(length for _, length in self.whole + self.partial)
 
@@ -126,7 +142,94 @@ def highest(cost, time):
     return low
 
 
-def thresholds(price, lookback, now, pooling, replicas):
+DAY = 86_400
+
+
+def angle(millis):
+    return math.tau * float(Fraction(millis, 1000) % DAY) / DAY
+
+
+def explained(a, y):
+    jitter = 0.005 * (a[0] + a[2])
+    wave = solved(a, y, jitter)
+    return wave[0] * y[0] + wave[1] * y[1]
+
+
+def solved(a, y, ridge):
+    """(A + ridge)^-1 y."""
+    c, d, e = a[0] + ridge, a[1], a[2] + ridge
+    determinant = c * e - d * d
+    if determinant <= 0:
+        return 0.0, 0.0
+    return (e * y[0] - d * y[1]) / determinant, (c * y[1] - d * y[0]) / determinant
+
+
+class Fit:
+    """What a slot tells of the day, or nothing."""
+
+    def __init__(self, slot, threshold):
+        starts = [start for start in slot.starts if start is not None]
+        paid = any(length * end[2] > cost for (cost, length), end in zip(slot.whole, slot.ends))
+        self.follows, self.tells = bool(starts) and paid, False
+        if not self.follows:
+            return
+        self.base = min(starts)
+        self.span = max(float(threshold) - self.base, 524_288.0)
+        self.tells = slot.ends[-1][1] - slot.ends[0][0] >= DAY * 1000
+        self.n, self.a, self.y, self.q = len(slot.whole), [0.0] * 3, [0.0] * 2, 0.0
+        for (cost, length), (begin, end, _) in zip(slot.whole, slot.ends):
+            if length == 0:
+                continue
+            turn = DAY / math.tau
+            z = (
+                turn * (math.sin(angle(end)) - math.sin(angle(begin))),
+                turn * (math.cos(angle(begin)) - math.cos(angle(end))),
+            )
+            off = float(cost - Fraction(self.base + self.span) * length) / float(length)
+            for k, product in enumerate((z[0] * z[0], z[0] * z[1], z[1] * z[1])):
+                self.a[k] += product / float(length)
+            for k in range(2):
+                self.y[k] += z[k] * off / self.span
+            self.q += off * off * float(length) / self.span**2
+
+    def beside(self, wave):
+        a, y = self.a, self.y
+        return [y[0] - a[0] * wave[0] - a[1] * wave[1], y[1] - a[1] * wave[0] - a[2] * wave[1]]
+
+
+def with_rhythm(slots, found, now):
+    """The thresholds at this time of day."""
+    fits = [None if threshold is None else Fit(slot, threshold) for slot, threshold in zip(slots, found)]
+    telling = [fit for fit in fits if fit and fit.tells]
+    wave, own = (0.0, 0.0), None
+    freedom = sum(fit.n for fit in telling) - len(telling) - 2
+    if freedom > 0:
+        a = [sum(fit.a[k] for fit in telling) for k in range(3)]
+        y = [sum(fit.y[k] for fit in telling) for k in range(2)]
+        total = explained(a, y)
+        noise = max(sum(fit.q for fit in telling) - total, 0) / freedom
+        if total > 12 * noise:
+            wave = solved(a, y, noise * (a[0] + a[2]) / (total - 12 * noise))
+        several = [fit for fit in telling if fit.n > 3]
+        if several:
+            noise = max(sum(fit.q - explained(fit.a, fit.y) for fit in several), 0)
+            noise /= sum(fit.n - 3 for fit in several)
+            total = sum(explained(fit.a, fit.beside(wave)) for fit in several)
+            if total > 12 * len(several) * noise:
+                trace = sum(fit.a[0] + fit.a[2] for fit in several)
+                own = noise * trace / (total - 12 * len(several) * noise)
+    moved = []
+    for threshold, fit in zip(found, fits):
+        if fit is None or not fit.follows or (wave == (0.0, 0.0) and own is None):
+            moved.append(threshold)
+            continue
+        more = solved(fit.a, fit.beside(wave), own) if own is not None and fit.tells else (0.0, 0.0)
+        share = 1 + (wave[0] + more[0]) * math.cos(angle(now)) + (wave[1] + more[1]) * math.sin(angle(now))
+        moved.append(fit.base + fit.span * min(max(share, 0.1), 4.0))
+    return moved
+
+
+def thresholds(price, lookback, now, pooling, replicas, rhythm):
     block = max(lookback // 24, 1)
     window = (now - lookback) // block * block
     slots = [Slot(samples, window, block, price) for samples in replicas]
@@ -156,6 +259,8 @@ def thresholds(price, lookback, now, pooling, replicas):
             a = max(average * time - slot.cost(average), 0) / others
             w = min(others, weight) if weight is not None else others
         found.append(highest(lambda g: slot.cost(g) + w * a, slot.time + w))
+    if rhythm == "auto":
+        found = with_rhythm(slots, found, now)
     return {
         "thresholds": [None if threshold is None else float(threshold) for threshold in found],
         "average": float(average),
@@ -181,6 +286,7 @@ def example():
         "lookback": 480_000,
         "now": 500_000,
         "pooling": "adaptive",
+        "rhythm": "auto",
         "replicas": [replicas[replica] for replica in sorted(replicas)],
     }
 
@@ -212,14 +318,44 @@ def drawn(seed):
         "lookback": lookback,
         "now": now,
         "pooling": draw.choice(["adaptive", "adaptive", "off"]),
+        "rhythm": "auto",
+        "replicas": replicas,
+    }
+
+
+def drawn_by_day(seed):
+    """A module whose replicas grow in office hours and are restarted above a size, for three days."""
+    draw = random.Random(1000 + seed)
+    begin, days = 1_700_000_000_000 // 86_400_000 * 86_400_000, 3
+    now = begin + days * 86_400_000 + draw.randrange(86_400_000)
+    opens, replicas = draw.uniform(0, 16), []
+    for _ in range(draw.randint(1, 5)):
+        rate, above, grows = draw.uniform(4, 40) * MIB, draw.uniform(20, 60) * MIB, draw.random() < 0.9
+        opens_here = opens + draw.choice([0, 0, 0, 12])
+        start, size, samples = begin, 2 * MIB, []
+        for time in range(begin + 30_000, now, 900_000):
+            hour = (time - begin) / 3_600_000 % 24
+            open_now = opens_here % 24 <= hour < opens_here % 24 + 8
+            size += int(draw.uniform(0.5, 1.5) * rate / 4 * (open_now or 0.02)) if grows else 0
+            samples.append([time, start, size])
+            if size > above or draw.random() < 0.01:
+                start, size = time + 870_000, 2 * MIB
+        replicas.append(samples)
+    return {
+        "name": f"by day {seed}",
+        "price": 10 * MIB * 3600,
+        "lookback": 3 * 86_400_000,
+        "now": now,
+        "pooling": draw.choice(["adaptive", "adaptive", "off"]),
+        "rhythm": draw.choice(["auto", "auto", "auto", "off"]),
         "replicas": replicas,
     }
 
 
 def main():
-    cases = [example()] + [drawn(seed) for seed in range(40)]
+    cases = [example()] + [drawn(seed) for seed in range(40)] + [drawn_by_day(seed) for seed in range(16)]
     for case in cases:
-        arguments = {key: case[key] for key in ("price", "lookback", "now", "pooling", "replicas")}
+        arguments = {key: case[key] for key in ("price", "lookback", "now", "pooling", "replicas", "rhythm")}
         case.update(thresholds(**arguments))
     text = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
     (HERE / "renewal.json").write_text(f"[\n{text}\n]\n")

@@ -5,6 +5,7 @@
 
 pub(crate) mod cost;
 pub mod quantile;
+pub(crate) mod rhythm;
 
 use ebb_units::{ConfidenceLevel, Coverage};
 use serde::Serialize;

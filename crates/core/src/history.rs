@@ -13,6 +13,7 @@
 //! **A slot may have several series**: two Prometheus servers scrape it, or two jobs do. Each is kept by itself, and one of
 //! them is chosen ([`History::choose`]), so that what is learned is what that one alone would have told.
 
+pub(crate) mod day;
 mod earlier;
 mod lifetime;
 mod sample;

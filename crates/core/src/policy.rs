@@ -20,7 +20,7 @@ mod renewal;
 mod t_interval;
 mod verdict;
 
-use ebb_units::{ByteCount, Elapsed};
+use ebb_units::{ByteCount, Elapsed, Millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr, VariantNames};
@@ -31,12 +31,12 @@ pub use self::{
     guard_rails::GuardRails,
     max_age::MaxAge,
     pressure::{HostMemory, Hosts, Pressure, VictimOrder},
-    renewal::{Pooling, Renewal},
+    renewal::{DailyRhythm, Pooling, Renewal},
     t_interval::{Adapt, IntervalKind, TInterval},
     verdict::Verdict,
 };
 use crate::{
-    estimate::{Estimate, MedianSample, cost::PopulationCost},
+    estimate::{Estimate, MedianSample, cost::PopulationCost, rhythm::ModuleRhythm},
     history::{Lifetime, Slot},
 };
 
@@ -204,6 +204,9 @@ pub struct Learned {
     /// What the slots cost, where the policy asks for it.
     #[serde(skip)]
     pub(crate) cost: Option<PopulationCost>,
+    /// How they follow the time of day, where they do and the policy asks for it.
+    #[serde(skip)]
+    pub(crate) rhythm: Option<ModuleRhythm>,
 }
 
 impl Rule {
@@ -234,7 +237,9 @@ impl Rule {
         };
         match self.policy {
             Policy::TInterval(policy) => (learned.threshold, learned.step_bounds) = policy.learn(estimate),
-            Policy::Renewal(policy) => (learned.threshold, learned.cost) = policy.learn(slots),
+            Policy::Renewal(policy) => {
+                (learned.threshold, learned.cost, learned.rhythm) = policy.learn(slots);
+            }
             Policy::LargestFirst(_)
             | Policy::OldestFirst(_)
             | Policy::Static
@@ -244,14 +249,14 @@ impl Rule {
         learned
     }
 
-    /// What the instance `lifetime` that lives in `slot` is compared with.
+    /// What the instance `lifetime` that lives in `slot` is compared with at `now`.
     #[must_use]
-    pub fn bound(&self, learned: &Learned, slot: &Slot, lifetime: &Lifetime) -> Bound {
+    pub fn bound(&self, learned: &Learned, slot: &Slot, lifetime: &Lifetime, now: Millis) -> Bound {
         match self.policy {
             Policy::TInterval(policy) => {
                 policy.bound(learned.threshold, learned.step_bounds.as_ref(), learned.mean_slope, lifetime)
             }
-            Policy::Renewal(policy) => policy.bound(learned.cost.as_ref(), slot),
+            Policy::Renewal(policy) => policy.bound(learned.cost.as_ref(), learned.rhythm, slot, now),
             Policy::LargestFirst(_)
             | Policy::OldestFirst(_)
             | Policy::Static

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     estimate::{MedianSample, quantile},
     history::{self, History, Window},
-    policy::{GuardRails, Policy, Pooling, Renewal, Rule},
+    policy::{DailyRhythm, GuardRails, Policy, Pooling, Renewal, Rule},
 };
 
 #[derive(Deserialize)]
@@ -99,6 +99,7 @@ struct Case {
     lookback: i64,
     now: i64,
     pooling: Pooling,
+    rhythm: DailyRhythm,
     /// Of each replica (time, generation, bytes).
     replicas: Vec<Vec<(i64, u64, u64)>>,
     thresholds: Vec<Option<f64>>,
@@ -152,11 +153,11 @@ fn example_of(docs: &str) -> Vec<Vec<(i64, u64, u64)>> {
 #[test]
 fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs() {
     let cases: Vec<Case> = serde_json::from_str(include_str!("../reference/renewal.json")).unwrap();
-    let (mut pooled, mut earlier) = (0, 0);
+    let (mut pooled, mut earlier, mut moved) = (0, 0, 0);
     for case in &cases {
         let restart_price = RestartPrice::new(ByteCount(case.price), Span::secs(1)).unwrap();
         let rule = Rule {
-            policy: Policy::Renewal(Renewal { restart_price, pooling: case.pooling }),
+            policy: Policy::Renewal(Renewal { restart_price, pooling: case.pooling, rhythm: case.rhythm }),
             guard_rails: GuardRails {
                 min_age: Span::secs(0),
                 min_lifetimes: 2,
@@ -181,7 +182,9 @@ fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs
         for (replica, expected) in case.thresholds.iter().enumerate() {
             let slot = history.slot(&Case::slot(replica)).unwrap();
             let newest = slot.newest().unwrap();
-            let found = rule.bound(&learned, slot, newest).threshold_bytes;
+            let bound = rule.bound(&learned, slot, newest, Millis(case.now));
+            let found = bound.threshold_bytes;
+            moved += usize::from(bound.cost.is_some_and(|cost| cost.rhythm.is_some()));
             let agrees = match (found, expected) {
                 (Some(found), Some(expected)) => near(found, *expected),
                 (found, expected) => found.is_none() && expected.is_none(),
@@ -191,8 +194,8 @@ fn thresholds_of_renewal_agree_with_an_independent_computation_and_with_the_docs
         }
     }
     assert!(
-        pooled > 5 && earlier > 20,
-        "{pooled} cases have a weight, {earlier} lifetimes began before the window"
+        pooled > 5 && earlier > 20 && moved > 5,
+        "{pooled} cases have a weight, {earlier} lifetimes began before the window, {moved} thresholds follow the day"
     );
 
     // What the docs say goes in and comes out.

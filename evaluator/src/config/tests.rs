@@ -95,7 +95,10 @@ fn what_check_prints_is_complete_and_no_more_than_its_policy_has() {
         rule.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()
     };
     let rails = ["min_age", "min_lifetimes", "min_reclaim"];
-    assert_eq!(keys(&printed["defaults"]), [&["policy", "restart_price", "pooling"], &rails[..]].concat());
+    assert_eq!(
+        keys(&printed["defaults"]),
+        [&["policy", "restart_price", "pooling", "rhythm"], &rails[..]].concat()
+    );
     assert_eq!(keys(&printed["modules"]["a"]), [&["policy", "max_age"], &rails[..]].concat());
 }
 

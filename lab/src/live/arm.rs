@@ -245,7 +245,7 @@ impl Protocol {
             ArmPolicy::None => Policy::None,
             ArmPolicy::Renewal => {
                 let restart_price = self.restart_price.parse().expect("a price");
-                Policy::Renewal(Renewal { restart_price, pooling: Pooling::Adaptive })
+                Policy::Renewal(Renewal { restart_price, ..Renewal::default() })
             }
         };
         let guard_rails = GuardRails {

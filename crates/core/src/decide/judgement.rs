@@ -57,7 +57,7 @@ pub(crate) fn judge(
     spans_window: bool,
     now: Millis,
 ) -> Judgement {
-    let bound = rule.bound(learned, seen, lifetime);
+    let bound = rule.bound(learned, seen, lifetime, now);
     // What a slot was seen with throughout the window tells more of it than what its siblings started with.
     let throughout = || spans_window.then(|| seen.least_bytes()).flatten();
     let fresh_bytes = seen.fresh_bytes().or_else(throughout).or(learned.fresh_bytes);
@@ -230,8 +230,11 @@ mod tests {
         assert_eq!(judgements(&rule, &history, 7200)[0].verdict, TooLittleToReclaim);
         // Not so by a threshold: it was never seen smaller, so nothing says that a restart would help.
         rule.guard_rails.max_bytes = None;
-        rule.policy =
-            Policy::Renewal(Renewal { restart_price: "1B*1s".parse().unwrap(), pooling: Pooling::Off });
+        rule.policy = Policy::Renewal(Renewal {
+            restart_price: "1B*1s".parse().unwrap(),
+            pooling: Pooling::Off,
+            ..Renewal::default()
+        });
         let found = &judgements(&rule, &history, 7200)[0];
         assert_eq!((found.verdict, found.reclaimable_bytes), (Within, 0));
     }
@@ -290,7 +293,7 @@ mod tests {
         // restart pays once the average falls to the size: 9,901,000 + price = 100 · 100,000, price = 99,000.
         let policy = |bytes: u64| {
             let restart_price = format!("{bytes}B*1s").parse().unwrap();
-            Policy::Renewal(Renewal { restart_price, pooling: Pooling::Off })
+            Policy::Renewal(Renewal { restart_price, pooling: Pooling::Off, ..Renewal::default() })
         };
         let mut rule = rule();
         rule.policy = policy(98_900);
@@ -304,8 +307,13 @@ mod tests {
 
     #[test]
     fn renewal_with_pooling_takes_slots_for_equal_while_little_was_seen() {
-        let policy =
-            |pooling| Policy::Renewal(Renewal { restart_price: "1MiB*1s".parse().unwrap(), pooling });
+        let policy = |pooling| {
+            Policy::Renewal(Renewal {
+                restart_price: "1MiB*1s".parse().unwrap(),
+                pooling,
+                ..Renewal::default()
+            })
+        };
         let thresholds = |pooling| -> Vec<f64> {
             let rule = Rule { policy: policy(pooling), ..rule() };
             let found = judgements(&rule, &history(&[10_000, 10_000, 10_000, 90_000]), 100);

@@ -7,6 +7,7 @@ use ebb_units::{Elapsed, Generation, Millis};
 use serde::Serialize;
 
 use super::{
+    day::weighted,
     earlier::{Earlier, FIRST_SAMPLE_WITHIN, area},
     sample::Sample,
     window::Window,
@@ -65,6 +66,7 @@ struct Settled {
     area_time: Elapsed,
     grown_bytes: u64,
     grown_time: Elapsed,
+    weighted: [Elapsed; 2],
 }
 
 impl Lifetime {
@@ -319,6 +321,11 @@ impl Lifetime {
         if self.end.is_some() { (self.settled.area, self.settled.area_time) } else { self.sought_area() }
     }
 
+    /// The time of [`Lifetime::area`], weighted with the cosine and with the sine of the time of day. Only of one that is over.
+    pub(crate) const fn weighted(&self) -> [Elapsed; 2] {
+        self.settled.weighted
+    }
+
     /// What it has held between `from`, or its start if that was later, and the moment since which it counts: with the size
     /// of its first sample.
     pub(crate) fn area_before(&self, from: Millis) -> (u128, Elapsed) {
@@ -338,6 +345,7 @@ impl Lifetime {
             area_time,
             grown_bytes,
             grown_time,
+            weighted: weighted(self.last_at.minus(area_time), self.last_at),
         }
     }
 

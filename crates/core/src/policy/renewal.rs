@@ -7,13 +7,16 @@
 //! Source: renewal reward; Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7: the
 //! one-step-look-ahead rule is optimal in the monotone case.
 
-use ebb_units::{ByteCount, Elapsed, RestartPrice, Span};
+use ebb_units::{ByteCount, Elapsed, Millis, RestartPrice, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bound::{Bound, Threshold};
+use super::bound::{Bound, CostBasis, Threshold};
 use crate::{
-    estimate::cost::{CostBasis, Others, PopulationCost, SlotCost},
+    estimate::{
+        cost::{Others, PopulationCost, SlotCost},
+        rhythm::ModuleRhythm,
+    },
     history::Slot,
 };
 
@@ -26,6 +29,8 @@ pub struct Renewal {
     pub restart_price: RestartPrice,
     /// How much a slot's average is pulled towards its module's.
     pub pooling: Pooling,
+    /// Whether the threshold follows the time of day.
+    pub rhythm: DailyRhythm,
 }
 
 /// How far a slot's average is drawn towards the average of the other slots of its module.
@@ -38,43 +43,83 @@ pub enum Pooling {
     Adaptive,
 }
 
+/// Whether a threshold follows the time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DailyRhythm {
+    /// As far as the costs of past lifetimes show a daily rhythm.
+    Auto,
+    /// It is the same at all hours.
+    Off,
+}
+
 impl Default for Renewal {
     fn default() -> Self {
         let restart_price = RestartPrice::new(ByteCount::mib(1024), Span::secs(600));
-        Self { restart_price: restart_price.expect("it is more than nothing"), pooling: Pooling::Adaptive }
+        Self {
+            restart_price: restart_price.expect("it is more than nothing"),
+            pooling: Pooling::Adaptive,
+            rhythm: DailyRhythm::Off,
+        }
     }
 }
 
 impl Renewal {
-    /// What the population's slots cost, and their average cost as the threshold; neither when nothing was observed for any
-    /// time.
+    /// What the population's slots cost, their average cost as the threshold, and their daily rhythm; nothing while nothing was
+    /// observed for any time.
     pub(super) fn learn<'a>(
         &self,
         slots: impl Iterator<Item = &'a Slot>,
-    ) -> (Threshold, Option<PopulationCost>) {
-        let cost = PopulationCost::of(slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)));
-        let average = |cost: PopulationCost| Threshold::Bytes(cost.average_bytes());
-        (cost.map_or(Threshold::NotSought, average), cost)
+    ) -> (Threshold, Option<PopulationCost>, Option<ModuleRhythm>) {
+        let mut slots: Vec<_> = slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)).collect();
+        // Sums of floating-point numbers depend on the order of these in their last digits.
+        slots.sort_unstable_by(SlotCost::compare);
+        let Some(population) = PopulationCost::of(slots.iter().copied()) else {
+            return (Threshold::NotSought, None, None);
+        };
+        let average = |own: &SlotCost| own.average_bytes(self.prior(&population, own));
+        let rhythm = match self.rhythm {
+            DailyRhythm::Auto => ModuleRhythm::of(slots.iter().map(|own| (own, average(own)))),
+            DailyRhythm::Off => None,
+        };
+        (Threshold::Bytes(population.average_bytes()), Some(population), rhythm)
     }
 
-    /// The size from which the instance in `slot` costs more than the average.
-    pub(super) fn bound(&self, population: Option<&PopulationCost>, slot: &Slot) -> Bound {
-        let (threshold_bytes, cost) =
-            population.and_then(|population| self.threshold(population, slot)).unzip();
+    /// What the other slots of the population say of the one that costs `own`, and how much that weighs.
+    fn prior(&self, population: &PopulationCost, own: &SlotCost) -> Option<Others> {
+        let others = match self.pooling {
+            Pooling::Off => None,
+            Pooling::Adaptive => population.without(own),
+        }?;
+        let weight = population.weight_seconds().unwrap_or(others.seconds);
+        Some(Others { seconds: weight.min(others.seconds), ..others })
+    }
+
+    /// The size from which the instance in `slot` costs more than the average, at this hour where there is a rhythm.
+    pub(super) fn bound(
+        &self,
+        population: Option<&PopulationCost>,
+        rhythm: Option<ModuleRhythm>,
+        slot: &Slot,
+        now: Millis,
+    ) -> Bound {
+        let found = population.and_then(|population| self.threshold(population, rhythm, slot, now));
+        let (threshold_bytes, cost) = found.unzip();
         Bound { threshold_bytes, cost, ..Bound::default() }
     }
 
-    /// The size from which the instance in `slot` costs more than the average, in bytes; and what it rests on.
-    fn threshold(&self, population: &PopulationCost, slot: &Slot) -> Option<(f64, CostBasis)> {
+    /// That size in bytes, and what it rests on.
+    fn threshold(
+        &self,
+        population: &PopulationCost,
+        rhythm: Option<ModuleRhythm>,
+        slot: &Slot,
+        now: Millis,
+    ) -> Option<(f64, CostBasis)> {
         let own = SlotCost::of(slot, self.restart_price)?;
-        let others = match self.pooling {
-            Pooling::Off => None,
-            Pooling::Adaptive => population.without(&own),
-        };
-        let prior = others.map(|others| {
-            let weight = population.weight_seconds().unwrap_or(others.seconds);
-            Others { seconds: weight.min(others.seconds), ..others }
-        });
+        let prior = self.prior(population, &own);
+        let average = own.average_bytes(prior);
+        let rhythm = rhythm.and_then(|rhythm| rhythm.of_slot(&own, average));
         let unseen_seconds = slot.newest().map_or(0.0, |newest| {
             newest.counts_since().since(newest.started_at()).max(Elapsed::ZERO).as_seconds()
         });
@@ -86,8 +131,9 @@ impl Renewal {
             falls: u64::from(own.falls),
             others_average_bytes: prior.map(|prior| prior.average_bytes),
             others_weight_seconds: prior.map_or(0.0, |prior| prior.seconds),
+            rhythm,
         };
-        Some((own.average_bytes(prior), basis))
+        Some((rhythm.map_or(average, |rhythm| rhythm.threshold_bytes(now)), basis))
     }
 
     pub(super) fn summary(&self) -> String {
@@ -95,7 +141,11 @@ impl Renewal {
             Pooling::Off => ", not pooled",
             Pooling::Adaptive => "",
         };
-        format!("restart price {}{pooling}", self.restart_price)
+        let rhythm = match self.rhythm {
+            DailyRhythm::Auto => ", by the time of day",
+            DailyRhythm::Off => "",
+        };
+        format!("restart price {}{pooling}{rhythm}", self.restart_price)
     }
 
     pub(super) fn describe(&self) -> String {
@@ -108,7 +158,17 @@ impl Renewal {
 
     /// What a threshold rests on, in words.
     pub(super) fn basis(bound: &Bound) -> String {
-        bound.cost.as_ref().map_or_else(String::new, |cost| format!(" ({})", costs(cost)))
+        let Some(cost) = &bound.cost else { return String::new() };
+        let costs = costs(cost);
+        cost.rhythm.map_or_else(
+            || format!(" ({costs})"),
+            |rhythm| {
+                let (mean, minutes) =
+                    (ByteCount::rounded(rhythm.mean_bytes()), rhythm.lowest_at().0 / 60_000);
+                let (hour, minute) = (minutes / 60, minutes % 60);
+                format!(" at this hour ({mean} on average, lowest at {hour:02}:{minute:02} UTC; {costs})")
+            },
+        )
     }
 }
 

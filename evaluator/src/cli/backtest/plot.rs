@@ -44,7 +44,7 @@ fn chart(outcomes: &[(String, Outcome)]) -> Option<Chart> {
         lines,
         filled: false,
         legend: true,
-        threshold: None,
+        threshold: Vec::new(),
         marks: Vec::new(),
     })
 }

@@ -92,7 +92,7 @@ fn legend() -> Markup {
     html! {
         p.legend {
             span { (sign(r##"<svg class="chart" viewBox="0 0 24 10" aria-hidden="true"><line x1="0" y1="5" x2="24" y2="5" stroke="#1D63A8" stroke-width="2"/></svg>"##)) " memory" }
-            span { (sign(r##"<svg class="chart" viewBox="0 0 24 10" aria-hidden="true"><polyline points="0,5 24,5" fill="none" stroke="#B45309" stroke-width="2"/></svg>"##)) " threshold now" }
+            span { (sign(r##"<svg class="chart" viewBox="0 0 24 10" aria-hidden="true"><polyline points="0,5 24,5" fill="none" stroke="#B45309" stroke-width="2"/></svg>"##)) " threshold as known now" }
             span { (sign(r##"<svg class="chart" viewBox="0 0 24 10" aria-hidden="true"><polygon points="12,1 17,9 7,9" fill="#6E40C9"/></svg>"##)) " restart" }
         }
     }
@@ -113,6 +113,14 @@ impl Scale {
         let thresholds = instances.iter().filter_map(|judgement| judgement.bound.threshold_bytes);
         let top = thresholds.filter(|bytes| *bytes < 2.5 * largest).fold(largest, f64::max);
         Self { from: extract.since, until: extract.until, bytes_max: top * 1.12 }
+    }
+
+    /// The threshold as it is known now, at each time of day; as far as it fits into the chart.
+    fn threshold(&self, judgement: &Judgement) -> Vec<(Millis, f64)> {
+        const POINTS: i64 = 96;
+        let at = |n| Millis(self.from.0 + n * self.until.since(self.from).0 / POINTS);
+        let points = (0..=POINTS).filter_map(|n| Some((at(n), judgement.bound.threshold_bytes_at(at(n))?)));
+        points.filter(|(_, bytes)| *bytes <= self.bytes_max).collect()
     }
 }
 
@@ -147,12 +155,12 @@ fn figure(trace: &Trace, judgement: Option<&Judgement>, scale: &Scale, size: Siz
                     (told) ", " (restarts)
                 }
             }
-            (drawn(trace, threshold, scale, size, &label))
+            (drawn(trace, judgement.map_or_else(Vec::new, |judgement| scale.threshold(judgement)), scale, size, &label))
         }
     }
 }
 
-fn drawn(trace: &Trace, threshold: Option<f64>, scale: &Scale, size: Size, label: &str) -> Markup {
+fn drawn(trace: &Trace, threshold: Vec<(Millis, f64)>, scale: &Scale, size: Size, label: &str) -> Markup {
     let (width, height) = match size {
         Size::Small => (420, 170),
         Size::Large => (720, 260),
@@ -170,7 +178,7 @@ fn drawn(trace: &Trace, threshold: Option<f64>, scale: &Scale, size: Size, label
         lines: lines.collect(),
         filled: true,
         legend: false,
-        threshold: threshold.filter(|bytes| *bytes <= scale.bytes_max),
+        threshold,
         marks: trace.restarts_at.clone(),
     };
     match chart.svg() {

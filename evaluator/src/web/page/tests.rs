@@ -30,7 +30,8 @@ fn config(more: &str) -> Config {
 }
 
 fn population(module: &str) -> PopulationSnapshot {
-    let renewal = Renewal { restart_price: "1GiB*10m".parse().unwrap(), pooling: Pooling::Off };
+    let renewal =
+        Renewal { restart_price: "1GiB*10m".parse().unwrap(), pooling: Pooling::Off, ..Renewal::default() };
     PopulationSnapshot {
         population: Population { module: module.into(), digest: "0123456789ab".into() },
         rule: Rule {

@@ -77,7 +77,7 @@ fn slot(replica: u32) -> SlotId {
 }
 
 fn renewal(pooling: Pooling) -> Policy {
-    Policy::Renewal(Renewal { restart_price: "1MiB*1h".parse().unwrap(), pooling })
+    Policy::Renewal(Renewal { restart_price: "1MiB*1h".parse().unwrap(), pooling, ..Renewal::default() })
 }
 
 /// The best lifetime of an instance that leaks at this rate, in milliseconds: sqrt(2 · price / rate).

@@ -29,7 +29,7 @@ fn t_interval(interval: IntervalKind, adapt: Adapt) -> Policy {
 
 fn renewal(pooling: Pooling, price_bytes: u64) -> Policy {
     let price = format!("{price_bytes}B*100s");
-    Policy::Renewal(Renewal { restart_price: price.parse().unwrap(), pooling })
+    Policy::Renewal(Renewal { restart_price: price.parse().unwrap(), pooling, ..Renewal::default() })
 }
 
 fn slot(runner: &str, replica: u32) -> SlotId {

@@ -3,7 +3,8 @@
 use ebb_units::RestartPrice;
 use serde::Serialize;
 
-use crate::history::{End, Lifetime, Slot};
+use super::day_sums::DaySums;
+use crate::history::{End, Lifetime, Slot, day};
 
 /// One slot's cost inside the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,6 +17,12 @@ pub(crate) struct SlotCost {
     partial: [Cost; 2],
     /// Σ (cost of a whole lifetime − average of the whole ones · its length)².
     pub(super) scatter: f64,
+    /// Whether the restart of any of them has paid: its last size, held for all of its time, would have cost more.
+    pub(in crate::estimate) paid: bool,
+    /// What the whole lifetimes tell of the day.
+    pub(in crate::estimate) day: DaySums,
+    /// The least size that a start was seen with, in bytes.
+    pub(in crate::estimate) fresh_bytes: Option<u64>,
     /// What a restart is worth, in byte-seconds.
     price: f64,
     /// Lifetimes that ended because another was started, seen whole or not.
@@ -48,7 +55,9 @@ impl SlotCost {
         let mut moments = [0.0; 3];
         let mut before: Option<&Lifetime> = None;
         for lifetime in slot.lifetimes() {
+            cost.fresh_bytes = cost.fresh_bytes.into_iter().chain(lifetime.start_bytes()).min();
             let (mut area, mut time) = lifetime.area();
+            let mut weighted = lifetime.weighted();
             let is_oldest = before.is_none();
             if let Some(before) = before.replace(lifetime)
                 && !lifetime.seen_from_start()
@@ -57,6 +66,7 @@ impl SlotCost {
                 let (missed, missed_time) = lifetime.area_before(before.last_at());
                 area += missed;
                 time += missed_time;
+                weighted = day::weighted(lifetime.last_at().minus(time), lifetime.last_at());
             }
             let seen = Cost { byte_seconds: byte_seconds(area), seconds: time.as_seconds() };
             if lifetime.end().is_none() {
@@ -76,6 +86,8 @@ impl SlotCost {
             cost.lifetimes += 1;
             cost.whole.byte_seconds += whole;
             cost.whole.seconds += seen.seconds;
+            cost.paid |= lifetime.bytes() as f64 * seen.seconds > whole;
+            cost.day.add(whole, time, lifetime.last_at(), weighted);
             moments[0] += whole * whole;
             moments[1] += whole * seen.seconds;
             moments[2] += seen.seconds * seen.seconds;
@@ -91,7 +103,7 @@ impl SlotCost {
     }
 
     /// An order of costs, so that sums over slots do not depend on which slot is which.
-    pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
+    pub(crate) fn compare(&self, other: &Self) -> std::cmp::Ordering {
         let key = |slot: &Self| {
             let costs = [slot.whole, slot.partial[0], slot.partial[1]];
             costs.map(|cost| [cost.byte_seconds, cost.seconds])
@@ -99,6 +111,11 @@ impl SlotCost {
         let keys = key(self).into_iter().flatten().zip(key(other).into_iter().flatten());
         keys.map(|(a, b)| a.total_cmp(&b))
             .fold(self.scatter.total_cmp(&other.scatter), std::cmp::Ordering::then)
+    }
+
+    /// The lifetimes that were seen whole: how many, their cost with their restarts in byte-seconds, and their time in seconds.
+    pub(in crate::estimate) const fn whole(&self) -> (u32, f64, f64) {
+        (self.lifetimes, self.whole.byte_seconds, self.whole.seconds)
     }
 
     /// Time observed, in seconds.

@@ -1,0 +1,290 @@
+//! PURE: the costs of lifetimes → how a threshold follows the time of day.
+//!
+//! Where growth has a rhythm, one threshold for all hours restarts too late in some and too early in others. The right one
+//! moves about its mean, and over each lifetime it averages to that lifetime's own cost over its time (Poisson's equation of
+//! a periodic renewal process). So the movement is fitted to the lifetimes that are over, by least squares, as one wave a
+//! day in shares of each slot's span, each lifetime weighing as its time. Only costs are looked at and nothing of growth is
+//! assumed: what was never restarted shows no rhythm.
+//!
+//! The slots of a module mostly see the same traffic. So one wave is fitted to all of them; and what each has beyond that,
+//! by itself. Both are drawn towards nothing as far as chance explains them (ridge regression; its strength is the variance
+//! of chance over that of what is sought, by empirical Bayes).
+//!
+//! Source: Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7; Hoerl & Kennard, *Ridge
+//! Regression* (1970); Morris, *Parametric Empirical Bayes Inference* (1983).
+
+use std::f64::consts::{PI, TAU};
+
+use ebb_units::{Elapsed, Millis};
+use serde::Serialize;
+
+use super::cost::SlotCost;
+use crate::history::day::{self, DAY};
+
+/// The least span in bytes: a threshold so near to what an instance starts with follows nothing.
+const SPAN_MIN: f64 = 524_288.0;
+
+/// The threshold stays within these shares of the span.
+const SHARE_MIN: f64 = 0.1;
+const SHARE_MAX: f64 = 4.0;
+
+/// Figures that are fitted to a slot: its average, and its wave.
+const FITTED: u32 = 3;
+
+/// A threshold that follows the time of day: `base_bytes + span_bytes · (1 + cos · cos ωt + sin · sin ωt)`, the last factor
+/// within 0.1 and 4; ω is a turn a day, t the time since midnight UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Rhythm {
+    /// The least size that a start was seen with.
+    base_bytes: f64,
+    /// From there to the mean of the threshold.
+    span_bytes: f64,
+    cos: f64,
+    sin: f64,
+}
+
+/// The rhythm of a module, and how much its slots may differ from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ModuleRhythm {
+    wave: [f64; 2],
+    /// How strongly a slot's own wave is drawn towards the module's. None: it is the module's.
+    ridge: Option<f64>,
+}
+
+/// Least squares: the wave that solves A·wave = b explains most of `total`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fit {
+    a: [f64; 3],
+    b: [f64; 2],
+    total: f64,
+    lifetimes: u32,
+}
+
+impl Fit {
+    /// What `slot`, whose threshold is `none` without a rhythm, tells of the day. None before its whole lifetimes span a day.
+    fn of(slot: &SlotCost, none: &Rhythm) -> Option<Self> {
+        let (since, until) = slot.day.seen?;
+        let (lifetimes, cost, seconds) = slot.whole();
+        let (sums, mean, span) = (slot.day, none.mean_bytes(), none.span_bytes);
+        let b = [0, 1].map(|n| (sums.costs[n] - mean * sums.weighted[n]) / span);
+        let total = (sums.cost_squares - 2.0 * mean * cost + mean * mean * seconds).max(0.0) / (span * span);
+        (until.since(since) >= DAY).then_some(Self { a: sums.squares, b, total, lifetimes })
+    }
+
+    /// What is left to fit beside `wave`.
+    fn beside(&self, wave: [f64; 2]) -> Self {
+        let [cos, sin] = wave;
+        let explained = [self.a[0] * cos + self.a[1] * sin, self.a[1] * cos + self.a[2] * sin];
+        Self { b: [self.b[0] - explained[0], self.b[1] - explained[1]], ..*self }
+    }
+
+    /// (A + ridge)⁻¹ b.
+    fn solve(&self, ridge: f64) -> [f64; 2] {
+        let (a, c, d) = (self.a[0] + ridge, self.a[1], self.a[2] + ridge);
+        let determinant = a * d - c * c;
+        if determinant <= 0.0 {
+            return [0.0; 2];
+        }
+        [(d * self.b[0] - c * self.b[1]) / determinant, (a * self.b[1] - c * self.b[0]) / determinant]
+    }
+
+    /// How much of the total the best wave explains.
+    fn explained(&self) -> f64 {
+        /// Keeps finite what lifetimes that lie alike in the day leave open.
+        const JITTER: f64 = 0.005;
+        let [cos, sin] = self.solve(JITTER * self.trace());
+        cos * self.b[0] + sin * self.b[1]
+    }
+
+    const fn trace(&self) -> f64 {
+        self.a[0] + self.a[2]
+    }
+}
+
+/// How strongly fits are drawn towards nothing: the variance of chance over that of what is sought. `figures` figures of fits
+/// with this `trace` together explain so much, where chance has the variance `noise`. None where it may be chance.
+fn ridge(explained: f64, figures: f64, trace: f64, noise: f64) -> Option<f64> {
+    /// So many times what chance explains on average is still chance: by chance alone it is exceeded once in 400 times.
+    const CHANCE: f64 = 6.0;
+    let sought = (explained - CHANCE * figures * noise) / trace;
+    (sought > 0.0).then(|| noise / sought)
+}
+
+impl ModuleRhythm {
+    /// The rhythm of a module with these slots, each with its average cost in bytes. None where there is none but by chance.
+    pub(crate) fn of<'a>(slots: impl Iterator<Item = (&'a SlotCost, f64)>) -> Option<Self> {
+        let fits: Vec<Fit> =
+            slots.filter_map(|(slot, average)| Fit::of(slot, &Rhythm::none(slot, average)?)).collect();
+        let module = sum(fits.iter());
+        let freedom = f64::from(module.lifetimes) - fits.len() as f64 - 2.0;
+        if freedom <= 0.0 {
+            return None;
+        }
+        let noise = (module.total - module.explained()).max(0.0) / freedom;
+        let wave = ridge(module.explained(), 2.0, module.trace(), noise)
+            .map_or([0.0; 2], |ridge| module.solve(ridge));
+        let own = own_ridge(&fits, wave);
+        (wave != [0.0; 2] || own.is_some()).then_some(Self { wave, ridge: own })
+    }
+
+    /// The rhythm of one of its slots, whose average cost is `average` bytes. None where no restart of it has paid: what
+    /// is large and stays so is not restarted because others grow by day.
+    pub(crate) fn of_slot(&self, slot: &SlotCost, average: f64) -> Option<Rhythm> {
+        let none = Rhythm::none(slot, average)?;
+        let own = Fit::of(slot, &none)
+            .zip(self.ridge)
+            .map_or([0.0; 2], |(fit, ridge)| fit.beside(self.wave).solve(ridge));
+        Some(Rhythm { cos: self.wave[0] + own[0], sin: self.wave[1] + own[1], ..none })
+    }
+}
+
+/// How strongly what slots have beside `wave` is drawn towards nothing.
+fn own_ridge(fits: &[Fit], wave: [f64; 2]) -> Option<f64> {
+    let telling = || fits.iter().filter(|fit| fit.lifetimes > FITTED);
+    let freedom: f64 = telling().map(|fit| f64::from(fit.lifetimes - FITTED)).sum();
+    if freedom <= 0.0 {
+        return None;
+    }
+    let noise = telling().map(|fit| fit.total - fit.explained()).sum::<f64>().max(0.0) / freedom;
+    let explained = telling().map(|fit| fit.beside(wave).explained()).sum();
+    ridge(explained, 2.0 * telling().count() as f64, sum(telling()).trace(), noise)
+}
+
+fn sum<'a>(fits: impl Iterator<Item = &'a Fit>) -> Fit {
+    let add = |sum: f64, more: f64| sum + more;
+    fits.fold(Fit::default(), |sum, fit| Fit {
+        a: [0, 1, 2].map(|n| add(sum.a[n], fit.a[n])),
+        b: [0, 1].map(|n| add(sum.b[n], fit.b[n])),
+        total: sum.total + fit.total,
+        lifetimes: sum.lifetimes + fit.lifetimes,
+    })
+}
+
+impl Rhythm {
+    /// The threshold of `slot`, whose average cost is `average` bytes, without a rhythm. None where no restart of it has paid, or
+    /// no start was seen.
+    fn none(slot: &SlotCost, average: f64) -> Option<Self> {
+        let base_bytes = slot.fresh_bytes.filter(|_| slot.paid)? as f64;
+        Some(Self { base_bytes, span_bytes: (average - base_bytes).max(SPAN_MIN), cos: 0.0, sin: 0.0 })
+    }
+
+    /// The threshold at a moment, in bytes.
+    pub(crate) fn threshold_bytes(&self, at: Millis) -> f64 {
+        let [cos, sin] = day::wave(at);
+        let share = 1.0 + self.cos * cos + self.sin * sin;
+        self.base_bytes + self.span_bytes * share.clamp(SHARE_MIN, SHARE_MAX)
+    }
+
+    /// What it moves about, in bytes.
+    pub(crate) fn mean_bytes(&self) -> f64 {
+        self.base_bytes + self.span_bytes
+    }
+
+    /// The time of day at which the threshold is lowest, since midnight UTC.
+    pub(crate) fn lowest_at(&self) -> Elapsed {
+        let turn = (self.sin.atan2(self.cos) + PI) / TAU;
+        Elapsed((turn * DAY.0 as f64).round() as i64 % DAY.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ebb_units::{ByteCount, Generation, Population, RestartPrice, SlotId, Span};
+
+    use super::*;
+    use crate::history::{History, Sample, Window};
+
+    const MINUTE: i64 = 60_000;
+    const KIB: u64 = 1024;
+
+    /// How slots start, grow at a time of day, and above which size they are restarted.
+    struct Slots {
+        start: u64,
+        grows: fn(minute_of_day: i64) -> u64,
+        above: u64,
+    }
+
+    /// Four of `slots`, a sample every five minutes for so many hours, and their costs at a price of 10 MiB for an hour.
+    fn costs(slots: &Slots, hours: i64) -> Vec<SlotCost> {
+        let window = Window::ending_at(Millis(hours * 60 * MINUTE), Elapsed(i64::MAX / 4));
+        let mut history = History::default();
+        for replica in 0..4 {
+            let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
+            let slot = SlotId { population, runner: "r:1".into(), replica };
+            let (mut generation, mut bytes) = (Generation(0), slots.start + u64::from(replica) * 100 * KIB);
+            for minute in (1..hours * 60).step_by(5) {
+                bytes += 5 * (slots.grows)(minute % 1440);
+                let at = Millis(minute * MINUTE);
+                history.observe(&slot.clone().into(), window, [Sample { at, generation, bytes }]);
+                if bytes > slots.above {
+                    generation = Generation((minute * MINUTE).unsigned_abs());
+                    bytes = slots.start;
+                }
+            }
+        }
+        let price = RestartPrice::new(ByteCount::mib(10), Span::secs(3600)).unwrap();
+        let (_, slots) = history.populations().next().unwrap();
+        slots.values().map(|slot| SlotCost::of(slot, price).unwrap()).collect()
+    }
+
+    /// The rhythm of the first of `slots`, drawn to that of all `module`.
+    fn found(slots: &[SlotCost], module: &[SlotCost]) -> Option<Rhythm> {
+        let average = |slot: &SlotCost| slot.average_bytes(None);
+        let all = slots.iter().chain(module);
+        ModuleRhythm::of(all.map(|slot| (slot, average(slot))))?.of_slot(&slots[0], average(&slots[0]))
+    }
+
+    /// Grows from six to eighteen o'clock.
+    const BY_DAY: Slots = Slots {
+        start: 1024 * KIB,
+        grows: |minute| if (360..1080).contains(&minute) { 100 * KIB } else { KIB },
+        above: 8 * 1024 * KIB,
+    };
+
+    /// What holds much and hardly grows, started anew by somebody else at five o'clock.
+    const LARGE: Slots = Slots {
+        start: 50_000 * KIB,
+        grows: |minute| u64::from((1020..1025).contains(&minute)) * KIB,
+        above: 50_004 * KIB,
+    };
+
+    #[test]
+    fn what_grows_by_day_is_restarted_late_by_day_and_early_by_night() {
+        let rhythm = found(&costs(&BY_DAY, 72), &[]).unwrap();
+        let hour = |hour: i64| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)) / 1_048_576.0;
+        assert!(hour(12) > 1.5 * hour(0), "{} {}", hour(12), hour(0));
+        assert!((hour(6) - hour(18)).abs() < 0.2 * hour(6), "{} {}", hour(6), hour(18));
+        assert!((rhythm.lowest_at().0 / (60 * MINUTE) - 12).abs() > 8, "{:?}", rhythm.lowest_at());
+        // The mean of the day.
+        let mean = (0..24).map(hour).sum::<f64>() / 24.0;
+        assert!((mean * 1_048_576.0 / rhythm.mean_bytes() - 1.0).abs() < 0.02, "{mean} {rhythm:?}");
+    }
+
+    #[test]
+    fn what_grows_alike_at_all_hours_has_no_rhythm() {
+        let slots = Slots { grows: |minute| (20 + (minute * 7919 % 61).unsigned_abs()) * KIB, ..BY_DAY };
+        assert_eq!(found(&costs(&slots, 72), &[]), None);
+    }
+
+    #[test]
+    fn before_a_day_was_seen_there_is_no_rhythm() {
+        assert_eq!(found(&costs(&BY_DAY, 24), &[]), None);
+    }
+
+    #[test]
+    fn what_is_large_and_stays_so_does_not_follow_others() {
+        let (large, by_day) = (costs(&LARGE, 72), costs(&BY_DAY, 72));
+        assert!(large[0].whole().0 > 1 && found(&by_day, &large).is_some());
+        assert_eq!(found(&large, &by_day), None);
+    }
+
+    #[test]
+    fn a_threshold_stays_within_bounds_however_strong_the_wave() {
+        let rhythm = Rhythm { base_bytes: 10.0, span_bytes: 100.0, cos: 9.0, sin: 0.0 };
+        let found = [0, 12].map(|hour| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)));
+        assert_eq!(found, [410.0, 20.0]);
+        assert_eq!(rhythm.lowest_at(), Elapsed(720 * MINUTE));
+    }
+}
