@@ -10,11 +10,13 @@
 //! | `simulate` | a fleet in virtual time, evaluated by the evaluator's own code |
 //! | `contender` | the policies that are compared, each as a sweep of its knob |
 //! | `score` | PURE: sweeps → restarts over the optimum's at equal memory |
+//! | `costs` | the shipped rule at its own price, on seeds that nobody tunes on |
 //! | `study` | all of it: workloads × seeds × contenders |
 //! | `live` | the experiment on real instances |
 //! | `report` | what was found → `scores.json`, tables, plots |
 
 mod contender;
+mod costs;
 mod live;
 mod optimum;
 mod reference;
@@ -43,6 +45,7 @@ use rayon::prelude::*;
 
 use self::{
     contender::{contenders, no_budget, paper, t_interval},
+    costs::{costs, write_costs},
     live::{Live, arm::Protocol},
     report::{ReportError, Simulation, Storm, read, write},
     simulate::{Setup, simulate},
@@ -85,6 +88,15 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
     },
+    /// Run the shipped rule at its own price on workloads that real fleets have; writes `costs.json` and `costs.md`.
+    Costs {
+        /// Seeds of each workload.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// Where to write them.
+        #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
+        folder: PathBuf,
+    },
     /// Time how long 1,000 instances × 24 h at 10 s take, for each policy.
     Speed,
 }
@@ -116,6 +128,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => run_simulation(&args),
         Command::Report { simulation, live, folder } => report(&simulation, &live, &folder),
         Command::Live { times, out } => live(times, &out),
+        Command::Costs { seeds, folder } => write_costs(&costs(seeds), &folder),
         Command::Speed => {
             speed();
             Ok(())

@@ -197,8 +197,12 @@ mod tests {
     }
 
     fn traces() -> impl Strategy<Value = Trace> {
-        let demand =
-            (1..60_u32, 0..50_i64, 0..200_i64).prop_map(|(at, leak, need)| Demand { at, leak, need });
+        let demand = (1..60_u32, 0..50_i64, 0..200_i64).prop_map(|(at, leak, need)| Demand {
+            at,
+            leak,
+            need,
+            work: 0.0,
+        });
         (0..100_i64, prop::collection::vec(demand, 0..40))
             .prop_map(|(base, demands)| Trace::new(base, demands))
     }
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_steady_leak_is_restarted_at_equal_intervals() {
-        let demands = (1..1000).map(|at| Demand { at, leak: 10, need: 0 }).collect();
+        let demands = (1..1000).map(|at| Demand { at, leak: 10, ..Demand::default() }).collect();
         // A lifetime of T ticks costs 10·T²/2 and a restart: T = sqrt(2 · price / 10) = 100.
         let found = optimum(&Trace::new(0, demands), 1000, &[50_000])[0];
         assert_eq!(found.restarts, 9);

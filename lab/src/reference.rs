@@ -22,7 +22,7 @@ pub(crate) fn best_size(trace: &Trace, ticks: Tick, prices: &[i64]) -> Vec<Outco
 }
 
 /// Restart as soon as memory is above `size`.
-fn replay(trace: &Trace, ticks: Tick, size: i64) -> Outcome {
+pub(crate) fn replay(trace: &Trace, ticks: Tick, size: i64) -> Outcome {
     let mut instance = Instance::new(trace);
     let mut outcome = Outcome::default();
     let mut at = 0;

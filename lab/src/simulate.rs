@@ -61,6 +61,10 @@ pub(crate) struct Faults {
     pub outage_from: Option<Tick>,
     /// The evaluator is killed and started anew after so many ticks, again and again.
     pub evaluator_restarts_every: Option<Tick>,
+    /// All instances are started anew by somebody else after so many ticks, again and again.
+    pub reboots_every: Option<Tick>,
+    /// Likewise, each time with another binary.
+    pub deploys_every: Option<Tick>,
 }
 
 /// What came of a run.
@@ -136,6 +140,8 @@ struct Replica<'a> {
     instance: Instance,
     generation: Generation,
     started: Tick,
+    /// Somebody else started the instance.
+    by_others: bool,
     /// A sample that comes with the next one.
     late: Option<Sample>,
     /// All that the store has got; kept where the evaluator is to be started anew.
@@ -171,6 +177,7 @@ impl<'a> Simulation<'a> {
                 instance: Instance::new(trace),
                 generation,
                 started: 0,
+                by_others: false,
                 late: None,
                 stored: Vec::new(),
                 last_sample: None,
@@ -202,7 +209,17 @@ impl<'a> Simulation<'a> {
 
     fn tick(&mut self, tick: Tick) {
         let now = self.now(tick);
+        let due = |every: Option<Tick>| every.is_some_and(|every| tick.is_multiple_of(every));
+        let (reboots, deploys) = (due(self.setup.faults.reboots_every), due(self.setup.faults.deploys_every));
         for replica in &mut self.replicas {
+            if reboots || deploys {
+                replica.restart(tick, now);
+                replica.by_others = true;
+            }
+            if deploys {
+                replica.slot.population.digest = tick.to_string().into();
+                replica.series = replica.slot.clone().into();
+            }
             replica.grow(tick);
             self.run.outcome.area += replica.instance.bytes;
         }
@@ -338,7 +355,9 @@ impl<'a> Simulation<'a> {
         );
         // What was restarted is not ordered again; only an evaluator that knows nothing of it may, and is refused.
         assert!(
-            order.generation == replica.generation || self.evaluator.started > replica.started,
+            order.generation == replica.generation
+                || replica.by_others
+                || self.evaluator.started > replica.started,
             "tick {tick}: generation {} of {} is restarted twice",
             order.generation,
             order.slot
@@ -377,6 +396,7 @@ impl Replica<'_> {
         self.instance = Instance::new(self.trace);
         self.generation = Generation(now.0.unsigned_abs());
         self.started = tick;
+        self.by_others = false;
     }
 }
 

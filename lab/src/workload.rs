@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Exp, Gamma, LogNormal, Pareto, Poisson};
 use serde::Serialize;
 
-use crate::trace::{Demand, Tick, Trace};
+use crate::trace::{Demand, Holds, Tick, Trace};
 
 /// How the instances of a fleet grow. One tick is a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,11 +31,41 @@ pub(crate) enum Workload {
     Shift,
     /// Leaks and heavy-tailed requests that follow day and night.
     Daily,
+    /// Leaks of 8 MiB an hour in office hours.
+    Office,
+    /// Leaks of 30 MiB an hour in office hours.
+    BusyOffice,
+    /// As [`Workload::Office`] from Monday to Friday, the second Wednesday being a holiday.
+    Weekly,
+    /// A slow leak, and a batch at two in the morning that takes an hour and needs much.
+    NightlyBatch,
+    /// Leaks and requests as [`Workload::Daily`]'s; half-way summer time begins.
+    SummerTime,
+    /// A cache that fills up within minutes; it costs less than a restart.
+    Cache,
+    /// A cache that takes hours to fill up, and then costs less than a restart would save.
+    SlowCache,
+    /// A cache that costs more than a restart.
+    LargeCache,
+    /// [`Workload::Cache`] and a leak.
+    LeakingCache,
+    /// A small cache in office hours.
+    OfficeCache,
+    /// [`Workload::Cache`], every other replica; the others as [`Workload::Office`].
+    CachesAndOffice,
+    /// One route in ten thousand requests leaks, much at once.
+    RareRoute,
+    /// What grows with the root of the requests.
+    Root,
+    /// What doubles every six hours.
+    Doubling,
+    /// Leaks; on the fifth day, a crowd that asks twenty times as much comes for two hours.
+    FlashCrowd,
 }
 
 impl Workload {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Leaks,
         Self::HighWater,
         Self::Bursts,
@@ -45,6 +75,21 @@ impl Workload {
         Self::Trickle,
         Self::Shift,
         Self::Daily,
+        Self::Office,
+        Self::BusyOffice,
+        Self::Weekly,
+        Self::NightlyBatch,
+        Self::SummerTime,
+        Self::Cache,
+        Self::SlowCache,
+        Self::LargeCache,
+        Self::LeakingCache,
+        Self::OfficeCache,
+        Self::CachesAndOffice,
+        Self::RareRoute,
+        Self::Root,
+        Self::Doubling,
+        Self::FlashCrowd,
     ];
 
     /// The workload's name.
@@ -59,13 +104,37 @@ impl Workload {
             Self::Trickle => "trickle",
             Self::Shift => "shift",
             Self::Daily => "daily",
+            Self::Office => "office",
+            Self::BusyOffice => "busy_office",
+            Self::Weekly => "weekly",
+            Self::NightlyBatch => "nightly_batch",
+            Self::SummerTime => "summer_time",
+            Self::Cache => "cache",
+            Self::SlowCache => "slow_cache",
+            Self::LargeCache => "large_cache",
+            Self::LeakingCache => "leaking_cache",
+            Self::OfficeCache => "office_cache",
+            Self::CachesAndOffice => "caches_and_office",
+            Self::RareRoute => "rare_route",
+            Self::Root => "root",
+            Self::Doubling => "doubling",
+            Self::FlashCrowd => "flash_crowd",
         }
     }
 
     /// Whether policies are compared on it at equal memory. Where nothing grows there is nothing to compare, and a trickle
     /// takes months.
     pub(crate) const fn is_scored(self) -> bool {
-        !matches!(self, Self::NoGrowth | Self::Trickle)
+        matches!(
+            self,
+            Self::Leaks
+                | Self::HighWater
+                | Self::Bursts
+                | Self::Mixture
+                | Self::SlowLeak
+                | Self::Shift
+                | Self::Daily
+        )
     }
 
     /// What a fleet of `replicas` is asked for in `ticks` minutes.
@@ -76,7 +145,12 @@ impl Workload {
                 // Streams of one seed are independent of each other, and of how many replicas there are.
                 random.set_stream(u64::from(replica));
                 let parts = [Self::Leaks, Self::HighWater, Self::Bursts, Self::NoGrowth];
-                let kind = if self == Self::Mixture { parts[replica as usize % parts.len()] } else { self };
+                let kind = match self {
+                    Self::Mixture => parts[replica as usize % parts.len()],
+                    Self::CachesAndOffice if replica % 2 == 0 => Self::Cache,
+                    Self::CachesAndOffice => Self::Office,
+                    kind => kind,
+                };
                 Replica { random, ticks }.trace(kind)
             })
             .collect()
@@ -86,6 +160,14 @@ impl Workload {
 const MIB: f64 = 1_048_576.0;
 const MINUTES_PER_DAY: f64 = 1440.0;
 const BASE_MIB: f64 = 2.0;
+/// The load outside of office hours.
+const NIGHT: f64 = 0.02;
+
+/// The load from nine to five.
+fn office(minute: f64) -> f64 {
+    let hour = minute % MINUTES_PER_DAY / 60.0;
+    if (9.0..17.0).contains(&hour) { 1.0 } else { NIGHT }
+}
 
 /// A replica whose demands are drawn.
 struct Replica {
@@ -115,9 +197,82 @@ impl Replica {
                 demands.extend(self.requests(day));
                 demands
             }
-            Workload::Mixture => unreachable!("a replica of a mixture is of one of its parts"),
+            Workload::Office => self.leaks(8.0, 0.7, always, office),
+            Workload::BusyOffice => self.leaks(30.0, 0.7, always, office),
+            Workload::Weekly => self.leaks(8.0, 0.7, always, |minute| {
+                let day = (minute / MINUTES_PER_DAY) as u32;
+                let works = day % 7 < 5 && day != 9;
+                if works { office(minute) } else { NIGHT }
+            }),
+            Workload::NightlyBatch => {
+                let mut demands = self.leaks(1.0, 0.0, always, always);
+                demands.extend(self.batches());
+                demands
+            }
+            Workload::SummerTime => {
+                let shifted = |minute: f64| day(if minute > half { minute + 60.0 } else { minute });
+                let mut demands = self.leaks(8.0, 0.7, always, shifted);
+                demands.extend(self.requests(shifted));
+                demands
+            }
+            Workload::Cache
+            | Workload::SlowCache
+            | Workload::LargeCache
+            | Workload::Root
+            | Workload::Doubling => self.work(always),
+            Workload::LeakingCache => {
+                let mut demands = self.leaks(4.0, 0.7, always, always);
+                demands.extend(self.work(always));
+                demands
+            }
+            Workload::OfficeCache => self.work(office),
+            Workload::RareRoute => {
+                self.arrivals(1.0 / 1000.0, always, |random, _| (random.random_range(4.0..16.0), 0.0))
+            }
+            Workload::FlashCrowd => {
+                let crowd =
+                    |minute: f64| (5.5 * MINUTES_PER_DAY..5.5 * MINUTES_PER_DAY + 120.0).contains(&minute);
+                self.leaks(4.0, 0.7, always, |minute| if crowd(minute) { 20.0 } else { 1.0 })
+            }
+            Workload::Mixture | Workload::CachesAndOffice => {
+                unreachable!("a replica of a mixture is of one of its parts")
+            }
         };
-        Trace::new(bytes(base), demands)
+        let cache = |mib: f64, work| Holds::Cache { bytes: mib * MIB, work };
+        let holds = match workload {
+            Workload::Cache | Workload::LeakingCache => cache(36.0, 10.0),
+            Workload::OfficeCache => cache(12.0, 60.0),
+            Workload::SlowCache => cache(36.0, 180.0),
+            Workload::LargeCache => cache(256.0, 60.0),
+            Workload::Root => Holds::Root { bytes: MIB },
+            Workload::Doubling => Holds::Doubling { bytes: MIB / 4.0, work: 360.0 },
+            _ => Holds::Nothing,
+        };
+        Trace::new(bytes(base), demands).holding(holds)
+    }
+
+    /// Each minute, as much work as requests come: ten on average are a minute's.
+    fn work(&mut self, load: impl Fn(f64) -> f64) -> Vec<Demand> {
+        const REQUESTS: f64 = 10.0;
+        let requests = |random: &mut ChaCha8Rng, minute| {
+            Poisson::new(REQUESTS * load(minute)).expect("a positive rate").sample(random)
+        };
+        (1..self.ticks)
+            .map(|at| Demand {
+                at,
+                work: requests(&mut self.random, f64::from(at)) / REQUESTS,
+                ..Demand::default()
+            })
+            .collect()
+    }
+
+    /// From two in the morning on, for an hour, a request a minute that needs 16 to 64 MiB.
+    fn batches(&mut self) -> Vec<Demand> {
+        let batch = |at: &Tick| (120..180).contains(&(at % 1440));
+        (1..self.ticks)
+            .filter(batch)
+            .map(|at| Demand { at, need: bytes(self.random.random_range(16.0..64.0)), ..Demand::default() })
+            .collect()
     }
 
     /// Ten requests a minute on average, each of which leaks (exponentially distributed): `mib_per_hour` together on
@@ -144,7 +299,7 @@ impl Replica {
             if requests > 0.0 {
                 // The sum of so many exponentially distributed amounts.
                 let sum = Gamma::new(requests, mean * scale(minute)).expect("positive shape and scale");
-                demands.push(Demand { at, leak: bytes(sum.sample(&mut self.random)), need: 0 });
+                demands.push(Demand { at, leak: bytes(sum.sample(&mut self.random)), ..Demand::default() });
             }
         }
         demands
@@ -179,7 +334,12 @@ impl Replica {
             }
             if self.random.random::<f64>() < load(minute) {
                 let (leak, need) = size(&mut self.random, minute);
-                demands.push(Demand { at: tick_after(minute), leak: bytes(leak), need: bytes(need) });
+                demands.push(Demand {
+                    at: tick_after(minute),
+                    leak: bytes(leak),
+                    need: bytes(need),
+                    work: 0.0,
+                });
             }
         }
     }

@@ -1,8 +1,6 @@
 //! The fleets of the experiment, and the policies that are tried on them.
 
-use ebb_core::policy::{
-    Adapt, GuardRails, IntervalKind, Policy, Pooling, Pressure, Renewal, Rule, TInterval,
-};
+use ebb_core::policy::{Adapt, GuardRails, IntervalKind, Policy, Pressure, Renewal, Rule, TInterval};
 use ebb_testbed::paths;
 use ebb_units::{ByteCount, Span};
 

@@ -79,7 +79,11 @@ fn trace(kind: Kind, replica: u32, random: &mut ChaCha8Rng, ticks: Tick) -> Trac
                 if at >= ticks {
                     break;
                 }
-                demands.push(Demand { at, leak: bytes(random.random_range(sizes.0..=sizes.1)), need: 0 });
+                demands.push(Demand {
+                    at,
+                    leak: bytes(random.random_range(sizes.0..=sizes.1)),
+                    ..Demand::default()
+                });
             }
         }
         Kind::Steady { required_bytes, more_bytes, ramp_ms } => {
@@ -88,14 +92,14 @@ fn trace(kind: Kind, replica: u32, random: &mut ChaCha8Rng, ticks: Tick) -> Trac
             for step in 1..=STEPS {
                 let seconds = ramp_ms * u64::from(step) / u64::from(STEPS) / 1000;
                 let at = Tick::try_from(seconds).unwrap_or(Tick::MAX).max(1);
-                demands.push(Demand { at, leak: more / i64::from(STEPS), need: 0 });
+                demands.push(Demand { at, leak: more / i64::from(STEPS), ..Demand::default() });
             }
         }
         Kind::Bursty { bytes: size, probability } => {
             for at in 1..ticks {
                 // Two steps a tick.
                 if random.random_bool(1.0 - (1.0 - probability).powi(2)) {
-                    demands.push(Demand { at, leak: 0, need: bytes(size) });
+                    demands.push(Demand { at, need: bytes(size), ..Demand::default() });
                 }
             }
         }

@@ -1,4 +1,5 @@
-use ebb_core::policy::{Adapt, IntervalKind, MaxAge, Policy, Pooling};
+use ebb_core::policy::{Adapt, DailyRhythm, IntervalKind, MaxAge, Policy, Pooling, Renewal};
+use ebb_units::{ByteCount, RestartPrice};
 
 use super::*;
 use crate::{
@@ -58,8 +59,8 @@ fn whatever_goes_wrong_the_invariants_hold() {
         missed_scrapes: 0.1,
         late_samples: 0.1,
         failed_restarts: 0.2,
-        outage_from: None,
         evaluator_restarts_every: Some(500),
+        ..Faults::default()
     };
     for policy in [
         renewal(Pooling::Adaptive, 200),
@@ -88,6 +89,19 @@ fn an_evaluator_started_anew_decides_the_same_where_instances_run_for_longer_tha
         let longest = run.ages.iter().max().unwrap();
         assert!(*longest > 7 * 60, "{longest} min");
     }
+}
+
+#[test]
+fn an_evaluator_started_anew_decides_the_same_where_thresholds_follow_the_day() {
+    let faults = Faults { missed_scrapes: 0.1, evaluator_restarts_every: Some(499), ..Faults::default() };
+    let rule = |rhythm| {
+        let restart_price = RestartPrice::new(ByteCount::mib(2000), Span::secs(60)).unwrap();
+        rule(Policy::Renewal(Renewal { restart_price, rhythm, ..Renewal::default() }))
+    };
+    let [auto, off] = [DailyRhythm::Auto, DailyRhythm::Off]
+        .map(|rhythm| run(rule(rhythm), Workload::Daily, 12, 5 * DAY, faults).outcome);
+    let price = 2000 << 20;
+    assert!(auto.cost(price) < off.cost(price) * 97 / 100, "{auto:?} {off:?}");
 }
 
 #[test]

@@ -30,6 +30,9 @@ fn config(more: &str) -> Config {
 }
 
 fn population(module: &str) -> PopulationSnapshot {
+    let mut learned = Learned::default();
+    (learned.sample_size, learned.threshold) = (17, Threshold::Bytes(8e6));
+    learned.fresh_bytes = Some(1_000_000);
     let renewal =
         Renewal { restart_price: "1GiB*10m".parse().unwrap(), pooling: Pooling::Off, ..Renewal::default() };
     PopulationSnapshot {
@@ -43,12 +46,7 @@ fn population(module: &str) -> PopulationSnapshot {
                 min_reclaim: ByteCount::mib(1),
             },
         },
-        learned: Learned {
-            sample_size: 17,
-            threshold: Threshold::Bytes(8e6),
-            fresh_bytes: Some(1_000_000),
-            ..Learned::default()
-        },
+        learned,
         instances: 1,
         memory_bytes: 9_000_000,
         reclaimable_bytes: 8_000_000,
@@ -58,6 +56,8 @@ fn population(module: &str) -> PopulationSnapshot {
 }
 
 fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
+    let mut bound = Bound::default();
+    (bound.threshold_bytes,) = (Some(8e6),);
     let population = Population { module: module.into(), digest: "0123456789ab".into() };
     Judgement {
         slot: SlotId { population, runner: runner.into(), replica },
@@ -66,7 +66,7 @@ fn judgement(module: &str, runner: &str, replica: u32) -> Judgement {
         starts_ahead: Elapsed::ZERO,
         memory_bytes: 9_000_000 + u64::from(replica),
         reclaimable_bytes: 8_000_000,
-        bound: Bound { threshold_bytes: Some(8e6), ..Bound::default() },
+        bound,
         sample_size: 17,
         mean_bytes: None,
         stddev_bytes: None,

@@ -1,0 +1,270 @@
+//! What the shipped rule costs at its own price, on seeds that nobody tunes on: memory over time and restarts in one figure,
+//! over that of no restarts, of the best size for the module in hindsight, and of an optimum that knows the future.
+
+use std::{fmt::Write as _, path::Path};
+
+use ebb_core::policy::{DailyRhythm, Policy, Rule};
+use ebb_units::Span;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contender::rule,
+    optimum::{Outcome, optimum},
+    reference::replay,
+    report::{ReportError, write},
+    score::{Estimate, median},
+    simulate::{Faults, Setup, simulate},
+    study::{MINUTES_PER_DAY, setup},
+    trace::{Tick, Trace},
+    workload::Workload,
+};
+
+/// Seeds from here on are for nothing else.
+const FIRST_SEED: u64 = 10_000;
+
+const REPLICAS: u32 = 12;
+
+/// A workload, and what else happens to it.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    workload: Workload,
+    days: u32,
+    /// In words, for the table.
+    also: &'static str,
+    faults: Faults,
+}
+
+/// What was found of one case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Costs {
+    workload: String,
+    days: u32,
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    also: String,
+    seeds: u64,
+    /// With and without the daily rhythm.
+    auto: Cost,
+    off: Cost,
+}
+
+/// Medians over the seeds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Cost {
+    over_best_size: Estimate,
+    over_never: Estimate,
+    /// None where an optimum is not known: what instances hold depends on their own past.
+    over_optimum: Option<Estimate>,
+    /// Of the whole fleet.
+    restarts: Estimate,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |workload, days| Case { workload, days, also: "", faults: Faults::default() };
+    let reboots = |workload| Case {
+        also: "all started anew every 33 h",
+        faults: Faults { reboots_every: Some(2000), ..Faults::default() },
+        ..case(workload, 10)
+    };
+    let deploys = |workload| Case {
+        also: "a deploy every two days",
+        faults: Faults { deploys_every: Some(2 * MINUTES_PER_DAY), ..Faults::default() },
+        ..case(workload, 10)
+    };
+    vec![
+        case(Workload::Daily, 10),
+        case(Workload::Daily, 24),
+        case(Workload::SummerTime, 10),
+        case(Workload::Office, 10),
+        case(Workload::BusyOffice, 10),
+        case(Workload::Weekly, 28),
+        case(Workload::NightlyBatch, 10),
+        case(Workload::NightlyBatch, 24),
+        deploys(Workload::Office),
+        reboots(Workload::Office),
+        case(Workload::Cache, 10),
+        case(Workload::SlowCache, 10),
+        case(Workload::OfficeCache, 10),
+        reboots(Workload::Cache),
+        reboots(Workload::OfficeCache),
+        deploys(Workload::Cache),
+        case(Workload::LargeCache, 10),
+        case(Workload::LeakingCache, 10),
+        case(Workload::CachesAndOffice, 10),
+        case(Workload::RareRoute, 10),
+        case(Workload::Root, 10),
+        case(Workload::Doubling, 10),
+        case(Workload::FlashCrowd, 10),
+        case(Workload::Leaks, 10),
+        case(Workload::HighWater, 10),
+        case(Workload::Bursts, 10),
+        case(Workload::Mixture, 10),
+        case(Workload::SlowLeak, 10),
+        case(Workload::Shift, 10),
+        case(Workload::NoGrowth, 30),
+    ]
+}
+
+/// Runs all cases with so many seeds each.
+pub(crate) fn costs(seeds: u64) -> Vec<Costs> {
+    cases().into_iter().map(|case| case.run(seeds)).collect()
+}
+
+/// The cost over each of what it is compared with, and the restarts.
+struct Found {
+    best_size: f64,
+    never: f64,
+    optimum: Option<f64>,
+    restarts: f64,
+}
+
+impl Case {
+    fn run(&self, seeds: u64) -> Costs {
+        let found: Vec<[Found; 2]> =
+            (FIRST_SEED..FIRST_SEED + seeds).into_par_iter().map(|seed| self.of_seed(seed)).collect();
+        let cost = |place: usize| {
+            let of = |figure: &dyn Fn(&Found) -> Option<f64>| {
+                median(&found.iter().filter_map(|both| figure(&both[place])).collect::<Vec<_>>())
+            };
+            let all = |figure: fn(&Found) -> f64| of(&|found| Some(figure(found))).expect("at least a seed");
+            Cost {
+                over_best_size: all(|found| found.best_size),
+                over_never: all(|found| found.never),
+                over_optimum: of(&|found| found.optimum),
+                restarts: all(|found| found.restarts),
+            }
+        };
+        let (workload, also) = (self.workload.name().to_owned(), self.also.to_owned());
+        Costs { workload, days: self.days, also, seeds, auto: cost(0), off: cost(1) }
+    }
+
+    /// With and without the daily rhythm.
+    fn of_seed(&self, seed: u64) -> [Found; 2] {
+        let ticks = self.days * MINUTES_PER_DAY;
+        let traces = self.workload.fleet(REPLICAS, ticks, seed);
+        let price = price(&shipped(DailyRhythm::Auto));
+        let never = at_size(&traces, ticks, i64::MAX, price);
+        let best = best_size(&traces, ticks, price);
+        let least = traces.iter().all(Trace::is_exogenous).then(|| {
+            let of_one = |trace: &Trace| optimum(trace, ticks, &[price])[0].cost(price);
+            traces.iter().map(of_one).sum::<i64>() as f64
+        });
+        [DailyRhythm::Auto, DailyRhythm::Off].map(|rhythm| {
+            let setup = Setup { faults: self.faults, ..setup(shipped(rhythm)) };
+            let outcome: Outcome = simulate(&setup, &traces, ticks).outcome;
+            let cost = outcome.cost(price) as f64;
+            Found {
+                best_size: cost / best as f64,
+                never: cost / never as f64,
+                optimum: least.map(|least| cost / least),
+                restarts: outcome.restarts as f64,
+            }
+        })
+    }
+}
+
+/// The shipped rule.
+fn shipped(rhythm: DailyRhythm) -> Rule {
+    let mut shipped = rule(Policy::default());
+    if let Policy::Renewal(renewal) = &mut shipped.policy {
+        renewal.rhythm = rhythm;
+    }
+    shipped
+}
+
+/// The price of a restart in byte-minutes.
+fn price(rule: &Rule) -> i64 {
+    let Policy::Renewal(renewal) = rule.policy else { unreachable!("the shipped policy is renewal") };
+    (renewal.restart_price.byte_seconds() / 60.0) as i64
+}
+
+/// The cost with all replicas restarted above one size.
+fn at_size(traces: &[Trace], ticks: Tick, size: i64, price: i64) -> i64 {
+    traces.iter().map(|trace| replay(trace, ticks, size).cost(price)).sum()
+}
+
+/// The cost at the size that is the best for the module, in hindsight.
+fn best_size(traces: &[Trace], ticks: Tick, price: i64) -> i64 {
+    const STEPS: usize = 80;
+    let base = traces.iter().map(|trace| trace.base).min().unwrap_or_default();
+    // From a little above what an instance starts with, in steps of 1/12, to some 600 times that.
+    let sizes = std::iter::successors(Some(base + base / 24), |size| Some(size + size / 12)).take(STEPS);
+    let costs = sizes.chain([i64::MAX]).map(|size| at_size(traces, ticks, size, price));
+    costs.min().expect("the ladder has steps")
+}
+
+/// Writes `costs.json` and `costs.md` into `folder`.
+///
+/// # Errors
+/// [`ReportError`].
+pub(crate) fn write_costs(costs: &[Costs], folder: &Path) -> Result<(), ReportError> {
+    let json = serde_json::to_string_pretty(costs).expect("costs are JSON");
+    write(&folder.join("costs.json"), &(json + "\n"))?;
+    write(&folder.join("costs.md"), &text(costs))
+}
+
+fn text(costs: &[Costs]) -> String {
+    let seeds = costs.first().map_or(0, |costs| costs.seeds);
+    let mut text = format!(
+        "# What does it cost?\n\nWritten by `ebb-lab costs --seeds {seeds}`; nothing in it is written by hand.\n\n\
+         The shipped rule at its own price: memory over time, and {price} for each restart, in one figure. That figure over \
+         the one of no restarts; of one fixed size for the whole module, the best in hindsight, each restart at once; and of an \
+         optimum that knows the future, where one can be computed. {REPLICAS} replicas, a scrape and a tick a minute, shipped \
+         guard rails, budget and lookback. Median over {seeds} seeds that nothing was tuned on, with its 95 % bootstrap \
+         interval; restarts are the fleet's. Each with `rhythm: off → auto`.\n\n\
+         | workload | days | over the best fixed size | over no restarts | over the optimum | restarts |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+        price = match shipped(DailyRhythm::Auto).policy {
+            Policy::Renewal(renewal) => renewal.restart_price.to_string(),
+            _ => Span::default().to_string(),
+        },
+    );
+    for Costs { workload, days, also, auto, off, .. } in costs {
+        let also = if also.is_empty() { String::new() } else { format!(", {also}") };
+        let both = |of: fn(&Cost) -> Option<Estimate>| match (of(off), of(auto)) {
+            (Some(off), Some(auto)) => {
+                format!("{:.3} → {:.3} [{:.3}, {:.3}]", off.median, auto.median, auto.low, auto.high)
+            }
+            _ => "–".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "| `{workload}`{also} | {days} | {} | {} | {} | {:.0} → {:.0} |",
+            both(|cost| Some(cost.over_best_size)),
+            both(|cost| Some(cost.over_never)),
+            both(|cost| cost.over_optimum),
+            off.restarts.median,
+            auto.restarts.median,
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(workload: Workload, days: u32, faults: Faults) -> [Found; 2] {
+        Case { workload, days, also: "", faults }.of_seed(1)
+    }
+
+    #[test]
+    fn a_rhythm_is_found_where_traffic_has_one() {
+        for (workload, at_most) in [(Workload::Office, 0.92), (Workload::Daily, 0.96)] {
+            let [auto, off] = found(workload, 8, Faults::default());
+            assert!(auto.never < at_most * off.never, "{workload:?}: {} {}", auto.never, off.never);
+        }
+    }
+
+    #[test]
+    fn a_cache_that_costs_less_than_a_restart_is_left_alone() {
+        let reboots = Faults { reboots_every: Some(2000), ..Faults::default() };
+        for faults in [Faults::default(), reboots] {
+            for workload in [Workload::Cache, Workload::SlowCache, Workload::OfficeCache] {
+                for found in found(workload, 6, faults) {
+                    assert_eq!(found.restarts, 0.0, "{workload:?} {faults:?}");
+                }
+            }
+        }
+    }
+}
