@@ -3,8 +3,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use ebb_core::policy::{DailyRhythm, Policy, Rule};
-use ebb_units::Span;
+use ebb_core::policy::{DailyRhythm, Policy, Renewal, Rule};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +141,7 @@ impl Case {
     fn of_seed(&self, seed: u64) -> [Found; 2] {
         let ticks = self.days * MINUTES_PER_DAY;
         let traces = self.workload.fleet(REPLICAS, ticks, seed);
-        let price = price(&shipped(DailyRhythm::Auto));
+        let price = price();
         let never = at_size(&traces, ticks, i64::MAX, price);
         let best = best_size(&traces, ticks, price);
         let least = traces.iter().all(Trace::is_exogenous).then(|| {
@@ -165,17 +164,12 @@ impl Case {
 
 /// The shipped rule.
 fn shipped(rhythm: DailyRhythm) -> Rule {
-    let mut shipped = rule(Policy::default());
-    if let Policy::Renewal(renewal) = &mut shipped.policy {
-        renewal.rhythm = rhythm;
-    }
-    shipped
+    rule(Policy::Renewal(Renewal { rhythm, ..Renewal::default() }))
 }
 
 /// The price of a restart in byte-minutes.
-fn price(rule: &Rule) -> i64 {
-    let Policy::Renewal(renewal) = rule.policy else { unreachable!("the shipped policy is renewal") };
-    (renewal.restart_price.byte_seconds() / 60.0) as i64
+fn price() -> i64 {
+    (Renewal::default().restart_price.byte_seconds() / 60.0) as i64
 }
 
 /// The cost with all replicas restarted above one size.
@@ -214,10 +208,7 @@ fn text(costs: &[Costs]) -> String {
          interval; restarts are the fleet's. Each with `rhythm: off → auto`.\n\n\
          | workload | days | over the best fixed size | over no restarts | over the optimum | restarts |\n\
          | --- | --- | --- | --- | --- | --- |\n",
-        price = match shipped(DailyRhythm::Auto).policy {
-            Policy::Renewal(renewal) => renewal.restart_price.to_string(),
-            _ => Span::default().to_string(),
-        },
+        price = Renewal::default().restart_price,
     );
     for Costs { workload, days, also, auto, off, .. } in costs {
         let also = if also.is_empty() { String::new() } else { format!(", {also}") };

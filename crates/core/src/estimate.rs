@@ -4,7 +4,7 @@
 //! never on the order in which a map or a fetch yields them.
 
 pub(crate) mod cost;
-pub mod quantile;
+pub(crate) mod quantile;
 pub(crate) mod rhythm;
 
 use ebb_units::{ConfidenceLevel, Coverage};

@@ -151,10 +151,9 @@ fn own_ridge(fits: &[Fit], wave: [f64; 2]) -> Option<f64> {
 }
 
 fn sum<'a>(fits: impl Iterator<Item = &'a Fit>) -> Fit {
-    let add = |sum: f64, more: f64| sum + more;
     fits.fold(Fit::default(), |sum, fit| Fit {
-        a: [0, 1, 2].map(|n| add(sum.a[n], fit.a[n])),
-        b: [0, 1].map(|n| add(sum.b[n], fit.b[n])),
+        a: [0, 1, 2].map(|n| sum.a[n] + fit.a[n]),
+        b: [0, 1].map(|n| sum.b[n] + fit.b[n]),
         total: sum.total + fit.total,
         lifetimes: sum.lifetimes + fit.lifetimes,
     })

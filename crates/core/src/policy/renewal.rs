@@ -72,9 +72,7 @@ impl Renewal {
         slots: impl Iterator<Item = &'a Slot>,
     ) -> (Threshold, Option<PopulationCost>, Option<ModuleRhythm>) {
         let mut slots: Vec<_> = slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)).collect();
-        // Sums of floating-point numbers depend on the order of these in their last digits.
-        slots.sort_unstable_by(SlotCost::compare);
-        let Some(population) = PopulationCost::of(slots.iter().copied()) else {
+        let Some(population) = PopulationCost::of(&mut slots) else {
             return (Threshold::NotSought, None, None);
         };
         let average = |own: &SlotCost| own.average_bytes(self.prior(&population, own));

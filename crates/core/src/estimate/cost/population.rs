@@ -15,12 +15,11 @@ pub(crate) struct PopulationCost {
 }
 
 impl PopulationCost {
-    /// The cost of all `slots`, in any order.
-    pub(crate) fn of(slots: impl IntoIterator<Item = SlotCost>) -> Option<Self> {
-        let mut slots: Vec<_> = slots.into_iter().collect();
+    /// The cost of all `slots`, in any order; it puts them into one.
+    pub(crate) fn of(slots: &mut [SlotCost]) -> Option<Self> {
         // Sums of floating-point numbers depend on the order of these in their last digits.
         slots.sort_unstable_by(SlotCost::compare);
-        let slots = &slots[..];
+        let slots = &*slots;
         let seconds = sum(slots, SlotCost::seconds);
         if seconds <= 0.0 {
             return None;

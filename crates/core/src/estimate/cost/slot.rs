@@ -103,7 +103,7 @@ impl SlotCost {
     }
 
     /// An order of costs, so that sums over slots do not depend on which slot is which.
-    pub(crate) fn compare(&self, other: &Self) -> std::cmp::Ordering {
+    pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
         let key = |slot: &Self| {
             let costs = [slot.whole, slot.partial[0], slot.partial[1]];
             costs.map(|cost| [cost.byte_seconds, cost.seconds])
