@@ -27,6 +27,7 @@ demo: tools $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances le
 
 .PHONY: test
 test: guests foreign chromium prometheus faketime dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
+	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
