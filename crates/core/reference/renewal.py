@@ -176,7 +176,8 @@ class Fit:
         self.base = min(starts)
         self.span = max(float(threshold) - self.base, 524_288.0)
         self.tells = slot.ends[-1][1] - slot.ends[0][0] >= DAY * 1000
-        self.n, self.a, self.y, self.q = len(slot.whole), [0.0] * 3, [0.0] * 2, 0.0
+        self.n, self.q = len(slot.whole), 0.0
+        self.days = {}
         for (cost, length), (begin, end, _) in zip(slot.whole, slot.ends):
             if length == 0:
                 continue
@@ -186,15 +187,34 @@ class Fit:
                 turn * (math.cos(angle(begin)) - math.cos(angle(end))),
             )
             off = float(cost - Fraction(self.base + self.span) * length) / float(length)
+            a, y = self.days.setdefault(end // (DAY * 1000) % 4, ([0.0] * 3, [0.0] * 2))
             for k, product in enumerate((z[0] * z[0], z[0] * z[1], z[1] * z[1])):
-                self.a[k] += product / float(length)
+                a[k] += product / float(length)
             for k in range(2):
-                self.y[k] += z[k] * off / self.span
+                y[k] += z[k] * off / self.span
             self.q += off * off * float(length) / self.span**2
 
-    def beside(self, wave):
-        a, y = self.a, self.y
-        return [y[0] - a[0] * wave[0] - a[1] * wave[1], y[1] - a[1] * wave[0] - a[2] * wave[1]]
+
+def added(days):
+    """The sums of several days, or of the same day in several slots."""
+    days = list(days)
+    return [sum(a[k] for a, _ in days) for k in range(3)], [sum(y[k] for _, y in days) for k in range(2)]
+
+
+def beside(day, wave):
+    """y - A wave."""
+    a, y = day
+    return [y[0] - a[0] * wave[0] - a[1] * wave[1], y[1] - a[1] * wave[0] - a[2] * wave[1]]
+
+
+def between(days):
+    """What days explain that differ from each other."""
+    days = [day for day in days if day[0][0] + day[0][2] > 0]
+    if len(days) < 2:
+        return math.inf
+    a, y = added(days)
+    wave = solved(a, y, 0.005 * (a[0] + a[2]))
+    return sum(explained(a, beside(day, wave)) for day in days) * len(days) / (len(days) - 1)
 
 
 def with_rhythm(slots, found, now):
@@ -204,26 +224,31 @@ def with_rhythm(slots, found, now):
     wave, own = (0.0, 0.0), None
     freedom = sum(fit.n for fit in telling) - len(telling) - 2
     if freedom > 0:
-        a = [sum(fit.a[k] for fit in telling) for k in range(3)]
-        y = [sum(fit.y[k] for fit in telling) for k in range(2)]
+        module = [added(fit.days[day] for fit in telling if day in fit.days) for day in range(4)]
+        a, y = added(module)
         total = explained(a, y)
         noise = max(sum(fit.q for fit in telling) - total, 0) / freedom
-        if total > 12 * noise:
-            wave = solved(a, y, noise * (a[0] + a[2]) / (total - 12 * noise))
+        chance = max(12 * noise, 3 * between(module))
+        if total > chance:
+            wave = solved(a, y, noise * (a[0] + a[2]) / (total - chance))
         several = [fit for fit in telling if fit.n > 3]
         if several:
-            noise = max(sum(fit.q - explained(fit.a, fit.y) for fit in several), 0)
+            noise = max(sum(fit.q - explained(*added(fit.days.values())) for fit in several), 0)
             noise /= sum(fit.n - 3 for fit in several)
-            total = sum(explained(fit.a, fit.beside(wave)) for fit in several)
-            if total > 12 * len(several) * noise:
-                trace = sum(fit.a[0] + fit.a[2] for fit in several)
-                own = noise * trace / (total - 12 * len(several) * noise)
+            days = [[(a, beside((a, y), wave)) for a, y in fit.days.values()] for fit in several]
+            total = sum(explained(*added(of)) for of in days)
+            chance = max(12 * len(several) * noise, 3 * sum(between(of) for of in days))
+            if total > chance:
+                own = noise * sum(a[0] + a[2] for of in days for a, _ in of) / (total - chance)
     moved = []
     for threshold, fit in zip(found, fits):
         if fit is None or not fit.follows or (wave == (0.0, 0.0) and own is None):
             moved.append(threshold)
             continue
-        more = solved(fit.a, fit.beside(wave), own) if own is not None and fit.tells else (0.0, 0.0)
+        more = (0.0, 0.0)
+        if own is not None and fit.tells:
+            day = added(fit.days.values())
+            more = solved(day[0], beside(day, wave), own)
         share = 1 + (wave[0] + more[0]) * math.cos(angle(now)) + (wave[1] + more[1]) * math.sin(angle(now))
         moved.append(fit.base + fit.span * min(max(share, 0.1), 4.0))
     return moved
@@ -325,20 +350,20 @@ def drawn(seed):
 
 def drawn_by_day(seed):
     """A module whose replicas grow in office hours and are restarted above a size, for three days."""
-    draw = random.Random(1000 + seed)
+    draw = random.Random(3000 + seed)
     begin, days = 1_700_000_000_000 // 86_400_000 * 86_400_000, 3
     now = begin + days * 86_400_000 + draw.randrange(86_400_000)
     opens, replicas = draw.uniform(0, 16), []
     for _ in range(draw.randint(1, 5)):
-        rate, above, grows = draw.uniform(4, 40) * MIB, draw.uniform(20, 60) * MIB, draw.random() < 0.9
-        opens_here = opens + draw.choice([0, 0, 0, 12])
+        rate, above, grows = draw.uniform(8, 40) * MIB, draw.uniform(10, 40) * MIB, draw.random() < 0.9
+        opens_here = opens + draw.choice([0, 0, 0, draw.uniform(0, 24)])
         start, size, samples = begin, 2 * MIB, []
         for time in range(begin + 30_000, now, 900_000):
             hour = (time - begin) / 3_600_000 % 24
             open_now = opens_here % 24 <= hour < opens_here % 24 + 8
             size += int(draw.uniform(0.5, 1.5) * rate / 4 * (open_now or 0.02)) if grows else 0
             samples.append([time, start, size])
-            if size > above or draw.random() < 0.01:
+            if size > above or draw.random() < 0.002:
                 start, size = time + 870_000, 2 * MIB
         replicas.append(samples)
     return {

@@ -17,6 +17,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::estimate) use self::day_sums::{DaySums, Sums};
 pub(crate) use self::{
     population::PopulationCost,
     slot::{Others, SlotCost},

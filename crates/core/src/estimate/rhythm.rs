@@ -8,16 +8,21 @@
 //!
 //! The slots of a module mostly see the same traffic. So one wave is fitted to all of them; and what each has beyond that,
 //! by itself. Both are drawn towards nothing as far as chance explains them (ridge regression; its strength is the variance
-//! of chance over that of what is sought, by empirical Bayes).
+//! of chance over that of what is sought, by empirical Bayes). Chance is what differs between lifetimes, and what differs
+//! between days: a crowd that came once is no rhythm, however many lifetimes saw it.
 //!
 //! Source: Ross, *Applied Probability Models with Optimization Applications* (1970), ch. 7; Hoerl & Kennard, *Ridge
-//! Regression* (1970); Morris, *Parametric Empirical Bayes Inference* (1983).
+//! Regression* (1970); Morris, *Parametric Empirical Bayes Inference* (1983); Liang & Zeger, *Longitudinal Data Analysis Using
+//! Generalized Linear Models* (1986), for the variance between days.
+
+mod fit;
 
 use std::f64::consts::{PI, TAU};
 
 use ebb_units::{Elapsed, Millis};
 use serde::Serialize;
 
+use self::fit::Evidence;
 use super::cost::SlotCost;
 use crate::history::day::{self, DAY};
 
@@ -51,79 +56,19 @@ pub(crate) struct ModuleRhythm {
     ridge: Option<f64>,
 }
 
-/// Least squares: the wave that solves A·wave = b explains most of `total`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fit {
-    a: [f64; 3],
-    b: [f64; 2],
-    total: f64,
-    lifetimes: u32,
-}
-
-impl Fit {
-    /// What `slot`, whose threshold is `none` without a rhythm, tells of the day. None before its whole lifetimes span a day.
-    fn of(slot: &SlotCost, none: &Rhythm) -> Option<Self> {
-        let (since, until) = slot.day.seen?;
-        let (lifetimes, cost, seconds) = slot.whole();
-        let (sums, mean, span) = (slot.day, none.mean_bytes(), none.span_bytes);
-        let b = [0, 1].map(|n| (sums.costs[n] - mean * sums.weighted[n]) / span);
-        let total = (sums.cost_squares - 2.0 * mean * cost + mean * mean * seconds).max(0.0) / (span * span);
-        (until.since(since) >= DAY).then_some(Self { a: sums.squares, b, total, lifetimes })
-    }
-
-    /// What is left to fit beside `wave`.
-    fn beside(&self, wave: [f64; 2]) -> Self {
-        let [cos, sin] = wave;
-        let explained = [self.a[0] * cos + self.a[1] * sin, self.a[1] * cos + self.a[2] * sin];
-        Self { b: [self.b[0] - explained[0], self.b[1] - explained[1]], ..*self }
-    }
-
-    /// (A + ridge)⁻¹ b.
-    fn solve(&self, ridge: f64) -> [f64; 2] {
-        let (a, c, d) = (self.a[0] + ridge, self.a[1], self.a[2] + ridge);
-        let determinant = a * d - c * c;
-        if determinant <= 0.0 {
-            return [0.0; 2];
-        }
-        [(d * self.b[0] - c * self.b[1]) / determinant, (a * self.b[1] - c * self.b[0]) / determinant]
-    }
-
-    /// How much of the total the best wave explains.
-    fn explained(&self) -> f64 {
-        /// Keeps finite what lifetimes that lie alike in the day leave open.
-        const JITTER: f64 = 0.005;
-        let [cos, sin] = self.solve(JITTER * self.trace());
-        cos * self.b[0] + sin * self.b[1]
-    }
-
-    const fn trace(&self) -> f64 {
-        self.a[0] + self.a[2]
-    }
-}
-
-/// How strongly fits are drawn towards nothing: the variance of chance over that of what is sought. `figures` figures of fits
-/// with this `trace` together explain so much, where chance has the variance `noise`. None where it may be chance.
-fn ridge(explained: f64, figures: f64, trace: f64, noise: f64) -> Option<f64> {
-    /// So many times what chance explains on average is still chance: by chance alone it is exceeded once in 400 times.
-    const CHANCE: f64 = 6.0;
-    let sought = (explained - CHANCE * figures * noise) / trace;
-    (sought > 0.0).then(|| noise / sought)
-}
-
 impl ModuleRhythm {
     /// The rhythm of a module with these slots, each with its average cost in bytes. None where there is none but by chance.
     pub(crate) fn of<'a>(slots: impl Iterator<Item = (&'a SlotCost, f64)>) -> Option<Self> {
-        let fits: Vec<Fit> =
-            slots.filter_map(|(slot, average)| Fit::of(slot, &Rhythm::none(slot, average)?)).collect();
-        let module = sum(fits.iter());
-        let freedom = f64::from(module.lifetimes) - fits.len() as f64 - 2.0;
+        let slots: Vec<Evidence> =
+            slots.filter_map(|(slot, average)| Rhythm::none(slot, average)?.evidence(slot)).collect();
+        let module = Evidence::sum(slots.iter());
+        let freedom = f64::from(module.lifetimes) - slots.len() as f64 - 2.0;
         if freedom <= 0.0 {
             return None;
         }
-        let noise = (module.total - module.explained()).max(0.0) / freedom;
-        let wave = ridge(module.explained(), 2.0, module.trace(), noise)
-            .map_or([0.0; 2], |ridge| module.solve(ridge));
-        let own = own_ridge(&fits, wave);
+        let noise = module.unexplained().max(0.0) / freedom;
+        let wave = fit::ridge(&[module], noise).map_or([0.0; 2], |ridge| module.solve(ridge));
+        let own = own_ridge(&slots, wave);
         (wave != [0.0; 2] || own.is_some()).then_some(Self { wave, ridge: own })
     }
 
@@ -131,32 +76,23 @@ impl ModuleRhythm {
     /// is large and stays so is not restarted because others grow by day.
     pub(crate) fn of_slot(&self, slot: &SlotCost, average: f64) -> Option<Rhythm> {
         let none = Rhythm::none(slot, average)?;
-        let own = Fit::of(slot, &none)
+        let own = none
+            .evidence(slot)
             .zip(self.ridge)
-            .map_or([0.0; 2], |(fit, ridge)| fit.beside(self.wave).solve(ridge));
+            .map_or([0.0; 2], |(evidence, ridge)| evidence.beside(self.wave).solve(ridge));
         Some(Rhythm { cos: self.wave[0] + own[0], sin: self.wave[1] + own[1], ..none })
     }
 }
 
-/// How strongly what slots have beside `wave` is drawn towards nothing.
-fn own_ridge(fits: &[Fit], wave: [f64; 2]) -> Option<f64> {
-    let telling = || fits.iter().filter(|fit| fit.lifetimes > FITTED);
-    let freedom: f64 = telling().map(|fit| f64::from(fit.lifetimes - FITTED)).sum();
+/// How strongly what `slots` have beside `wave` is drawn towards nothing.
+fn own_ridge(slots: &[Evidence], wave: [f64; 2]) -> Option<f64> {
+    let telling: Vec<&Evidence> = slots.iter().filter(|slot| slot.lifetimes > FITTED).collect();
+    let freedom: f64 = telling.iter().map(|slot| f64::from(slot.lifetimes - FITTED)).sum();
     if freedom <= 0.0 {
         return None;
     }
-    let noise = telling().map(|fit| fit.total - fit.explained()).sum::<f64>().max(0.0) / freedom;
-    let explained = telling().map(|fit| fit.beside(wave).explained()).sum();
-    ridge(explained, 2.0 * telling().count() as f64, sum(telling()).trace(), noise)
-}
-
-fn sum<'a>(fits: impl Iterator<Item = &'a Fit>) -> Fit {
-    fits.fold(Fit::default(), |sum, fit| Fit {
-        a: [0, 1, 2].map(|n| sum.a[n] + fit.a[n]),
-        b: [0, 1].map(|n| sum.b[n] + fit.b[n]),
-        total: sum.total + fit.total,
-        lifetimes: sum.lifetimes + fit.lifetimes,
-    })
+    let noise = telling.iter().map(|slot| slot.unexplained()).sum::<f64>().max(0.0) / freedom;
+    fit::ridge(&telling.iter().map(|slot| slot.beside(wave)).collect::<Vec<_>>(), noise)
 }
 
 impl Rhythm {
@@ -165,6 +101,11 @@ impl Rhythm {
     fn none(slot: &SlotCost, average: f64) -> Option<Self> {
         let base_bytes = slot.fresh_bytes.filter(|_| slot.paid)? as f64;
         Some(Self { base_bytes, span_bytes: (average - base_bytes).max(SPAN_MIN), cos: 0.0, sin: 0.0 })
+    }
+
+    /// What the lifetimes of `slot`, of which this is the mean, tell of a wave.
+    fn evidence(&self, slot: &SlotCost) -> Option<Evidence> {
+        Evidence::of(&slot.day, slot.whole(), self.mean_bytes(), self.span_bytes)
     }
 
     /// The threshold at a moment, in bytes.
@@ -201,7 +142,7 @@ mod tests {
     /// How slots start, grow at a time of day, and above which size they are restarted.
     struct Slots {
         start: u64,
-        grows: fn(minute_of_day: i64) -> u64,
+        grows: fn(minute: i64) -> u64,
         above: u64,
     }
 
@@ -214,7 +155,7 @@ mod tests {
             let slot = SlotId { population, runner: "r:1".into(), replica };
             let (mut generation, mut bytes) = (Generation(0), slots.start + u64::from(replica) * 100 * KIB);
             for minute in (1..hours * 60).step_by(5) {
-                bytes += 5 * (slots.grows)(minute % 1440);
+                bytes += 5 * (slots.grows)(minute);
                 let at = Millis(minute * MINUTE);
                 history.observe(&slot.clone().into(), window, [Sample { at, generation, bytes }]);
                 if bytes > slots.above {
@@ -238,14 +179,14 @@ mod tests {
     /// Grows from six to eighteen o'clock.
     const BY_DAY: Slots = Slots {
         start: 1024 * KIB,
-        grows: |minute| if (360..1080).contains(&minute) { 100 * KIB } else { KIB },
+        grows: |minute| if (360..1080).contains(&(minute % 1440)) { 100 * KIB } else { KIB },
         above: 8 * 1024 * KIB,
     };
 
     /// What holds much and hardly grows, started anew by somebody else at five o'clock.
     const LARGE: Slots = Slots {
         start: 50_000 * KIB,
-        grows: |minute| u64::from((1020..1025).contains(&minute)) * KIB,
+        grows: |minute| u64::from((1020..1025).contains(&(minute % 1440))) * KIB,
         above: 50_004 * KIB,
     };
 
@@ -265,6 +206,17 @@ mod tests {
     fn what_grows_alike_at_all_hours_has_no_rhythm() {
         let slots = Slots { grows: |minute| (20 + (minute * 7919 % 61).unsigned_abs()) * KIB, ..BY_DAY };
         assert_eq!(found(&costs(&slots, 72), &[]), None);
+    }
+
+    #[test]
+    fn what_happened_on_one_day_alone_is_no_rhythm() {
+        let once = Slots {
+            grows: |minute| if (2160..2400).contains(&minute) { 300 * KIB } else { 20 * KIB },
+            ..BY_DAY
+        };
+        for hours in [48, 60, 72, 96] {
+            assert_eq!(found(&costs(&once, hours), &[]), None, "{hours} h");
+        }
     }
 
     #[test]
