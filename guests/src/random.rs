@@ -21,13 +21,13 @@ impl SplitMix64 {
     ///
     /// Each part goes through the mixer, so that neighbours (replica 0 and 1, seed 1 and 2) share nothing.
     #[must_use]
-    pub fn derived(seed: u64, path: &[u64]) -> Self {
+    pub(crate) fn derived(seed: u64, path: &[u64]) -> Self {
         let state = path.iter().fold(seed, |state, part| Self::new(state).next_u64() ^ part);
         Self::new(Self::new(state).next_u64())
     }
 
     /// The next number, uniform over all `u64`.
-    pub fn next_u64(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -7,7 +7,7 @@ use std::sync::{
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     middleware,
     response::{IntoResponse as _, Response},
@@ -17,7 +17,7 @@ use ebb_service::{
     auth,
     exposition::Format,
     logging::Chain,
-    problem::Problem,
+    problem::{Problem, refusing_the_rest},
     quote,
     server::{self, Limits},
 };
@@ -65,16 +65,14 @@ pub(crate) async fn serve(
 fn router(control: &Arc<Control>) -> Router {
     let reloader = Arc::clone(&control.reloader);
     let may_order = move |headers: &HeaderMap| may_order(&reloader, headers);
-    Router::new()
+    let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload))
         .with_state(Arc::clone(control))
-        .merge(ebb_host::control::router(Arc::clone(control.fleet.instances()), may_order))
-        .fallback(async |request: Request| Problem::no_such_path(&request, PATHS))
-        .method_not_allowed_fallback(async |request: Request| Problem::no_such_method(&request))
-        .layer(middleware::map_response(ebb_service::date::stamp))
+        .merge(ebb_host::control::router(Arc::clone(control.fleet.instances()), may_order));
+    refusing_the_rest(routes, PATHS).layer(middleware::map_response(ebb_service::date::stamp))
 }
 
 fn may_order(reloader: &Reloader, headers: &HeaderMap) -> Result<(), Problem> {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use clap_complete::Shell;
 use ebb_units::Span;
 
@@ -20,7 +20,14 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum CommonCommand {
     /// Ask the running program whether it is ready: exit code 0 if it is, else 1.
-    Healthy(Healthy),
+    Healthy {
+        /// Address of the running program; otherwise the config's.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// Longest wait for its answer.
+        #[arg(long, value_name = "DURATION", default_value = "2s")]
+        timeout: Span,
+    },
     /// Print a script that completes this program's command line.
     Completions {
         /// The shell to write it for.
@@ -34,17 +41,6 @@ pub enum CommonCommand {
     },
     /// Print the JSON schema of the config file. Editors use it for completion and validation.
     Schema,
-}
-
-/// Whom to ask, and how long to wait.
-#[derive(Args, Debug)]
-pub struct Healthy {
-    /// Address of the running program; otherwise the config's.
-    #[arg(long, value_name = "HOST:PORT")]
-    address: Option<String>,
-    /// Longest wait for its answer.
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
-    timeout: Span,
 }
 
 /// What of a program its commands need to know.
@@ -97,7 +93,7 @@ impl CommonCommand {
     /// [`CommandError`].
     pub fn execute(self, program: Program<'_>) -> Result<(), CommandError> {
         match self {
-            Self::Healthy(Healthy { address, timeout }) => {
+            Self::Healthy { address, timeout } => {
                 let address = match address {
                     Some(address) => address,
                     None => reachable((program.listens)()?)?,

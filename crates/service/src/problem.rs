@@ -1,7 +1,7 @@
 //! Answers that are no success, as JSON: `{"error": "…"}`.
 
 use axum::{
-    Json,
+    Json, Router,
     extract::Request,
     http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
@@ -29,20 +29,22 @@ impl Problem {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
     }
+}
 
-    /// Nothing is at the path of `request`; `paths` says what there is.
-    #[must_use]
-    pub fn no_such_path(request: &Request, paths: &str) -> Self {
-        let path = clipped(request.uri().path());
-        Self::new(StatusCode::NOT_FOUND, format!("no such path: {path}; expected {paths}"))
-    }
-
-    /// Something is at the path of `request`, but not for its method.
-    #[must_use]
-    pub fn no_such_method(request: &Request) -> Self {
-        let (path, method) = (clipped(request.uri().path()), clipped(request.method().as_str()));
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not answer {method}"))
-    }
+/// `router`, which refuses what it has no route for; `paths` says what there is.
+pub fn refusing_the_rest<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    paths: &'static str,
+) -> Router<S> {
+    router
+        .fallback(async move |request: Request| {
+            let path = clipped(request.uri().path());
+            Problem::new(StatusCode::NOT_FOUND, format!("no such path: {path}; expected {paths}"))
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            let (path, method) = (clipped(request.uri().path()), clipped(request.method().as_str()));
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not answer {method}"))
+        })
 }
 
 impl IntoResponse for Problem {

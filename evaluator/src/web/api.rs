@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::{
     Json, Router,
-    extract::{Query, Request, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -17,7 +17,7 @@ use ebb_service::{
     auth,
     exposition::{self, Format},
     logging::Chain,
-    problem::Problem,
+    problem::{Problem, refusing_the_rest},
     quote,
     secret::BearerToken,
 };
@@ -29,7 +29,7 @@ use crate::{decisions::Decision, snapshot::Snapshot};
 
 /// Its routes.
 pub(super) fn routes() -> Router<Web> {
-    Router::new()
+    let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(|| async { "Ebb evaluator is healthy.\n" }))
         .route("/-/ready", get(ready))
@@ -37,9 +37,8 @@ pub(super) fn routes() -> Router<Web> {
         .route("/api/v1/status", get(status))
         .route("/api/v1/modules", get(modules))
         .route("/api/v1/instances", get(instances))
-        .route("/api/v1/decisions", get(decisions))
-        .fallback(async |request: Request| Problem::no_such_path(&request, PATHS))
-        .method_not_allowed_fallback(async |request: Request| Problem::no_such_method(&request))
+        .route("/api/v1/decisions", get(decisions));
+    refusing_the_rest(routes, PATHS)
 }
 
 const PATHS: &str = "/, /decisions, /config, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, \
