@@ -2,7 +2,10 @@
 
 use ebb_core::{
     decide::budget::BudgetConfig,
-    policy::{Adapt, GuardRails, IntervalKind, MaxAge, Policy, Pooling, Pressure, Renewal, Rule, TInterval},
+    policy::{
+        Adapt, GuardRails, IntervalKind, MaxAge, Policy, Pooling, PopulationKind, Pressure, Renewal, Rule,
+        TInterval,
+    },
 };
 use ebb_units::{ByteCount, RestartPrice, Span};
 
@@ -39,6 +42,17 @@ pub(crate) fn t_interval(interval: IntervalKind, adapt: Adapt, level: f64) -> Ru
         interval,
         confidence_level: level.try_into().expect("a level between 0 and 1"),
         adapt,
+        ..TInterval::default()
+    }))
+}
+
+/// The paper's interval, of other lifetimes than the paper's. `baseline` counts where it is learned once.
+fn confidence(population: PopulationKind, level: f64, baseline: Span) -> Rule {
+    rule(Policy::TInterval(TInterval {
+        interval: IntervalKind::Confidence,
+        confidence_level: level.try_into().expect("a level between 0 and 1"),
+        population,
+        baseline,
         ..TInterval::default()
     }))
 }
@@ -92,6 +106,16 @@ pub(crate) fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
         contender("t_prediction", by_level(IntervalKind::Prediction, Adapt::Off)),
         contender("t_tolerance", by_level(IntervalKind::Tolerance, Adapt::Off)),
         contender("t_confidence", by_level(IntervalKind::Confidence, Adapt::Off)),
+        contender(
+            "t_confidence_unforced",
+            levels.map(|level| confidence(PopulationKind::Unforced, level, Span::secs(0))).to_vec(),
+        ),
+        contender(
+            "t_confidence_frozen",
+            geometric(0.25, 2.0, 9)
+                .map(|hours| confidence(PopulationKind::Frozen, 0.95, Span::secs(whole(hours * 3600.0))))
+                .collect(),
+        ),
         contender("t_adapt_intent", adaptive(Adapt::Intent)),
         contender("t_adapt_literal", adaptive(Adapt::Literal)),
         contender("static", sizes().map(static_at).collect()),

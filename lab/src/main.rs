@@ -6,7 +6,6 @@
 //! | `trace`, `workload` | PURE: a seed → what each replica is asked for, whatever a policy does |
 //! | `optimum` | PURE: the fewest restarts and the least memory that anyone could do with |
 //! | `reference` | PURE: what could be reached if all but the future were known |
-//! | `trickle` | PURE: a leak that the window does not see |
 //! | `simulate` | a fleet in virtual time, evaluated by the evaluator's own code |
 //! | `contender` | the policies that are compared, each as a sweep of its knob |
 //! | `score` | PURE: sweeps → restarts over the optimum's at equal memory |
@@ -25,7 +24,6 @@ mod score;
 mod simulate;
 mod study;
 mod trace;
-mod trickle;
 mod workload;
 
 use std::{
@@ -51,7 +49,6 @@ use self::{
     simulate::{Setup, simulate},
     study::{HOST_BYTES, Size, setup},
     trace::Tick,
-    trickle::Trickle,
     workload::Workload,
 };
 
@@ -155,7 +152,7 @@ fn run_simulation(args: &SimulateArgs) -> Result<(), ReportError> {
         sweeps.extend(size.run(&[workload], &args.policy));
         eprintln!("{}: {:.0} s", workload.name(), started.elapsed().as_secs_f64());
     }
-    let simulation = Simulation { size, sweeps, no_growth: no_growth(), storm: storm(), trickle: trickle() };
+    let simulation = Simulation { size, sweeps, no_growth: no_growth(), storm: storm() };
     write(&args.out, &serde_json::to_string(&simulation).expect("a simulation is JSON"))
 }
 
@@ -197,12 +194,6 @@ fn storm() -> Vec<Storm> {
             Storm { rule: name.to_owned(), restarts_per_hour: restarts as f64 / (f64::from(REPLICAS) * 24.0) }
         })
         .collect()
-}
-
-/// The shipped rule on a leak of which its lookback sees next to nothing.
-fn trickle() -> Vec<Trickle> {
-    let sizes = [(1, 60), (1, 120), (12, 60), (12, 120)];
-    sizes.into_par_iter().map(|(replicas, days)| Trickle::of(replicas, days)).collect()
 }
 
 fn live(times: u64, out: &Path) -> Result<(), ReportError> {

@@ -1,6 +1,6 @@
-//! PURE: what could be reached without knowing the future, if everything else were known: each replica restarted above a
-//! size of its own, the best one in hindsight. No policy; it shows how much of the distance to the optimum is the
-//! price of not knowing what comes.
+//! PURE: what fixed sizes reach, with each replica restarted above its own: the best ones in hindsight, which are fitted to
+//! chance, too; and the best ones on a long run of the same replica, which is what a policy could reach that knows how the
+//! replica grows, but not what comes.
 
 use crate::{
     optimum::Outcome,
@@ -19,6 +19,57 @@ pub(crate) fn best_size(trace: &Trace, ticks: Tick, prices: &[i64]) -> Vec<Outco
         *outcomes.iter().min_by_key(|outcome| outcome.cost(*price)).expect("the ladder has steps")
     };
     prices.iter().map(cheapest).collect()
+}
+
+/// By the hour of the day, the size above which a replica is restarted.
+pub(crate) type Sizes = [i64; 24];
+
+/// The sizes that cost least on `trace`, a long run of a replica: what there is to know of how it grows. They are the same at all
+/// hours; with `by_hour`, larger and smaller ones are tried from there, at ever shorter times of the day.
+pub(crate) fn known_sizes(trace: &Trace, ticks: Tick, price: i64, by_hour: bool) -> Sizes {
+    let least_size = trace.base + trace.base / 24;
+    let ladder = std::iter::successors(Some(least_size), |size| Some(size + size / 12)).take(80);
+    let always = ladder.chain([i64::MAX / 4]).min_by_key(|size| replay(trace, ticks, *size).cost(price));
+    let mut best = [always.expect("the ladder has steps"); 24];
+    if !by_hour {
+        return best;
+    }
+    let cost = |sizes: &Sizes| replay_by_hour(trace, ticks, sizes).cost(price);
+    let mut least = cost(&best);
+    for hours in [12, 6, 6, 3, 3, 1, 1] {
+        for first in (0..24).step_by(hours) {
+            for factor in [0.5, 0.8, 0.9, 1.1, 1.25, 2.0] {
+                let mut sizes = best;
+                for size in &mut sizes[first..first + hours] {
+                    let above = (*size - trace.base) as f64 * factor;
+                    *size = (trace.base + above as i64).max(least_size);
+                }
+                let found = cost(&sizes);
+                if found < least {
+                    (best, least) = (sizes, found);
+                }
+            }
+        }
+    }
+    best
+}
+
+/// Restart as soon as memory is above the size of that hour.
+pub(crate) fn replay_by_hour(trace: &Trace, ticks: Tick, sizes: &Sizes) -> Outcome {
+    let mut instance = Instance::new(trace);
+    let mut outcome = Outcome::default();
+    let mut demands = trace.demands().iter().peekable();
+    for at in 1..ticks {
+        if let Some(demand) = demands.next_if(|demand| demand.at == at) {
+            instance.meet(demand);
+        }
+        outcome.area += instance.bytes;
+        if instance.bytes > sizes[(at / 60 % 24) as usize] {
+            instance = Instance::new(trace);
+            outcome.restarts += 1;
+        }
+    }
+    outcome
 }
 
 /// Restart as soon as memory is above `size`.
@@ -54,6 +105,25 @@ mod tests {
                 assert!(best.cost(price) <= found.cost(price), "{best:?} {found:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_same_size_at_all_hours_is_that_size() {
+        let trace = &Workload::Mixture.fleet(1, 5000, 1)[0];
+        for size in [3 << 20, 5 << 20, i64::MAX] {
+            assert_eq!(replay_by_hour(trace, 5000, &[size; 24]), replay(trace, 5000, size));
+        }
+    }
+
+    #[test]
+    fn sizes_by_the_hour_save_where_growth_has_a_day() {
+        let (price, ticks) = (10_240 << 20, 30 * 1440);
+        let trace = &Workload::Office.fleet(1, ticks, 1)[0];
+        let cost = |by_hour| {
+            let sizes = known_sizes(trace, ticks, price, by_hour);
+            replay_by_hour(trace, ticks, &sizes).cost(price)
+        };
+        assert!(cost(true) * 100 < cost(false) * 90, "{} {}", cost(true), cost(false));
     }
 
     #[test]

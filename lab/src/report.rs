@@ -18,7 +18,6 @@ use crate::{
     live::Live,
     score::{Estimate, Frontier, LEVELS, median, ratio},
     study::{Size, Sweeps},
-    trickle::Trickle,
 };
 
 /// The score of one policy on one workload.
@@ -57,8 +56,6 @@ pub(crate) struct Simulation {
     pub no_growth: BTreeMap<String, i64>,
     /// The paper's rule with and without guard rails.
     pub storm: Vec<Storm>,
-    /// The shipped rule on a leak of which its lookback sees next to nothing.
-    pub trickle: Vec<Trickle>,
 }
 
 /// Restarts of the paper's rule.
@@ -132,8 +129,8 @@ impl Simulation {
              over the rates of {levels} restarts a day and replica (the optimum's), as far as the policy's sweep reaches, \
              between its settings on logarithmic scales; median over {seeds} seeds with its 95 % bootstrap interval. `*`: the sweep does not reach every rate. `static` \
              is the best size for the whole module, chosen in hindsight for each amount of memory; `(own size, in \
-             hindsight)` is no policy but what could be reached if all but the future were known: the best size for each \
-             replica.\n\n",
+             hindsight)` is no policy and no bound: the best size for each replica, fitted to the very run that it is measured on, \
+             chance included. What a policy could reach is in [costs](costs.md).\n\n",
             levels = LEVELS.map(|level| level.to_string()).join(", ")
         );
         text += &self.tables(scores);
@@ -141,16 +138,6 @@ impl Simulation {
                  | policy | restarts |\n| --- | --- |\n";
         for (policy, restarts) in &self.no_growth {
             let _ = writeln!(text, "| `{policy}` | {restarts} |");
-        }
-        text += "\n### A leak of 0.03 MiB an hour\n\nThe shipped rule, whose lookback sees next to nothing of it. Memory and restarts at \
-                 their price, over the least that anyone could reach who knew the future:\n\n\
-                 | replicas | days | restarts | cost over the least | of no restarts at all |\n| --- | --- | --- | --- | --- |\n";
-        for trickle in &self.trickle {
-            let Trickle { replicas, days, restarts, over_least, never_over_least } = trickle;
-            let _ = writeln!(
-                text,
-                "| {replicas} | {days} | {restarts} | {over_least:.3} | {never_over_least:.2} |"
-            );
         }
         text += "\n### The paper's rule, taken literally\n\n32 leaking instances, a day, a scrape and a tick every 10 s:\n\n\
                  | rule | restarts per instance and hour |\n| --- | --- |\n";

@@ -25,8 +25,12 @@ pub(crate) enum Workload {
     Mixture,
     /// All replicas leak at the same slow rate.
     SlowLeak,
-    /// All replicas leak at the same rate, so slowly that the lookback sees next to nothing of it.
-    Trickle,
+    /// All replicas leak at the same rate, so slowly that the lookback sees next to nothing of it: 10 KiB an hour.
+    Leak10K,
+    /// Likewise, 30 KiB an hour.
+    Leak30K,
+    /// Likewise, 100 KiB an hour.
+    Leak100K,
     /// Leaks; half-way all of them become four times as fast.
     Shift,
     /// Leaks and heavy-tailed requests that follow day and night.
@@ -65,14 +69,16 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// All of them.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Leaks,
         Self::HighWater,
         Self::Bursts,
         Self::NoGrowth,
         Self::Mixture,
         Self::SlowLeak,
-        Self::Trickle,
+        Self::Leak10K,
+        Self::Leak30K,
+        Self::Leak100K,
         Self::Shift,
         Self::Daily,
         Self::Office,
@@ -101,7 +107,9 @@ impl Workload {
             Self::NoGrowth => "no_growth",
             Self::Mixture => "mixture",
             Self::SlowLeak => "slow_leak",
-            Self::Trickle => "trickle",
+            Self::Leak10K => "leak_10k",
+            Self::Leak30K => "leak_30k",
+            Self::Leak100K => "leak_100k",
             Self::Shift => "shift",
             Self::Daily => "daily",
             Self::Office => "office",
@@ -122,8 +130,8 @@ impl Workload {
         }
     }
 
-    /// Whether policies are compared on it at equal memory. Where nothing grows there is nothing to compare, and a trickle
-    /// takes months.
+    /// Whether policies are compared on it at equal memory. Where nothing grows there is nothing to compare, and the slowest
+    /// leaks take months.
     pub(crate) const fn is_scored(self) -> bool {
         matches!(
             self,
@@ -190,7 +198,9 @@ impl Replica {
                 Vec::new()
             }
             Workload::SlowLeak => self.leaks(1.0, 0.0, always, always),
-            Workload::Trickle => self.leaks(0.03, 0.0, always, always),
+            Workload::Leak10K => self.leaks(10.0 / 1024.0, 0.0, always, always),
+            Workload::Leak30K => self.leaks(30.0 / 1024.0, 0.0, always, always),
+            Workload::Leak100K => self.leaks(100.0 / 1024.0, 0.0, always, always),
             Workload::Shift => self.leaks(4.0, 0.7, |minute| if minute > half { 4.0 } else { 1.0 }, always),
             Workload::Daily => {
                 let mut demands = self.leaks(8.0, 0.7, always, day);

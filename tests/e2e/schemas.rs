@@ -219,7 +219,8 @@ fn an_evaluators_config_that_writes_out_all_defaults_means_the_same() {
     let mut long = short.clone();
     let mut defaults = 0;
     // Of another policy than the default one.
-    let useless = ["interval", "confidence_level", "coverage", "adapt"].map(|key| format!("defaults.{key}"));
+    let useless = ["interval", "confidence_level", "coverage", "adapt", "population", "baseline"]
+        .map(|key| format!("defaults.{key}"));
     for (key, default) in keys("ebb-evaluator") {
         let Some(default) = default.filter(|_| !useless.contains(&key)) else { continue };
         if !key.starts_with("store.prometheus") {

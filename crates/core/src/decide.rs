@@ -10,6 +10,7 @@
 //! [`tick`] goes through all of it.
 
 pub mod assessment;
+mod baselines;
 pub mod budget;
 pub mod clock;
 pub mod hold;

@@ -7,7 +7,7 @@ pub(crate) mod cost;
 pub(crate) mod quantile;
 pub(crate) mod rhythm;
 
-use ebb_units::{ConfidenceLevel, Coverage};
+use ebb_units::{ConfidenceLevel, Coverage, Elapsed, Span};
 use serde::Serialize;
 
 /// The medians of all lifetimes of a population, as their count and exact sums.
@@ -31,6 +31,12 @@ pub enum NoEstimate {
         have: u64,
         /// Lifetimes that the estimate needs.
         need: u64,
+    },
+    /// It is learned only once, and not yet.
+    #[error("learned in {} from now on", Span::whole_secs(.left.as_seconds()))]
+    LearnedLater {
+        /// Until then.
+        left: Elapsed,
     },
     /// The sums of the sample do not fit into 128 bits: values beyond any address space.
     #[error("the medians are too large to be memory sizes")]

@@ -42,11 +42,10 @@ pub fn explain(rule: &Rule, learned: &Learned, judgement: &Judgement) -> String 
             )
         }
         Verdict::TooYoung => format!("younger than min_age {}", rails.min_age),
-        Verdict::TooFewLifetimes => match learned.threshold {
+        Verdict::TooFewLifetimes | Verdict::NotObserved => match learned.threshold {
             Threshold::Unavailable(reason) => format!("no threshold: {reason}"),
-            Threshold::Bytes(_) | Threshold::NotSought => "no threshold".to_owned(),
+            Threshold::Bytes(_) | Threshold::NotSought => "no threshold: seen only once".to_owned(),
         },
-        Verdict::NotObserved => "no threshold: seen only once".to_owned(),
         Verdict::TooLittleToReclaim => format!(
             "{size} is too much, but a restart would give back only {}, less than min_reclaim {}",
             ByteCount(judgement.reclaimable_bytes),

@@ -20,7 +20,7 @@ mod renewal;
 mod t_interval;
 mod verdict;
 
-use ebb_units::{ByteCount, Elapsed, Millis};
+use ebb_units::{ByteCount, Elapsed, Millis, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr, VariantNames};
@@ -32,7 +32,7 @@ pub use self::{
     max_age::MaxAge,
     pressure::{HostMemory, Hosts, Pressure, VictimOrder},
     renewal::{DailyRhythm, Pooling, Renewal},
-    t_interval::{Adapt, IntervalKind, TInterval},
+    t_interval::{Adapt, IntervalKind, PopulationKind, TInterval},
     verdict::Verdict,
 };
 use crate::{
@@ -98,6 +98,32 @@ impl Policy {
             | Self::Static
             | Self::MaxAge(_)
             | Self::None => None,
+        }
+    }
+
+    /// After how long what it goes by is learned for good, if it is.
+    pub(crate) fn baseline(&self) -> Option<Span> {
+        match self {
+            Self::TInterval(policy) => policy.baseline(),
+            Self::Renewal(_)
+            | Self::LargestFirst(_)
+            | Self::OldestFirst(_)
+            | Self::Static
+            | Self::MaxAge(_)
+            | Self::None => None,
+        }
+    }
+
+    /// Whether it counts `lifetime`.
+    fn counts(&self, lifetime: &Lifetime) -> bool {
+        match self {
+            Self::TInterval(policy) => policy.counts(lifetime),
+            Self::Renewal(_)
+            | Self::LargestFirst(_)
+            | Self::OldestFirst(_)
+            | Self::Static
+            | Self::MaxAge(_)
+            | Self::None => true,
         }
     }
 
@@ -209,30 +235,46 @@ pub struct Learned {
     pub(crate) rhythm: Option<ModuleRhythm>,
 }
 
+/// The lifetimes of one population that count, as their sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sampled {
+    medians: MedianSample,
+    grown: u128,
+    grown_millis: i128,
+}
+
 impl Rule {
     /// Learns from the slots of one population, from lifetimes that are over and living alike.
     pub fn learn<'a>(&self, slots: impl Iterator<Item = &'a Slot> + Clone) -> Learned {
+        self.learn_from(self.sample(slots.clone()), slots)
+    }
+
+    /// The lifetimes that count.
+    pub(crate) fn sample<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Sampled {
         let min_age = self.guard_rails.min_age.as_elapsed();
-        let mut sample = MedianSample::default();
-        let mut fresh_bytes: Option<u64> = None;
-        let (mut grown, mut grown_millis) = (0_u128, 0_i128);
-        for lifetime in slots.clone().flat_map(Slot::lifetimes) {
-            if let Some(start) = lifetime.start_bytes() {
-                fresh_bytes = Some(fresh_bytes.map_or(start, |least| least.min(start)));
-            }
-            if lifetime.age() >= min_age {
-                sample.push(lifetime.doubled_median());
-                let (bytes, time) = lifetime.growth();
-                grown += u128::from(bytes);
-                grown_millis += i128::from(time.0);
-            }
+        let mut sampled = Sampled::default();
+        let old_enough = slots.flat_map(Slot::lifetimes).filter(|lifetime| lifetime.age() >= min_age);
+        for lifetime in old_enough.filter(|lifetime| self.policy.counts(lifetime)) {
+            sampled.medians.push(lifetime.doubled_median());
+            let (bytes, time) = lifetime.growth();
+            sampled.grown += u128::from(bytes);
+            sampled.grown_millis += i128::from(time.0);
         }
-        let estimate = sample.estimate(self.guard_rails.min_lifetimes);
+        sampled
+    }
+
+    /// Learns from the slots of one population, of whose lifetimes `sampled` count.
+    pub(crate) fn learn_from<'a>(
+        &self,
+        sampled: Sampled,
+        slots: impl Iterator<Item = &'a Slot> + Clone,
+    ) -> Learned {
+        let estimate = sampled.medians.estimate(self.guard_rails.min_lifetimes);
         let mut learned = Learned {
-            sample_size: sample.lifetimes(),
+            sample_size: sampled.medians.lifetimes(),
             estimate: estimate.ok(),
-            mean_slope: slope(grown, grown_millis),
-            fresh_bytes,
+            mean_slope: slope(sampled.grown, sampled.grown_millis),
+            fresh_bytes: slots.clone().flat_map(Slot::lifetimes).filter_map(Lifetime::start_bytes).min(),
             ..Learned::default()
         };
         match self.policy {

@@ -1,6 +1,8 @@
 //! The fleets of the experiment, and the policies that are tried on them.
 
-use ebb_core::policy::{Adapt, GuardRails, IntervalKind, Policy, Pressure, Renewal, Rule, TInterval};
+use ebb_core::policy::{
+    GuardRails, IntervalKind, Policy, PopulationKind, Pressure, Renewal, Rule, TInterval,
+};
 use ebb_testbed::paths;
 use ebb_units::{ByteCount, Span};
 
@@ -60,6 +62,9 @@ pub(crate) enum Kind {
     },
 }
 
+/// How long instances are watched before a threshold is fixed.
+const BASELINE: Span = Span::secs(30);
+
 /// A policy that is tried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arm {
@@ -76,6 +81,10 @@ pub(crate) struct Arm {
 pub(crate) enum ArmPolicy {
     /// The paper's: the upper end of the confidence interval at level 0.95.
     Paper,
+    /// The paper's, of lifetimes that no restart has ended.
+    Unforced,
+    /// The later report's: the paper's, learned once, without restarts.
+    Frozen,
     /// The upper end of the prediction interval at level 0.95.
     Prediction,
     /// The largest first, when the host is short of memory.
@@ -141,6 +150,12 @@ impl Protocol {
             arms: vec![
                 arm("t_confidence", "the method of the paper, level 0.95", ArmPolicy::Paper),
                 arm(
+                    "t_confidence_unforced",
+                    "the same, without lifetimes that a restart ended",
+                    ArmPolicy::Unforced,
+                ),
+                arm("t_confidence_frozen", "the same, learned once and then fixed", ArmPolicy::Frozen),
+                arm(
                     "largest_first",
                     "the largest, when the host is short of memory",
                     ArmPolicy::LargestFirst,
@@ -169,6 +184,11 @@ impl Protocol {
             arms: vec![
                 arm("none", "no restarts", ArmPolicy::None),
                 arm("t_confidence", "the method of the paper, level 0.95", ArmPolicy::Paper),
+                arm(
+                    "t_confidence_frozen",
+                    "that of the later report: learned once and then fixed",
+                    ArmPolicy::Frozen,
+                ),
                 arm("t_prediction", "prediction interval, level 0.95", ArmPolicy::Prediction),
                 arm("renewal", "the shipped default", ArmPolicy::Renewal),
             ],
@@ -203,6 +223,13 @@ impl Protocol {
         let below = available.saturating_sub(self.short_above_bytes);
         let policy = match arm.policy {
             ArmPolicy::Paper => "policy: t_interval, interval: confidence, confidence_level: 0.95".to_owned(),
+            ArmPolicy::Unforced => {
+                "policy: t_interval, interval: confidence, confidence_level: 0.95, population: unforced"
+                    .to_owned()
+            }
+            ArmPolicy::Frozen => format!(
+                "policy: t_interval, interval: confidence, confidence_level: 0.95, population: frozen, baseline: {BASELINE}"
+            ),
             ArmPolicy::Prediction => {
                 "policy: t_interval, interval: prediction, confidence_level: 0.95".to_owned()
             }
@@ -227,17 +254,20 @@ impl Protocol {
     pub(crate) fn rule(&self, arm: &Arm, host_bytes: u64) -> Rule {
         let pressure =
             Pressure { available_below: ByteCount(host_bytes.saturating_sub(self.short_above_bytes)) };
-        let interval = |interval| {
+        let interval = |interval, population| {
             Policy::TInterval(TInterval {
                 interval,
                 confidence_level: 0.95.try_into().expect("a level"),
-                coverage: 0.99.try_into().expect("a share"),
-                adapt: Adapt::Off,
+                population,
+                baseline: BASELINE,
+                ..TInterval::default()
             })
         };
         let policy = match arm.policy {
-            ArmPolicy::Paper => interval(IntervalKind::Confidence),
-            ArmPolicy::Prediction => interval(IntervalKind::Prediction),
+            ArmPolicy::Paper => interval(IntervalKind::Confidence, PopulationKind::All),
+            ArmPolicy::Unforced => interval(IntervalKind::Confidence, PopulationKind::Unforced),
+            ArmPolicy::Frozen => interval(IntervalKind::Confidence, PopulationKind::Frozen),
+            ArmPolicy::Prediction => interval(IntervalKind::Prediction, PopulationKind::All),
             ArmPolicy::LargestFirst => Policy::LargestFirst(pressure),
             ArmPolicy::OldestFirst => Policy::OldestFirst(pressure),
             ArmPolicy::None => Policy::None,

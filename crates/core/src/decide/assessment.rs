@@ -2,7 +2,7 @@
 
 mod victims;
 
-use std::{cmp::Reverse, ops::Range};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
 
 use ebb_units::{Elapsed, Generation, Millis, Population, SlotId};
 
@@ -12,7 +12,7 @@ use crate::{
         judgement::{Judgement, judge},
         pending::Eligibility,
     },
-    history::History,
+    history::{History, Slot},
     policy::{Hosts, Learned, Rule},
 };
 
@@ -40,11 +40,13 @@ pub struct Assessed {
 
 impl Assessment {
     /// Learns from each population of `history` and judges its living instances by the rule of their module. An
-    /// instance lives if its newest sample is at most `stale_after` old; what `hosts` tell counts as long.
+    /// instance lives if its newest sample is at most `stale_after` old; what `hosts` tell counts as long. `learn` tells what the
+    /// rule learns of the slots.
     /// `eligibility` tells which instances can be ordered; it is asked only where a host is short of memory.
     pub fn new<'a>(
         history: &History,
         rule_of: impl Fn(&str) -> &'a Rule,
+        mut learn: impl FnMut(&Population, &Rule, &BTreeMap<SlotId, Slot>) -> Learned,
         hosts: &Hosts,
         eligibility: impl Fn(&SlotId, Generation) -> Eligibility,
         now: Millis,
@@ -54,7 +56,7 @@ impl Assessment {
         let mut candidates = Vec::new();
         for (population, slots) in history.populations() {
             let rule = rule_of(&population.module);
-            let learned = rule.learn(slots.values());
+            let learned = learn(population, rule, slots);
             let first = assessment.instances.len();
             for (slot, seen) in slots {
                 if let Some(lifetime) = seen.live(now, stale_after) {

@@ -111,15 +111,14 @@ mod tests {
     use super::*;
     use crate::{
         history::{History, Sample, Window},
-        policy::{Adapt, GuardRails, IntervalKind, MaxAge, Policy, Pooling, Renewal, TInterval},
+        policy::{GuardRails, IntervalKind, MaxAge, Policy, Pooling, Renewal, TInterval},
     };
 
     fn confidence_interval(level: f64) -> Policy {
         Policy::TInterval(TInterval {
             interval: IntervalKind::Confidence,
             confidence_level: level.try_into().unwrap(),
-            coverage: 0.99.try_into().unwrap(),
-            adapt: Adapt::Off,
+            ..TInterval::default()
         })
     }
 

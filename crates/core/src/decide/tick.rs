@@ -5,10 +5,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ebb_units::{Elapsed, Generation, Millis, SlotId};
+use ebb_units::{Elapsed, Generation, Millis, Population, SlotId};
 
 use super::{
     assessment::Assessment,
+    baselines::Baselines,
     budget::{Admission, Budget, BudgetConfig},
     clock::Now,
     hold::{HealthGate, Hold, Limits, Seen},
@@ -17,16 +18,17 @@ use super::{
     pending::{Effect, Eligibility, PendingRestarts, Restart},
 };
 use crate::{
-    history::History,
+    history::{History, Slot},
     policy::{Hosts, Rule},
 };
 
-/// What is known besides the history: how many instances lived, what was ordered, what may still be.
+/// What is known besides the history: how many instances lived, what was ordered, what may still be, what was learned once.
 #[derive(Clone, Debug, Default)]
 pub struct Tick {
     gate: HealthGate,
     pending: PendingRestarts,
     budget: Budget,
+    baselines: Baselines,
 }
 
 /// What a tick goes by, as the config says.
@@ -102,7 +104,11 @@ impl Tick {
                 Eligibility::Blocked
             }
         };
-        let assessment = Assessment::new(history, rule_of, hosts, eligibility, now.wall, *stale_after);
+        let learn = |population: &Population, rule: &Rule, slots: &BTreeMap<SlotId, Slot>| {
+            self.baselines.learn(population, rule, slots.values(), now.steady)
+        };
+        let assessment = Assessment::new(history, rule_of, learn, hosts, eligibility, now.wall, *stale_after);
+        self.baselines.keep(history);
         let living = assessment.instances.len();
         let seen = Seen { newest_sample: history.newest_sample(), spacing, late, living };
         let doubt = self.gate.check(limits, seen, now);
@@ -179,9 +185,10 @@ impl Tick {
         }
     }
 
-    /// Forgets how many instances lived: another fleet is looked at. What was ordered stays known.
+    /// Forgets how many instances lived, and what was learned once: another fleet is looked at. What was ordered stays known.
     pub fn forget_fleet(&mut self) {
         self.gate = HealthGate::default();
+        self.baselines = Baselines::default();
     }
 
     /// What may still be ordered.

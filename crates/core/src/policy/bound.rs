@@ -32,8 +32,12 @@ impl Threshold {
     /// What is said of an instance for which the policy that learned this has no bound.
     pub(super) const fn verdict_without_bound(self) -> Verdict {
         match self {
-            Self::Unavailable(_) => Verdict::TooFewLifetimes,
-            Self::Bytes(_) | Self::NotSought => Verdict::NotObserved,
+            Self::Unavailable(NoEstimate::TooFewLifetimes { .. } | NoEstimate::NotSizesOfMemory) => {
+                Verdict::TooFewLifetimes
+            }
+            Self::Unavailable(NoEstimate::LearnedLater { .. }) | Self::Bytes(_) | Self::NotSought => {
+                Verdict::NotObserved
+            }
         }
     }
 }

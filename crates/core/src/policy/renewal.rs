@@ -59,7 +59,7 @@ impl Default for Renewal {
         Self {
             restart_price: restart_price.expect("it is more than nothing"),
             pooling: Pooling::Adaptive,
-            rhythm: DailyRhythm::Off,
+            rhythm: DailyRhythm::Auto,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `t_interval`: restart above the upper end of a Student-t interval (Nakagawa & Kushida 2021).
 
-use ebb_units::{ByteCount, ConfidenceLevel, Coverage};
+use ebb_units::{ByteCount, ConfidenceLevel, Coverage, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bound::{Bound, Threshold};
 use crate::{
     estimate::{Estimate, NoEstimate},
-    history::Lifetime,
+    history::{End, Lifetime},
 };
 
 /// What the interval is for.
@@ -21,6 +21,19 @@ pub enum IntervalKind {
     Prediction,
     /// Of a share of all lifetimes, `coverage`.
     Tolerance,
+}
+
+/// Whose medians make the sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PopulationKind {
+    /// Those of all lifetimes: the paper. Restarts make lifetimes short, and so lower the threshold that they come from.
+    All,
+    /// Of lifetimes that no restart has ended.
+    Unforced,
+    /// As `unforced`, learned once, `baseline` after the module was first seen, and then fixed; until then, nothing is
+    /// restarted. An evaluator started anew learns anew.
+    Frozen,
 }
 
 /// How the level is set for each instance by its growth (Nakagawa & Kushida 2021, section 6).
@@ -49,6 +62,10 @@ pub struct TInterval {
     pub coverage: Coverage,
     /// How the level adapts to an instance's growth.
     pub adapt: Adapt,
+    /// Whose medians make the sample.
+    pub population: PopulationKind,
+    /// How long a module is watched without restarts, with `population: frozen`.
+    pub baseline: Span,
 }
 
 impl Default for TInterval {
@@ -58,6 +75,8 @@ impl Default for TInterval {
             confidence_level: 0.99.try_into().expect("0.99 lies between 0 and 1"),
             coverage: 0.99.try_into().expect("0.99 lies between 0 and 1"),
             adapt: Adapt::Off,
+            population: PopulationKind::All,
+            baseline: Span::secs(3600),
         }
     }
 }
@@ -72,6 +91,19 @@ const STEPS_PER_SIDE: usize = 8;
 pub(crate) type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
 
 impl TInterval {
+    /// Whether `lifetime` belongs to the sample.
+    pub(super) fn counts(&self, lifetime: &Lifetime) -> bool {
+        match self.population {
+            PopulationKind::All => true,
+            PopulationKind::Unforced | PopulationKind::Frozen => lifetime.end() != Some(End::Replaced),
+        }
+    }
+
+    /// After how long the sample is learned for good.
+    pub(super) fn baseline(&self) -> Option<Span> {
+        (self.population == PopulationKind::Frozen).then_some(self.baseline)
+    }
+
     /// The bound of a typical instance, and those at each step of growth, from the `estimate` of all lifetimes.
     pub(super) fn learn(&self, estimate: Result<Estimate, NoEstimate>) -> (Threshold, Option<StepBounds>) {
         match estimate {
@@ -154,7 +186,12 @@ impl TInterval {
             Adapt::Off => "",
             Adapt::Intent | Adapt::Literal => ", by growth",
         };
-        format!("level {}, {kind}{adapt}", self.confidence_level)
+        let population = match self.population {
+            PopulationKind::All => "",
+            PopulationKind::Unforced => ", without restarted ones",
+            PopulationKind::Frozen => ", learned once",
+        };
+        format!("level {}, {kind}{adapt}{population}", self.confidence_level)
     }
 
     /// `level` is that of the instance, where it has its own.
@@ -214,6 +251,7 @@ mod tests {
             confidence_level: level.try_into().unwrap(),
             coverage: 0.9.try_into().unwrap(),
             adapt,
+            ..TInterval::default()
         }
     }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     history::{Sample, Window},
-    policy::{Adapt, GuardRails, IntervalKind, Policy, Pooling, Renewal, TInterval},
+    policy::{GuardRails, IntervalKind, Policy, Pooling, Renewal, TInterval},
 };
 
 const KIB: u64 = 1024;
@@ -53,8 +53,15 @@ impl Leak {
             }
             history.forget_before(window);
             let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-            let assessment =
-                Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, now, self.tick);
+            let assessment = Assessment::new(
+                &history,
+                |_| &rule,
+                |_, rule, slots| rule.learn(slots.values()),
+                &Hosts::default(),
+                eligibility,
+                now,
+                self.tick,
+            );
             for wish in assessment.candidates() {
                 let started = &mut started[wish.slot.replica as usize];
                 ages.push(now.0 - *started);
@@ -120,7 +127,8 @@ proptest! {
 fn t_interval_restarts_a_leak_that_all_share_at_once_or_never() {
     let restarts = |interval, steeper| {
         let (confidence_level, coverage) = (0.99.try_into().unwrap(), 0.99.try_into().unwrap());
-        let policy = Policy::TInterval(TInterval { interval, confidence_level, coverage, adapt: Adapt::Off });
+        let policy =
+            Policy::TInterval(TInterval { interval, confidence_level, coverage, ..TInterval::default() });
         let (lookback, tick) = (Elapsed::secs(3600), Elapsed::secs(10));
         Leak { bytes_per_second: 1000.0, steeper, replicas: 8, lookback, tick }.restarts(policy, 1000)
     };

@@ -24,7 +24,7 @@ fn rule(policy: Policy) -> Rule {
 
 fn t_interval(interval: IntervalKind, adapt: Adapt) -> Policy {
     let (confidence_level, coverage) = (0.9.try_into().unwrap(), 0.9.try_into().unwrap());
-    Policy::TInterval(TInterval { interval, confidence_level, coverage, adapt })
+    Policy::TInterval(TInterval { interval, confidence_level, coverage, adapt, ..TInterval::default() })
 }
 
 fn renewal(pooling: Pooling, price_bytes: u64) -> Policy {
@@ -65,6 +65,7 @@ fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
     Assessment::new(
         history,
         |_| Box::leak(Box::new(rule(policy))),
+        |_, rule, slots| rule.learn(slots.values()),
         hosts,
         |_, _| Eligibility::Eligible,
         NOW,
@@ -150,7 +151,15 @@ fn who_cannot_be_restarted_shields_nobody_and_who_was_gives_back_already() {
         let rule = rule(policy);
         let eligibility = |slot: &SlotId, _| if slot.replica == 1 { largest } else { Eligibility::Eligible };
         let hosts = hosts(&[("h:1", host(60_000))]);
-        asking(&Assessment::new(&three(), |_| &rule, &hosts, eligibility, NOW, Elapsed(STALE_AFTER)))
+        asking(&Assessment::new(
+            &three(),
+            |_| &rule,
+            |_, rule, slots| rule.learn(slots.values()),
+            &hosts,
+            eligibility,
+            NOW,
+            Elapsed(STALE_AFTER),
+        ))
     };
     let replica = |replica| ("h:1".to_owned(), replica);
     // 40,000 are lacking; the largest gives back 50,000, the others 30,000 and 20,000.
@@ -165,8 +174,15 @@ fn an_instance_whose_samples_are_old_is_not_judged() {
     let at = Millis(NOW.0 + STALE_AFTER + 1);
     let rule = rule(Policy::MaxAge(MaxAge { max_age: Span::secs(100) }));
     let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-    let assessment =
-        Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, at, Elapsed(STALE_AFTER));
+    let assessment = Assessment::new(
+        &history,
+        |_| &rule,
+        |_, rule, slots| rule.learn(slots.values()),
+        &Hosts::default(),
+        eligibility,
+        at,
+        Elapsed(STALE_AFTER),
+    );
     assert_eq!(assessment.instances, []);
     assert_eq!(assessment.populations.len(), 1);
 }
