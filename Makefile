@@ -49,11 +49,13 @@ lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and source
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: lab
-lab: tools guests prometheus ## compare all policies, simulated and on real instances; writes lab/report (LAB_LONG=1: hours)
+lab: tools guests prometheus ## compare all policies, simulated and on real instances; writes lab/report (LAB_LONG=1: at the paper's clock, too, for hours)
 	$(CARGO) build --release $(SHIPPED) --package ebb-lab
 	target/release/ebb-lab simulate
-	target/release/ebb-lab live $(if $(LAB_LONG),--times 20)
+	target/release/ebb-lab live
+	$(if $(LAB_LONG),target/release/ebb-lab live --clock 10 --protocol mixed --out target/lab/live-long.json)
 	target/release/ebb-lab report
+	target/release/ebb-lab costs
 
 .PHONY: bench
 bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json

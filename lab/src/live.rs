@@ -1,5 +1,5 @@
 //! The experiment on real instances: four runner processes, a real Prometheus, the evaluator; one arm after another,
-//! the same guests with the same seeds on an accelerated clock (scrapes and ticks once a second).
+//! the same guests with the same seeds, on an accelerated clock (scrapes and ticks once a second) or the paper's.
 //!
 //! | module | subject |
 //! | --- | --- |
@@ -39,6 +39,8 @@ pub(crate) struct Tried {
     pub name: String,
     /// What it is, in a sentence.
     pub about: String,
+    /// Seconds between two scrapes, and between two ticks.
+    pub clock: u64,
     /// Length of each arm, in seconds.
     pub seconds: u64,
     /// Each arm, as measured.
@@ -47,11 +49,12 @@ pub(crate) struct Tried {
     pub simulated_cost_bytes: Vec<(String, f64)>,
 }
 
-/// Runs all arms of `protocol`, each for `seconds`.
+/// Runs all arms of `protocol`, each for so many ticks.
 ///
 /// # Panics
 /// When a program cannot be started or does not answer.
-pub(crate) async fn run(protocol: &Protocol, seconds: u64) -> Tried {
+pub(crate) async fn run(protocol: &Protocol, ticks: u64) -> Tried {
+    let seconds = ticks * protocol.clock;
     let mut arms = Vec::new();
     for arm in &protocol.arms {
         eprintln!("{} / {}: {seconds} s", protocol.name, arm.name);
@@ -60,9 +63,10 @@ pub(crate) async fn run(protocol: &Protocol, seconds: u64) -> Tried {
     Tried {
         name: protocol.name.to_owned(),
         about: protocol.about.to_owned(),
+        clock: protocol.clock,
         seconds,
         arms,
-        simulated_cost_bytes: model::costs(protocol, seconds),
+        simulated_cost_bytes: model::costs(protocol, ticks),
     }
 }
 
@@ -73,7 +77,7 @@ async fn run_arm(protocol: &Protocol, arm: &Arm, seconds: u64) -> Measured {
     }
     let targets: Vec<&str> = runners.iter().map(|runner| runner.address.as_str()).collect();
     let evaluator_address = ebb_testbed::free_address();
-    let prometheus = prometheus(&targets, &evaluator_address).await;
+    let prometheus = prometheus(protocol.clock, &targets, &evaluator_address).await;
     // Read last: what Prometheus takes is not the instances'.
     let available = measure::available_without_instances(&runners).await;
     let config = protocol.evaluator_config(arm, &prometheus.url, &targets, available);
@@ -87,10 +91,10 @@ async fn run_arm(protocol: &Protocol, arm: &Arm, seconds: u64) -> Measured {
     measured
 }
 
-async fn prometheus(runners: &[&str], evaluator: &str) -> Prometheus {
+async fn prometheus(clock: u64, runners: &[&str], evaluator: &str) -> Prometheus {
     let quoted: Vec<String> = runners.iter().map(|runner| format!("\"{runner}\"")).collect();
     let config = format!(
-        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
+        "global: {{scrape_interval: {clock}s, scrape_timeout: {clock}s}}\nscrape_configs:\n\
          - {{job_name: ebb-runner, static_configs: [{{targets: [{}]}}]}}\n\
          - {{job_name: ebb-evaluator, static_configs: [{{targets: [\"{evaluator}\"]}}]}}\n",
         quoted.join(", ")

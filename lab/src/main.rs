@@ -64,11 +64,14 @@ struct Cli {
 enum Command {
     /// Simulate all policies on all workloads; leaves what was found for `report`.
     Simulate(SimulateArgs),
-    /// Run the experiment on real instances; leaves what was found for `report`. Takes about a quarter of an hour.
+    /// Run the experiment on real instances; leaves what was found for `report`. Takes about twenty minutes.
     Live {
-        /// How many times as long each arm runs.
-        #[arg(long, default_value_t = 1)]
-        times: u64,
+        /// Time between two scrapes, and between two ticks; the instances grow as much slower, and arms last as much longer.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+        clock: u64,
+        /// Only these protocols.
+        #[arg(long, value_name = "NAME")]
+        protocol: Vec<String>,
         /// Where to leave what was found.
         #[arg(long, value_name = "FILE", default_value = "target/lab/live.json")]
         out: PathBuf,
@@ -81,6 +84,9 @@ enum Command {
         /// What `live` left; without it, the report is of the simulation alone.
         #[arg(long, value_name = "FILE", default_value = "target/lab/live.json")]
         live: PathBuf,
+        /// What `live` left at the paper's clock; without it, the report says nothing of that.
+        #[arg(long, value_name = "FILE", default_value = "target/lab/live-long.json")]
+        long: PathBuf,
         /// Where to write the report.
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
@@ -123,8 +129,8 @@ struct SimulateArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Simulate(args) => run_simulation(&args),
-        Command::Report { simulation, live, folder } => report(&simulation, &live, &folder),
-        Command::Live { times, out } => live(times, &out),
+        Command::Report { simulation, live, long, folder } => report(&simulation, &live, &long, &folder),
+        Command::Live { clock, protocol, out } => live(clock, &protocol, &out),
         Command::Costs { seeds, folder } => write_costs(&costs(seeds), &folder),
         Command::Speed => {
             speed();
@@ -196,25 +202,30 @@ fn storm() -> Vec<Storm> {
         .collect()
 }
 
-fn live(times: u64, out: &Path) -> Result<(), ReportError> {
-    /// 9 arms of 90 s, and what starts and ends them.
-    const SECONDS: u64 = 90;
+fn live(clock: u64, only: &[String], out: &Path) -> Result<(), ReportError> {
+    /// Of each arm.
+    const TICKS: u64 = 90;
     let runtime = tokio::runtime::Runtime::new().map_err(|source| ReportError::File {
         action: "starting threads for",
         path: out.to_owned(),
         source,
     })?;
     let mut found = Live { protocols: Vec::new() };
-    for protocol in Protocol::all() {
-        found.protocols.push(runtime.block_on(live::run(&protocol, SECONDS * times)));
+    let wanted = |protocol: &Protocol| only.is_empty() || only.iter().any(|name| name == protocol.name);
+    for protocol in Protocol::all(clock).into_iter().filter(wanted) {
+        found.protocols.push(runtime.block_on(live::run(&protocol, TICKS)));
     }
     write(out, &serde_json::to_string(&found).expect("figures are JSON"))
 }
 
-fn report(simulation: &Path, live: &Path, folder: &Path) -> Result<(), ReportError> {
+fn report(simulation: &Path, live: &Path, long: &Path, folder: &Path) -> Result<(), ReportError> {
     let simulation: Simulation = read(simulation)?;
     let live: Option<Live> = if live.exists() { Some(read(live)?) } else { None };
-    simulation.write(live.as_ref(), folder)
+    simulation.write(live.as_ref(), folder)?;
+    if long.exists() {
+        report::write_long(&read(long)?, folder)?;
+    }
+    Ok(())
 }
 
 /// The slowest setting of each policy, on one core.

@@ -13,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::files::{ReportError, read, write};
+pub(crate) use self::{
+    files::{ReportError, read, write},
+    live::write_long,
+};
 use crate::{
     live::Live,
     score::{Estimate, Frontier, LEVELS, median, ratio},

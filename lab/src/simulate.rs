@@ -76,8 +76,17 @@ pub(crate) struct Run {
     pub failed_orders: i64,
     /// Ticks in which the evaluator held all restarts.
     pub held: u32,
-    /// Ages of the instances that were restarted, in ticks.
-    pub ages: Vec<Tick>,
+    /// Each restart.
+    pub restarts: Vec<Ended>,
+}
+
+/// The end of an instance that was restarted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// When.
+    pub at: Tick,
+    /// How many ticks it had run.
+    pub age: Tick,
 }
 
 /// How many replicas a runner has.
@@ -381,7 +390,7 @@ impl<'a> Simulation<'a> {
                 OrderOutcome::GenerationGone
             };
         }
-        self.run.ages.push(tick - replica.started);
+        self.run.restarts.push(Ended { at: tick, age: tick - replica.started });
         self.run.outcome.restarts += 1;
         replica.restart(tick, now);
         OrderOutcome::Restarted(Restarted {

@@ -4,7 +4,7 @@ use ebb_core::policy::{
     GuardRails, IntervalKind, Policy, PopulationKind, Pressure, Renewal, Rule, TInterval,
 };
 use ebb_testbed::paths;
-use ebb_units::{ByteCount, Span};
+use ebb_units::{ByteCount, RestartPrice, Span};
 
 /// A fleet, and the arms that are tried on it.
 #[derive(Clone, Debug)]
@@ -21,8 +21,10 @@ pub(crate) struct Protocol {
     pub arms: Vec<Arm>,
     /// Memory that all instances together may take before the host counts as short of it, in bytes.
     pub short_above_bytes: u64,
-    /// What a restart is worth: it weighs restarts and memory against each other in every arm.
-    pub restart_price: &'static str,
+    /// What a restart is worth, in ticks of the clock: it weighs restarts and memory against each other in every arm.
+    pub restart_price: (ByteCount, u64),
+    /// Seconds between two scrapes, and between two ticks. All other times go by it.
+    pub clock: u64,
 }
 
 /// One module of a runner.
@@ -41,7 +43,7 @@ pub(crate) enum Kind {
     Leaky {
         /// Bytes of one leak, from and to.
         bytes: (u64, u64),
-        /// Milliseconds between two, from and to.
+        /// Milliseconds between two at a tick a second, from and to.
         pause_ms: (u64, u64),
     },
     /// Grows to the memory that it needs and keeps it.
@@ -50,20 +52,20 @@ pub(crate) enum Kind {
         required_bytes: u64,
         /// What each further replica needs in addition to the one before, in bytes.
         more_bytes: u64,
-        /// Time for getting there.
+        /// Time for getting there at a tick a second.
         ramp_ms: u64,
     },
-    /// Needs so many bytes for a moment, with this probability in each half second.
+    /// Needs so many bytes for a moment, with this probability in each half tick.
     Bursty {
         /// Bytes of a burst.
         bytes: u64,
-        /// Probability of one in a step of 500 ms.
+        /// Probability of one in half a tick.
         probability: f64,
     },
 }
 
-/// How long instances are watched before a threshold is fixed.
-const BASELINE: Span = Span::secs(30);
+/// For how many ticks instances are watched before a threshold is fixed.
+const BASELINE: u64 = 30;
 
 /// A policy that is tried.
 #[derive(Clone, Copy, Debug)]
@@ -108,36 +110,41 @@ impl Kind {
     }
 
     /// Settings of the guest; each runner has a seed of its own, so that replicas of one number differ between runners.
-    fn environment(self, runner: u32) -> String {
+    fn environment(self, runner: u32, clock: u64) -> String {
         let seed = 7 + runner;
         match self {
             Self::Leaky { bytes, pause_ms } => format!(
                 "LEAK_BYTES_MIN: \"{}\", LEAK_BYTES_MAX: \"{}\", LEAK_EVERY_MS_MIN: \"{}\", LEAK_EVERY_MS_MAX: \"{}\", SEED: \"{seed}\"",
-                bytes.0, bytes.1, pause_ms.0, pause_ms.1
+                bytes.0,
+                bytes.1,
+                pause_ms.0 * clock,
+                pause_ms.1 * clock
             ),
             Self::Steady { required_bytes, more_bytes, ramp_ms } => format!(
-                "REQUIRED_BYTES: \"{required_bytes}\", MORE_BYTES_PER_REPLICA: \"{more_bytes}\", RAMP_MS: \"{ramp_ms}\""
+                "REQUIRED_BYTES: \"{required_bytes}\", MORE_BYTES_PER_REPLICA: \"{more_bytes}\", RAMP_MS: \"{}\"",
+                ramp_ms * clock
             ),
             Self::Bursty { bytes, probability } => format!(
-                "BURST_BYTES: \"{bytes}\", BURST_PROBABILITY: \"{probability}\", STEP_MS: \"500\", SEED: \"{seed}\""
+                "BURST_BYTES: \"{bytes}\", BURST_PROBABILITY: \"{probability}\", STEP_MS: \"{}\", SEED: \"{seed}\"",
+                500 * clock
             ),
         }
     }
 }
 
 impl Protocol {
-    /// Every protocol.
-    pub(crate) fn all() -> Vec<Self> {
-        vec![Self::mixed(), Self::fifty()]
+    /// Every protocol, at so many seconds a tick.
+    pub(crate) fn all(clock: u64) -> Vec<Self> {
+        vec![Self::mixed(clock), Self::fifty(clock)]
     }
 
     /// The paper's experiment.
-    fn mixed() -> Self {
+    fn mixed(clock: u64) -> Self {
         let arm = |name, about, policy| Arm { name, about, policy };
         Self {
             name: "mixed",
             about: "the paper's experiment: 4 runners, each with 5 instances that leak random amounts, 3 that \
-                    grow to a known need of 6, 8 and 10 MiB within 20 s, and 3 that rarely need a lot",
+                    grow to a known need of 6, 8 and 10 MiB within 20 ticks, and 3 that rarely need a lot",
             runners: 4,
             guests: vec![
                 Guests { kind: Kind::Leaky { bytes: (65_536, 524_288), pause_ms: (300, 1500) }, replicas: 5 },
@@ -165,17 +172,18 @@ impl Protocol {
                 arm("renewal", "the shipped default", ArmPolicy::Renewal),
             ],
             short_above_bytes: 500 << 20,
-            restart_price: "16MiB*15s",
+            restart_price: (ByteCount::mib(16), 15),
+            clock,
         }
     }
 
     /// The later report's: equal instances that grow at irregular times.
-    fn fifty() -> Self {
+    fn fifty(clock: u64) -> Self {
         let arm = |name, about, policy| Arm { name, about, policy };
         Self {
             name: "fifty",
-            about: "the later report's protocol, three times as fast: 50 equal instances that grow at irregular times, \
-                    within two minutes to about 8000 KiB",
+            about: "the later report's protocol, three times as fast at a tick a second: 50 equal instances that grow at irregular \
+                    times, within 120 ticks to about 8000 KiB",
             runners: 2,
             guests: vec![Guests {
                 kind: Kind::Leaky { bytes: (65_536, 262_144), pause_ms: (700, 4700) },
@@ -193,8 +201,18 @@ impl Protocol {
                 arm("renewal", "the shipped default", ArmPolicy::Renewal),
             ],
             short_above_bytes: u64::MAX,
-            restart_price: "4MiB*60s",
+            restart_price: (ByteCount::mib(4), 60),
+            clock,
         }
+    }
+
+    /// What a restart is worth at so many seconds a tick.
+    ///
+    /// # Panics
+    /// When a constant of this file is not what it must be.
+    pub(crate) fn price(&self, clock: u64) -> RestartPrice {
+        let (bytes, ticks) = self.restart_price;
+        RestartPrice::new(bytes, Span::secs(ticks * clock)).expect("a price above nothing")
     }
 
     /// The `modules:` of the `runner`-th runner.
@@ -205,7 +223,7 @@ impl Protocol {
                 "  - name: {name}\n    path: {}\n    kind: command\n    replicas: {}\n    memory_limit: 256MiB\n    env: {{{}}}\n",
                 paths::guest(name).display(),
                 guests.replicas,
-                guests.kind.environment(runner)
+                guests.kind.environment(runner, self.clock)
             )
         };
         self.guests.iter().map(module).collect()
@@ -221,6 +239,7 @@ impl Protocol {
     ) -> String {
         let allow: Vec<String> = runners.iter().map(|runner| format!("\"{runner}\"")).collect();
         let below = available.saturating_sub(self.short_above_bytes);
+        let clock = self.clock;
         let policy = match arm.policy {
             ArmPolicy::Paper => "policy: t_interval, interval: confidence, confidence_level: 0.95".to_owned(),
             ArmPolicy::Unforced => {
@@ -228,7 +247,8 @@ impl Protocol {
                     .to_owned()
             }
             ArmPolicy::Frozen => format!(
-                "policy: t_interval, interval: confidence, confidence_level: 0.95, population: frozen, baseline: {BASELINE}"
+                "policy: t_interval, interval: confidence, confidence_level: 0.95, population: frozen, baseline: {}s",
+                BASELINE * clock
             ),
             ArmPolicy::Prediction => {
                 "policy: t_interval, interval: prediction, confidence_level: 0.95".to_owned()
@@ -236,18 +256,23 @@ impl Protocol {
             ArmPolicy::LargestFirst => format!("policy: largest_first, available_below: {below}B"),
             ArmPolicy::OldestFirst => format!("policy: oldest_first, available_below: {below}B"),
             ArmPolicy::None => "policy: none".to_owned(),
-            ArmPolicy::Renewal => format!("policy: renewal, restart_price: {}", self.restart_price),
+            ArmPolicy::Renewal => format!("policy: renewal, restart_price: {}", self.price(clock)),
         };
         format!(
-            "interval: 1s\nlookback: 1h\nstore: {{prometheus: {{url: \"{prometheus}\", overlap: 3s}}}}\n\
-             hold: {{stale_after: 5s, clock_skew: 5s}}\nrunners: {{allow: [{}]}}\n\
-             budget: {{restarts_per_minute: 600, burst: 20, cooldown: 2s}}\n\
-             defaults: {{{policy}, min_age: 3s, min_lifetimes: 5, min_reclaim: 256KiB}}\n",
-            allow.join(", ")
+            "interval: {clock}s\nlookback: {clock}h\nstore: {{prometheus: {{url: \"{prometheus}\", overlap: {}s}}}}\n\
+             hold: {{stale_after: {}s, clock_skew: 5s}}\nrunners: {{allow: [{}]}}\n\
+             budget: {{restarts_per_minute: {}, burst: 20, cooldown: {}s}}\n\
+             defaults: {{{policy}, min_age: {}s, min_lifetimes: 5, min_reclaim: 256KiB}}\n",
+            3 * clock,
+            5 * clock,
+            allow.join(", "),
+            600 / clock,
+            2 * clock,
+            3 * clock
         )
     }
 
-    /// The same rule for the simulator, on a host of `host_bytes`.
+    /// The same rule for the simulator at a tick a second, on a host of `host_bytes`.
     ///
     /// # Panics
     /// When a constant of this file is not what it must be.
@@ -259,7 +284,7 @@ impl Protocol {
                 interval,
                 confidence_level: 0.95.try_into().expect("a level"),
                 population,
-                baseline: BASELINE,
+                baseline: Span::secs(BASELINE),
                 ..TInterval::default()
             })
         };
@@ -272,8 +297,7 @@ impl Protocol {
             ArmPolicy::OldestFirst => Policy::OldestFirst(pressure),
             ArmPolicy::None => Policy::None,
             ArmPolicy::Renewal => {
-                let restart_price = self.restart_price.parse().expect("a price");
-                Policy::Renewal(Renewal { restart_price, ..Renewal::default() })
+                Policy::Renewal(Renewal { restart_price: self.price(1), ..Renewal::default() })
             }
         };
         let guard_rails = GuardRails {

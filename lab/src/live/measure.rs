@@ -7,13 +7,12 @@ use std::{
 
 use ebb_core::estimate::Estimate;
 use ebb_testbed::{evaluator::Evaluator, http, runner::Runner};
-use ebb_units::RestartPrice;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::arm::{Arm, Kind, Protocol};
 
-/// A value at each second, from the arm's beginning.
+/// A value at each tick, from the arm's beginning: seconds, and what it was.
 pub(crate) type Series = Vec<(f64, f64)>;
 
 /// The figures of one arm.
@@ -23,17 +22,17 @@ pub(crate) struct Measured {
     pub name: String,
     /// What it is.
     pub about: String,
-    /// Linear memory of all instances together, at each second, in bytes.
+    /// Linear memory of all instances together, at each tick, in bytes.
     pub memory: Series,
     /// Mean of it.
     pub mean_bytes: f64,
     /// Most of it.
     pub peak_bytes: f64,
-    /// Linear memory of each module at each second, in bytes.
+    /// Linear memory of each module at each tick, in bytes.
     pub module_memory: BTreeMap<String, Series>,
-    /// Linear memory of one leaking replica at each second, in bytes.
+    /// Linear memory of one leaking replica at each tick, in bytes.
     pub one_replica: Series,
-    /// The threshold of that replica at each second, in bytes.
+    /// The threshold of that replica at each tick, in bytes.
     pub threshold: Series,
     /// Memory in use on the host at the end, less at the beginning, in bytes.
     pub host_change_bytes: f64,
@@ -178,7 +177,7 @@ pub(crate) async fn arm(
     evaluator: &Evaluator,
     (from, to): (&Counters, &Counters),
 ) -> Measured {
-    let store = Store { url: prometheus, from: from.at, to: to.at };
+    let store = Store { url: prometheus, from: from.at, to: to.at, step: protocol.clock };
     let seconds = to.at - from.at;
     let memory = store.one("sum(wasm_linear_memory_bytes)").await;
     let mut measured = Measured {
@@ -210,7 +209,7 @@ pub(crate) async fn arm(
     }
     let timed = to.restarts_timed - from.restarts_timed;
     measured.restart_seconds = (timed > 0.0).then(|| (to.restart_seconds - from.restart_seconds) / timed);
-    let price: RestartPrice = protocol.restart_price.parse().expect("a price");
+    let price = protocol.price(protocol.clock);
     let restarts: f64 = measured.restarts.values().sum();
     measured.cost_bytes = measured.mean_bytes + price.byte_seconds() * restarts / seconds;
     measured
@@ -248,17 +247,19 @@ struct Store<'a> {
     url: &'a str,
     from: f64,
     to: f64,
+    /// Seconds between two values.
+    step: u64,
 }
 
 impl Store<'_> {
-    /// The one series that `query` gives at each second; empty when it gives none.
+    /// The one series that `query` gives at each tick; empty when it gives none.
     async fn one(&self, query: &str) -> Series {
         self.all(query).await.into_iter().next().unwrap_or_default()
     }
 
     async fn all(&self, query: &str) -> Vec<Series> {
-        let (start, end) = (self.from.to_string(), self.to.to_string());
-        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", "1")];
+        let (start, end, step) = (self.from.to_string(), self.to.to_string(), self.step.to_string());
+        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", &step)];
         let request = http::client().get(format!("{}/api/v1/query_range", self.url)).query(&parameters);
         let (status, answer) = http::answer(request).await;
         assert_eq!(status, 200, "{query}: {answer}");

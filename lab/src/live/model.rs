@@ -25,7 +25,7 @@ const HOST_BYTES: i64 = 16 << 30;
 pub(crate) fn costs(protocol: &Protocol, seconds: u64) -> Vec<(String, f64)> {
     let ticks = Tick::try_from(seconds).expect("an experiment of less than a century");
     let fleet = fleet(protocol, ticks);
-    let price: ebb_units::RestartPrice = protocol.restart_price.parse().expect("a price");
+    let price = protocol.price(1);
     let cost = |arm: &super::arm::Arm| {
         let setup = Setup {
             rule: protocol.rule(arm, HOST_BYTES.unsigned_abs()),

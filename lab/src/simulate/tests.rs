@@ -86,8 +86,8 @@ fn an_evaluator_started_anew_decides_the_same_where_instances_run_for_longer_tha
         let traces = Workload::SlowLeak.fleet(12, 4 * DAY, 1);
         let setup = Setup { faults, lookback: Span::secs(6 * 3600), ..setup(rule) };
         let run = simulate(&setup, &traces, 4 * DAY);
-        let longest = run.ages.iter().max().unwrap();
-        assert!(*longest > 7 * 60, "{longest} min");
+        let longest = run.restarts.iter().map(|restarted| restarted.age).max().unwrap();
+        assert!(longest > 7 * 60, "{longest} min");
     }
 }
 
@@ -102,6 +102,29 @@ fn an_evaluator_started_anew_decides_the_same_where_thresholds_follow_the_day() 
         .map(|rhythm| run(rule(rhythm), Workload::Daily, 12, 5 * DAY, faults).outcome);
     let price = 2000 << 20;
     assert!(auto.cost(price) < off.cost(price) * 97 / 100, "{auto:?} {off:?}");
+}
+
+#[test]
+fn replicas_that_are_all_alike_are_restarted_one_after_the_other_in_the_quiet_hours() {
+    const REPLICAS: usize = 80;
+    let budget = BudgetConfig { restarts_per_minute: 1, burst: 1, ..BudgetConfig::default() };
+    let alike = vec![Workload::Office.fleet(1, 8 * DAY, 1).remove(0); REPLICAS];
+    let quiet = |rhythm| {
+        let rule = rule(Policy::Renewal(Renewal { rhythm, ..Renewal::default() }));
+        let mut by_hour = [0; 8 * 24];
+        for restarted in simulate(&Setup { budget, ..setup(rule) }, &alike, 8 * DAY).restarts {
+            by_hour[(restarted.at / 60) as usize] += 1;
+        }
+        assert!(by_hour.iter().max() <= Some(&61), "{rhythm:?}: {by_hour:?}");
+        // A rhythm takes a few days to find.
+        let later = || by_hour.iter().enumerate().skip(4 * 24);
+        let quiet = later().filter(|(hour, _)| !(9..17).contains(&(hour % 24)));
+        let sum =
+            |hours: &mut dyn Iterator<Item = (usize, &i32)>| hours.map(|(_, restarts)| restarts).sum::<i32>();
+        f64::from(sum(&mut { quiet })) / f64::from(sum(&mut later()))
+    };
+    let [auto, off] = [DailyRhythm::Auto, DailyRhythm::Off].map(quiet);
+    assert!(auto > 0.7 && off < 0.1, "{auto} {off} of the restarts fall into quiet hours");
 }
 
 #[test]
