@@ -106,13 +106,13 @@ fn an_evaluator_started_anew_decides_the_same_where_thresholds_follow_the_day() 
 
 #[test]
 fn replicas_that_are_all_alike_are_restarted_one_after_the_other_in_the_quiet_hours() {
-    const REPLICAS: usize = 80;
+    const REPLICAS: usize = 150;
     let budget = BudgetConfig { restarts_per_minute: 1, burst: 1, ..BudgetConfig::default() };
-    let alike = vec![Workload::Office.fleet(1, 8 * DAY, 1).remove(0); REPLICAS];
+    let alike = vec![Workload::Office.fleet(1, 6 * DAY, 1).remove(0); REPLICAS];
     let quiet = |rhythm| {
         let rule = rule(Policy::Renewal(Renewal { rhythm, ..Renewal::default() }));
-        let mut by_hour = [0; 8 * 24];
-        for restarted in simulate(&Setup { budget, ..setup(rule) }, &alike, 8 * DAY).restarts {
+        let mut by_hour = [0; 6 * 24];
+        for restarted in simulate(&Setup { budget, ..setup(rule) }, &alike, 6 * DAY).restarts {
             by_hour[(restarted.at / 60) as usize] += 1;
         }
         assert!(by_hour.iter().max() <= Some(&61), "{rhythm:?}: {by_hour:?}");
