@@ -5,6 +5,7 @@
 #   python.wasm  javascript.wasm  fetch-event.wasm    sources in tests/foreign/, made by componentize-py
 #                                                     (PyPI) and componentize-js (npm)
 #   wasip2.wasm  wasip3.wasm  wstd.wasm               examples of these crates, unchanged
+#   wstd-axum.wasm
 #
 # Each is built once and again when its sources or this script change. Versions are pinned in tests/foreign/.
 set -euo pipefail
@@ -103,6 +104,7 @@ mkdir -p "$OUT" "$TOOLS"
 example wasip2 http-proxy std
 example wasip3 http-proxy async-spawn
 example wstd http_server json
+example wstd-axum hello_world ""
 python_app
 javascript_app javascript
 javascript_app fetch-event

@@ -108,11 +108,13 @@ pub(crate) fn contenders(replicas: u32, host_bytes: i64) -> Vec<Contender> {
         contender("t_confidence", by_level(IntervalKind::Confidence, Adapt::Off)),
         contender(
             "t_confidence_unforced",
-            levels.map(|level| confidence(PopulationKind::Unforced, level, Span::secs(0))).to_vec(),
+            [0.5, 0.99, 0.9999]
+                .map(|level| confidence(PopulationKind::Unforced, level, Span::secs(0)))
+                .to_vec(),
         ),
         contender(
             "t_confidence_frozen",
-            geometric(0.25, 2.0, 9)
+            geometric(1.0, 2.0, 6)
                 .map(|hours| confidence(PopulationKind::Frozen, 0.95, Span::secs(whole(hours * 3600.0))))
                 .collect(),
         ),

@@ -101,6 +101,9 @@ fn cases() -> Vec<Case> {
         case(Workload::Root, 10),
         case(Workload::Doubling, 10),
         case(Workload::FlashCrowd, 10),
+        case(Workload::Storage, 10),
+        case(Workload::Python, 10),
+        case(Workload::Axum, 10),
         case(Workload::Leaks, 10),
         case(Workload::HighWater, 10),
         case(Workload::Bursts, 10),
@@ -209,7 +212,13 @@ const fn by_hour(workload: Workload) -> Option<bool> {
         | Workload::Leak30K
         | Workload::Leak100K
         | Workload::RareRoute => Some(false),
-        Workload::Daily | Workload::Office | Workload::BusyOffice | Workload::NightlyBatch => Some(true),
+        Workload::Daily
+        | Workload::Office
+        | Workload::BusyOffice
+        | Workload::NightlyBatch
+        | Workload::Storage
+        | Workload::Python
+        | Workload::Axum => Some(true),
         _ => None,
     }
 }

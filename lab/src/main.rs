@@ -3,7 +3,7 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | `trace`, `workload` | PURE: a seed → what each replica is asked for, whatever a policy does |
+//! | `recording`, `trace`, `workload` | PURE: a seed → what each replica is asked for, whatever a policy does |
 //! | `optimum` | PURE: the fewest restarts and the least memory that anyone could do with |
 //! | `reference` | PURE: what could be reached if all but the future were known |
 //! | `simulate` | a fleet in virtual time, evaluated by the evaluator's own code |
@@ -12,12 +12,15 @@
 //! | `costs` | the shipped rule at its own price, on seeds that nobody tunes on |
 //! | `study` | all of it: workloads × seeds × contenders |
 //! | `live` | the experiment on real instances |
+//! | `record` | real apps under a day's load → what each minute asks of an instance |
 //! | `report` | what was found → `scores.json`, tables, plots |
 
 mod contender;
 mod costs;
 mod live;
 mod optimum;
+mod record;
+mod recording;
 mod reference;
 mod report;
 mod score;
@@ -45,6 +48,7 @@ use self::{
     contender::{contenders, no_budget, paper, t_interval},
     costs::{costs, write_costs},
     live::{Live, arm::Protocol},
+    record::App,
     report::{ReportError, Simulation, Storm, read, write},
     simulate::{Setup, simulate},
     study::{HOST_BYTES, Size, setup},
@@ -100,6 +104,12 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
     },
+    /// Record how much memory real apps need under a day's load; writes `storage.csv`, `python.csv` and `axum.csv`. Takes minutes.
+    Record {
+        /// Where to write them.
+        #[arg(long, value_name = "FOLDER", default_value = "lab/recorded")]
+        folder: PathBuf,
+    },
     /// Time how long 1,000 instances × 24 h at 10 s take, for each policy.
     Speed,
 }
@@ -132,6 +142,7 @@ fn main() -> ExitCode {
         Command::Report { simulation, live, long, folder } => report(&simulation, &live, &long, &folder),
         Command::Live { clock, protocol, out } => live(clock, &protocol, &out),
         Command::Costs { seeds, folder } => write_costs(&costs(seeds), &folder),
+        Command::Record { folder } => record(&folder),
         Command::Speed => {
             speed();
             Ok(())
@@ -205,17 +216,27 @@ fn storm() -> Vec<Storm> {
 fn live(clock: u64, only: &[String], out: &Path) -> Result<(), ReportError> {
     /// Of each arm.
     const TICKS: u64 = 90;
-    let runtime = tokio::runtime::Runtime::new().map_err(|source| ReportError::File {
-        action: "starting threads for",
-        path: out.to_owned(),
-        source,
-    })?;
+    let runtime = runtime(out)?;
     let mut found = Live { protocols: Vec::new() };
     let wanted = |protocol: &Protocol| only.is_empty() || only.iter().any(|name| name == protocol.name);
     for protocol in Protocol::all(clock).into_iter().filter(wanted) {
         found.protocols.push(runtime.block_on(live::run(&protocol, TICKS)));
     }
     write(out, &serde_json::to_string(&found).expect("figures are JSON"))
+}
+
+fn record(folder: &Path) -> Result<(), ReportError> {
+    let runtime = runtime(folder)?;
+    App::ALL.into_iter().try_for_each(|app| runtime.block_on(app.record(folder)))
+}
+
+/// For what waits for real programs, and leaves something at `out`.
+fn runtime(out: &Path) -> Result<tokio::runtime::Runtime, ReportError> {
+    tokio::runtime::Runtime::new().map_err(|source| ReportError::File {
+        action: "starting threads for",
+        path: out.to_owned(),
+        source,
+    })
 }
 
 fn report(simulation: &Path, live: &Path, long: &Path, folder: &Path) -> Result<(), ReportError> {

@@ -76,17 +76,8 @@ pub(crate) struct Run {
     pub failed_orders: i64,
     /// Ticks in which the evaluator held all restarts.
     pub held: u32,
-    /// Each restart.
-    pub restarts: Vec<Ended>,
-}
-
-/// The end of an instance that was restarted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
-    /// When.
-    pub at: Tick,
-    /// How many ticks it had run.
-    pub age: Tick,
+    /// Each restart: when, and how many ticks the instance had run.
+    pub restarts: Vec<(Tick, Tick)>,
 }
 
 /// How many replicas a runner has.
@@ -390,7 +381,7 @@ impl<'a> Simulation<'a> {
                 OrderOutcome::GenerationGone
             };
         }
-        self.run.restarts.push(Ended { at: tick, age: tick - replica.started });
+        self.run.restarts.push((tick, tick - replica.started));
         self.run.outcome.restarts += 1;
         replica.restart(tick, now);
         OrderOutcome::Restarted(Restarted {

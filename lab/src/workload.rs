@@ -7,7 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Exp, Gamma, LogNormal, Pareto, Poisson};
 use serde::Serialize;
 
-use crate::trace::{Demand, Holds, Tick, Trace};
+use crate::{
+    record::App,
+    recording::Recording,
+    trace::{Demand, Holds, Tick, Trace},
+};
 
 /// How the instances of a fleet grow. One tick is a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,13 +67,19 @@ pub(crate) enum Workload {
     Root,
     /// What doubles every six hours.
     Doubling,
+    /// The storage service, as recorded: each minute is one of that hour of the recorded day, drawn at random.
+    Storage,
+    /// Likewise CPython, in an app that keeps what it is sent.
+    Python,
+    /// Likewise axum, in an app that keeps nothing.
+    Axum,
     /// Leaks; on the fifth day, a crowd that asks twenty times as much comes for two hours.
     FlashCrowd,
 }
 
 impl Workload {
     /// All of them.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Leaks,
         Self::HighWater,
         Self::Bursts,
@@ -96,6 +106,9 @@ impl Workload {
         Self::Root,
         Self::Doubling,
         Self::FlashCrowd,
+        Self::Storage,
+        Self::Python,
+        Self::Axum,
     ];
 
     /// The workload's name.
@@ -127,6 +140,9 @@ impl Workload {
             Self::Root => "root",
             Self::Doubling => "doubling",
             Self::FlashCrowd => "flash_crowd",
+            Self::Storage => App::Storage.name(),
+            Self::Python => App::Python.name(),
+            Self::Axum => App::Axum.name(),
         }
     }
 
@@ -244,6 +260,9 @@ impl Replica {
                     |minute: f64| (5.5 * MINUTES_PER_DAY..5.5 * MINUTES_PER_DAY + 120.0).contains(&minute);
                 self.leaks(4.0, 0.7, always, |minute| if crowd(minute) { 20.0 } else { 1.0 })
             }
+            Workload::Storage => self.recorded(App::Storage, &mut base),
+            Workload::Python => self.recorded(App::Python, &mut base),
+            Workload::Axum => self.recorded(App::Axum, &mut base),
             Workload::Mixture | Workload::CachesAndOffice => {
                 unreachable!("a replica of a mixture is of one of its parts")
             }
@@ -259,6 +278,13 @@ impl Replica {
             _ => Holds::Nothing,
         };
         Trace::new(bytes(base), demands).holding(holds)
+    }
+
+    /// Days like the one that was recorded of `app`, from the `base` that it starts with.
+    fn recorded(&mut self, app: App, base: &mut f64) -> Vec<Demand> {
+        let recording = Recording::parse(app.recorded());
+        *base = recording.base as f64 / MIB;
+        (1..self.ticks).filter_map(|at| recording.draw(&mut self.random, at)).collect()
     }
 
     /// Each minute, as much work as requests come: ten on average are a minute's.
@@ -372,7 +398,9 @@ mod tests {
         for workload in Workload::ALL {
             let fleet = workload.fleet(4, 2000, 7);
             assert_eq!(fleet, workload.fleet(4, 2000, 7));
-            assert_ne!(fleet, workload.fleet(4, 2000, 8), "{workload:?}");
+            // One that never asks for anything is always the same.
+            let asks = workload != Workload::Axum;
+            assert_eq!(fleet != workload.fleet(4, 2000, 8), asks, "{workload:?}");
             assert_eq!(fleet[..2], workload.fleet(2, 2000, 7), "{workload:?}: replicas depend on each other");
         }
     }
@@ -383,7 +411,9 @@ mod tests {
             for trace in workload.fleet(4, 3000, 1) {
                 assert!(trace.demands().iter().all(|demand| (1..3000).contains(&demand.at)), "{workload:?}");
                 assert!(trace.demands().windows(2).all(|pair| pair[0].at < pair[1].at), "{workload:?}");
-                assert_eq!(trace.demands().is_empty(), trace.base != bytes(BASE_MIB), "{workload:?}");
+                let recorded = matches!(workload, Workload::Storage | Workload::Python);
+                let grows = recorded || trace.base == bytes(BASE_MIB);
+                assert_eq!(trace.demands().is_empty(), !grows, "{workload:?}");
             }
             if workload == Workload::Mixture {
                 break;

@@ -238,9 +238,18 @@ pub struct Learned {
 /// The lifetimes of one population that count, as their sums.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sampled {
+    /// Of all lifetimes, the least size that a start was seen with.
+    fresh_bytes: Option<u64>,
     medians: MedianSample,
     grown: u128,
     grown_millis: i128,
+}
+
+impl Sampled {
+    /// The same lifetimes, with what starts were seen since.
+    pub(crate) const fn with_fresh_bytes_of(self, newer: &Self) -> Self {
+        Self { fresh_bytes: newer.fresh_bytes, ..self }
+    }
 }
 
 impl Rule {
@@ -249,32 +258,32 @@ impl Rule {
         self.learn_from(self.sample(slots.clone()), slots)
     }
 
-    /// The lifetimes that count.
+    /// The lifetimes of one population.
     pub(crate) fn sample<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Sampled {
         let min_age = self.guard_rails.min_age.as_elapsed();
         let mut sampled = Sampled::default();
-        let old_enough = slots.flat_map(Slot::lifetimes).filter(|lifetime| lifetime.age() >= min_age);
-        for lifetime in old_enough.filter(|lifetime| self.policy.counts(lifetime)) {
-            sampled.medians.push(lifetime.doubled_median());
-            let (bytes, time) = lifetime.growth();
-            sampled.grown += u128::from(bytes);
-            sampled.grown_millis += i128::from(time.0);
+        for lifetime in slots.flat_map(Slot::lifetimes) {
+            if let Some(start) = lifetime.start_bytes() {
+                sampled.fresh_bytes = Some(sampled.fresh_bytes.map_or(start, |least| least.min(start)));
+            }
+            if lifetime.age() >= min_age && self.policy.counts(lifetime) {
+                sampled.medians.push(lifetime.doubled_median());
+                let (bytes, time) = lifetime.growth();
+                sampled.grown += u128::from(bytes);
+                sampled.grown_millis += i128::from(time.0);
+            }
         }
         sampled
     }
 
     /// Learns from the slots of one population, of whose lifetimes `sampled` count.
-    pub(crate) fn learn_from<'a>(
-        &self,
-        sampled: Sampled,
-        slots: impl Iterator<Item = &'a Slot> + Clone,
-    ) -> Learned {
+    pub(crate) fn learn_from<'a>(&self, sampled: Sampled, slots: impl Iterator<Item = &'a Slot>) -> Learned {
         let estimate = sampled.medians.estimate(self.guard_rails.min_lifetimes);
         let mut learned = Learned {
             sample_size: sampled.medians.lifetimes(),
             estimate: estimate.ok(),
             mean_slope: slope(sampled.grown, sampled.grown_millis),
-            fresh_bytes: slots.clone().flat_map(Slot::lifetimes).filter_map(Lifetime::start_bytes).min(),
+            fresh_bytes: sampled.fresh_bytes,
             ..Learned::default()
         };
         match self.policy {

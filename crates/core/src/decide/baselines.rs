@@ -37,7 +37,8 @@ impl Baselines {
         };
         let begun = || Baseline { since: now, sampled: None };
         let baseline = self.0.entry(population.clone()).or_insert_with(begun);
-        let sampled = baseline.sampled.unwrap_or_else(|| rule.sample(slots.clone()));
+        let now_sampled = rule.sample(slots.clone());
+        let sampled = baseline.sampled.map_or(now_sampled, |then| then.with_fresh_bytes_of(&now_sampled));
         let left = lasts.as_elapsed() - now.since(baseline.since);
         let learned = rule.learn_from(sampled, slots);
         if left > Elapsed::ZERO {
