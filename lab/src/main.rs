@@ -48,7 +48,7 @@ use self::{
     contender::{contenders, no_budget, paper, t_interval},
     costs::{costs, write_costs},
     live::{Live, arm::Protocol},
-    record::App,
+    recording::App,
     report::{ReportError, Simulation, Storm, read, write},
     simulate::{Setup, simulate},
     study::{HOST_BYTES, Size, setup},

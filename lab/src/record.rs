@@ -11,43 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, LogNormal, Poisson};
 
 use crate::{
-    recording::{MINUTES, PAGE},
+    recording::{App, MINUTES, PAGE},
     report::{ReportError, write},
 };
 
-/// An app that is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum App {
-    /// The storage service: it reads each file into memory before it writes it.
-    Storage,
-    /// CPython, in an app that keeps what it is sent.
-    Python,
-    /// A published example of axum, which keeps nothing.
-    Axum,
-}
-
 impl App {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Storage, Self::Python, Self::Axum];
-
-    /// The name of its file.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Storage => "storage",
-            Self::Python => "python",
-            Self::Axum => "axum",
-        }
-    }
-
-    /// What was recorded of it; `recording` reads it.
-    pub(crate) const fn recorded(self) -> &'static str {
-        match self {
-            Self::Storage => include_str!("../recorded/storage.csv"),
-            Self::Python => include_str!("../recorded/python.csv"),
-            Self::Axum => include_str!("../recorded/axum.csv"),
-        }
-    }
-
     /// Requests a minute at noon, the median of their bodies in bytes, and the deviation of its logarithm.
     const fn load(self) -> (f64, f64, f64) {
         match self {

@@ -11,6 +11,40 @@ pub(crate) const MINUTES: u32 = 1440;
 /// Of linear memory, in bytes.
 pub(crate) const PAGE: i64 = 65_536;
 
+/// An app that is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum App {
+    /// The storage service: it reads each file into memory before it writes it.
+    Storage,
+    /// CPython, in an app that keeps what it is sent.
+    Python,
+    /// A published example of axum, which keeps nothing.
+    Axum,
+}
+
+impl App {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Storage, Self::Python, Self::Axum];
+
+    /// The name of its file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Python => "python",
+            Self::Axum => "axum",
+        }
+    }
+
+    /// What was recorded of it.
+    pub(crate) const fn recorded(self) -> &'static str {
+        match self {
+            Self::Storage => include_str!("../recorded/storage.csv"),
+            Self::Python => include_str!("../recorded/python.csv"),
+            Self::Axum => include_str!("../recorded/axum.csv"),
+        }
+    }
+}
+
 /// What was recorded of an app.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Recording {
@@ -56,10 +90,7 @@ fn rows(text: &str) -> (i64, Vec<(i64, i64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        record::App,
-        trace::{Instance, Trace},
-    };
+    use crate::trace::{Instance, Trace};
 
     /// What an instance holds after each minute that is never started anew.
     fn held(recording: &Recording) -> Vec<i64> {

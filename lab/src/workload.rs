@@ -8,8 +8,7 @@ use rand_distr::{Distribution as _, Exp, Gamma, LogNormal, Pareto, Poisson};
 use serde::Serialize;
 
 use crate::{
-    record::App,
-    recording::Recording,
+    recording::{App, Recording},
     trace::{Demand, Holds, Tick, Trace},
 };
 
