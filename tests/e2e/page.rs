@@ -43,17 +43,30 @@ async fn all(browser: &Browser, css: &str) -> Vec<WebElement> {
     browser.driver.find_all(By::Css(css)).await.unwrap()
 }
 
-async fn text(browser: &Browser, css: &str) -> String {
-    browser.driver.find(By::Css(css)).await.unwrap().text().await.unwrap()
+/// Waits until something of an element can be told. The page renews itself: an element that was replaced meanwhile is looked for
+/// again.
+async fn of<T>(browser: &Browser, css: &str, told: impl AsyncFn(WebElement) -> Option<T>) -> T {
+    wait::until(&format!("{css} can be told of"), DEADLINE, async || {
+        told(browser.driver.find(By::Css(css)).await.ok()?).await
+    })
+    .await
 }
 
-/// Waits until an element is there whose text contains `words`. An element that was replaced meanwhile is looked for again.
+async fn text(browser: &Browser, css: &str) -> String {
+    of(browser, css, async |element| element.text().await.ok()).await
+}
+
+/// Waits until an element is there whose text contains `words`.
 async fn says(browser: &Browser, css: &str, words: &str) {
     wait::until(&format!("{css} says {words}"), DEADLINE, async || {
         let text = browser.driver.find(By::Css(css)).await.ok()?.text().await.ok()?;
         text.contains(words).then_some(())
     })
     .await;
+}
+
+async fn click(browser: &Browser, css: &str) {
+    of(browser, css, async |element| element.click().await.ok()).await;
 }
 
 async fn script(browser: &Browser, script: &str) -> serde_json::Value {
@@ -73,9 +86,9 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
 
     // A reload would forget this, and the page would forget what its reader has opened.
     script(&browser, "window.notReloaded = true").await;
-    browser.driver.find(By::Css(".decisions details summary")).await.unwrap().click().await.unwrap();
-    let opened = browser.driver.find(By::Css("details[open]")).await.unwrap().id().await.unwrap().unwrap();
-    browser.driver.find(By::Css("tr[data-module=leaky] a")).await.unwrap().focus().await.unwrap();
+    click(&browser, ".decisions details summary").await;
+    let opened = of(&browser, "details[open]", async |element| element.id().await.ok()?).await;
+    of(&browser, "tr[data-module=leaky] a", async |element| element.focus().await.ok()).await;
     let newest = "return Number(document.querySelector('[data-decision]').dataset.decision)";
     let before = script(&browser, newest).await.as_u64().unwrap();
     wait::until("a restart appears", DEADLINE, async || {
@@ -99,11 +112,11 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
     .await;
 
     // Paused, it stays as it is.
-    browser.driver.find(By::Id("live")).await.unwrap().click().await.unwrap();
+    click(&browser, "#live").await;
     script(&browser, "document.querySelector('h1').textContent = 'Touched'").await;
     fleet.decided("restarted", fleet.decided("restarted", 1).await + 2).await;
     assert_eq!(text(&browser, "h1").await, "Touched");
-    browser.driver.find(By::Id("live")).await.unwrap().click().await.unwrap();
+    click(&browser, "#live").await;
     says(&browser, "h1", "Modules").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
@@ -144,9 +157,9 @@ async fn each_replica_has_a_chart_and_each_decision_an_explanation() {
     browser.driver.goto(fleet.url("/decisions?module=leaky&action=restarted")).await.unwrap();
     let sentence = text(&browser, "[data-action=restarted] .sentence").await;
     assert!(sentence.contains("prediction interval at level 0.8 of"), "{sentence}");
-    browser.driver.find(By::Css("[data-action=restarted] summary")).await.unwrap().click().await.unwrap();
+    click(&browser, "[data-action=restarted] summary").await;
     says(&browser, "[data-action=restarted] details[open] dl", "threshold_bytes").await;
-    browser.driver.find(By::Css("[data-action=restarted] .what a")).await.unwrap().click().await.unwrap();
+    click(&browser, "[data-action=restarted] .what a").await;
     says(&browser, "h1", "leaky/").await;
     says(&browser, "[data-action=restarted] .sentence", ">").await;
     says(&browser, "[data-action=restarted]", "memory fell").await;

@@ -56,6 +56,29 @@ async fn the_default_policy_restarts_what_leaks_and_not_what_is_steady() {
 }
 
 #[tokio::test]
+async fn what_is_frozen_is_learned_once_and_restarted_by_that_from_then_on() {
+    let runner = Runner::start(&support::leaky(4)).await;
+    let store = support::scrape_store(&[&runner.address]);
+    let policy =
+        "policy: t_interval, interval: confidence, population: frozen, baseline: 6s, min_lifetimes: 3";
+    let evaluator = Evaluator::start(&config(&store, &runner, policy)).await;
+    let explained = async || {
+        let instances = evaluator.api("instances").await;
+        instances[0]["explanation"].as_str().unwrap_or_default().to_owned()
+    };
+    wait::until("the baseline is told", DEADLINE, async || {
+        explained().await.contains("no threshold: the baseline lasts").then_some(())
+    })
+    .await;
+    assert_eq!(restarts(&runner, "leaky", "threshold").await, 0.0);
+    until_restarted(&runner, "leaky", "threshold", 4.0).await;
+    let threshold = async || evaluator.api("modules").await[0]["threshold"]["bytes"].as_f64().unwrap();
+    let learned = threshold().await;
+    until_restarted(&runner, "leaky", "threshold", 12.0).await;
+    assert_eq!(threshold().await, learned);
+}
+
+#[tokio::test]
 async fn a_host_short_of_memory_gets_it_back_from_the_largest() {
     under_pressure("largest_first", "memory_bytes").await;
 }

@@ -32,10 +32,10 @@ pub enum NoEstimate {
         /// Lifetimes that the estimate needs.
         need: u64,
     },
-    /// It is learned only once, and not yet.
-    #[error("learned in {} from now on", Span::whole_secs(.left.as_seconds()))]
-    LearnedLater {
-        /// Until then.
+    /// It is learned only once, and the time for that is not over.
+    #[error("the baseline lasts {} more", Span::whole_secs(.left.as_seconds()))]
+    Baseline {
+        /// Until it is.
         left: Elapsed,
     },
     /// The sums of the sample do not fit into 128 bits: values beyond any address space.

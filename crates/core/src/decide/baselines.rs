@@ -42,7 +42,7 @@ impl Baselines {
         let left = lasts.as_elapsed() - now.since(baseline.since);
         let learned = rule.learn_from(sampled, slots);
         if left > Elapsed::ZERO {
-            let threshold = Threshold::Unavailable(NoEstimate::LearnedLater { left });
+            let threshold = Threshold::Unavailable(NoEstimate::Baseline { left });
             return Learned { threshold, step_bounds: None, ..learned };
         }
         // What is too small to learn from grows on.
@@ -112,7 +112,7 @@ mod tests {
             let mut baselines = Baselines::default();
             let before = learn(&mut baselines, &rule, &after(1, 0), 1);
             let left = Elapsed::secs(1800);
-            assert_eq!(before.threshold, Threshold::Unavailable(NoEstimate::LearnedLater { left }));
+            assert_eq!(before.threshold, Threshold::Unavailable(NoEstimate::Baseline { left }));
             assert_eq!((before.sample_size, before.step_bounds), (5, None));
             let learned = learn(&mut baselines, &rule, &after(31, 0), 31);
             let threshold = learned.threshold.bytes().unwrap();
@@ -121,7 +121,7 @@ mod tests {
             // What is not in the history any more is forgotten, and another policy forgets as well.
             baselines.keep(&History::default());
             let anew = learn(&mut baselines, &rule, &after(600, 0), 600).threshold;
-            assert_eq!(anew, Threshold::Unavailable(NoEstimate::LearnedLater { left }));
+            assert_eq!(anew, Threshold::Unavailable(NoEstimate::Baseline { left }));
         }
     }
 

@@ -35,7 +35,7 @@ impl Threshold {
             Self::Unavailable(NoEstimate::TooFewLifetimes { .. } | NoEstimate::NotSizesOfMemory) => {
                 Verdict::TooFewLifetimes
             }
-            Self::Unavailable(NoEstimate::LearnedLater { .. }) | Self::Bytes(_) | Self::NotSought => {
+            Self::Unavailable(NoEstimate::Baseline { .. }) | Self::Bytes(_) | Self::NotSought => {
                 Verdict::NotObserved
             }
         }
