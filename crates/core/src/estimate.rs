@@ -36,6 +36,7 @@ pub enum NoEstimate {
     #[error("the baseline lasts {} more", Span::whole_secs(.left.as_seconds()))]
     Baseline {
         /// Until it is.
+        #[serde(rename = "left_millis")]
         left: Elapsed,
     },
     /// The sums of the sample do not fit into 128 bits: values beyond any address space.
