@@ -125,11 +125,11 @@ pub(crate) fn costs(seeds: u64) -> Vec<Costs> {
     cases().into_iter().map(|case| case.run(seeds)).collect()
 }
 
-/// The cost over each of what it is compared with, and the restarts.
+/// The cost in byte-minutes, over each of what it is compared with, and the restarts.
 struct Found {
     best_size: f64,
     never: f64,
-    online: Option<f64>,
+    cost: f64,
     optimum: Option<f64>,
     restarts: f64,
 }
@@ -141,17 +141,18 @@ impl Case {
     }
 
     fn run(&self, seeds: u64) -> Costs {
-        let found: Vec<[Found; 2]> =
-            (FIRST_SEED..FIRST_SEED + seeds).into_par_iter().map(|seed| self.of_seed(seed)).collect();
+        let seeds_of_it = (FIRST_SEED..FIRST_SEED + seeds).into_par_iter();
+        let found: Vec<_> = seeds_of_it.map(|seed| (self.of_seed(seed), self.online(seed))).collect();
         let cost = |place: usize| {
             let of = |figure: &dyn Fn(&Found) -> Option<f64>| {
-                median(&found.iter().filter_map(|both| figure(&both[place])).collect::<Vec<_>>())
+                median(&found.iter().filter_map(|(both, _)| figure(&both[place])).collect::<Vec<_>>())
             };
+            let over_online = found.iter().filter_map(|(both, online)| Some(both[place].cost / (*online)?));
             let all = |figure: fn(&Found) -> f64| of(&|found| Some(figure(found))).expect("at least a seed");
             Cost {
                 over_best_size: all(|found| found.best_size),
                 over_never: all(|found| found.never),
-                over_online: of(&|found| found.online),
+                over_online: median(&over_online.collect::<Vec<_>>()),
                 over_optimum: of(&|found| found.optimum),
                 restarts: all(|found| found.restarts),
             }
@@ -172,7 +173,6 @@ impl Case {
             let of_one = |trace: &Trace| optimum(trace, ticks, &[price])[0].cost(price);
             traces.iter().map(of_one).sum::<i64>() as f64
         });
-        let online = self.online(&traces, seed, price);
         [DailyRhythm::Auto, DailyRhythm::Off].map(|rhythm| {
             let setup = Setup { faults: self.faults, ..setup(shipped(rhythm)) };
             let outcome: Outcome = simulate(&setup, &traces, ticks).outcome;
@@ -180,20 +180,19 @@ impl Case {
             Found {
                 best_size: cost / best as f64,
                 never: cost / never as f64,
-                online: online.map(|online| cost / online),
+                cost,
                 optimum: least.map(|least| cost / least),
                 restarts: outcome.restarts as f64,
             }
         })
     }
-}
 
-impl Case {
     /// What the fleet costs with each replica restarted above the best sizes that could be known of it.
-    fn online(&self, traces: &[Trace], seed: u64, price: i64) -> Option<f64> {
+    fn online(&self, seed: u64) -> Option<f64> {
         let by_hour = by_hour(self.workload).filter(|_| self.also.is_empty())?;
         let watched = WATCHED_DAYS * MINUTES_PER_DAY;
-        let known = self.workload.fleet(self.replicas, watched, seed);
+        let (known, price) = (self.workload.fleet(self.replicas, watched, seed), price());
+        let traces = self.workload.fleet(self.replicas, self.days * MINUTES_PER_DAY, seed);
         let sizes = known.iter().map(|trace| known_sizes(trace, watched, price, by_hour));
         let cost = |(trace, sizes)| replay_by_hour(trace, self.days * MINUTES_PER_DAY, &sizes).cost(price);
         Some(traces.iter().zip(sizes).map(cost).sum::<i64>() as f64)
