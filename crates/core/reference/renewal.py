@@ -249,8 +249,14 @@ def with_rhythm(slots, found, now):
         if own is not None and fit.tells:
             day = added(fit.days.values())
             more = solved(day[0], beside(day, wave), own)
-        share = 1 + (wave[0] + more[0]) * math.cos(angle(now)) + (wave[1] + more[1]) * math.sin(angle(now))
-        moved.append(fit.base + fit.span * min(max(share, 0.1), 4.0))
+        def share(time, wave=wave, more=more):
+            turn = angle(time)
+            found = 1 + (wave[0] + more[0]) * math.cos(turn) + (wave[1] + more[1]) * math.sin(turn)
+            return min(max(found, 0.1), 4.0)
+
+        ahead = [share(now + (2 * hour + 1) * 1_800_000) for hour in range(12)]
+        means = [sum(ahead[: n + 1]) / (n + 1) for n in range(12)]
+        moved.append(fit.base + fit.span * max(share(now), *means))
     return moved
 
 

@@ -1,10 +1,14 @@
 //! PURE: the costs of lifetimes → how a threshold follows the time of day.
 //!
-//! Where growth has a rhythm, one threshold for all hours restarts too late in some and too early in others. The right one
-//! moves about its mean, and over each lifetime it averages to that lifetime's own cost over its time (Poisson's equation of
-//! a periodic renewal process). So the movement is fitted to the lifetimes that are over, by least squares, as one wave a
+//! Where growth has a rhythm, one threshold for all hours restarts too late in some and too early in others. What an instance
+//! may hold at each hour moves about its mean, and over each lifetime it averages to that lifetime's own cost over its time
+//! (Poisson's equation of a periodic renewal process). So the movement is fitted to the lifetimes that are over, by least squares, as one wave a
 //! day in shares of each slot's span, each lifetime weighing as its time. Only costs are looked at and nothing of growth is
 //! assumed: what was never restarted shows no rhythm.
+//!
+//! A restart now must beat each later one. Memory never falls, so it does if the size is above the mean of what may be held
+//! from now until then, however far the dip that it is in still goes. So the threshold is the highest of these means, of up
+//! to half a day: by then a wave has turned.
 //!
 //! The slots of a module mostly see the same traffic. So one wave is fitted to all of them; and what each has beyond that,
 //! by itself. Both are drawn towards nothing as far as chance explains them (ridge regression; its strength is the variance
@@ -17,7 +21,7 @@
 
 mod fit;
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::TAU;
 
 use ebb_units::{Elapsed, Millis};
 use serde::Serialize;
@@ -36,7 +40,7 @@ const SHARE_MAX: f64 = 4.0;
 /// Figures that are fitted to a slot: its average, and its wave.
 const FITTED: u32 = 3;
 
-/// A threshold that follows the time of day: `base_bytes + span_bytes · (1 + cos · cos ωt + sin · sin ωt)`, the last factor
+/// What an instance may hold, by the time of day: `base_bytes + span_bytes · (1 + cos · cos ωt + sin · sin ωt)`, the last factor
 /// within 0.1 and 4; ω is a turn a day, t the time since midnight UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Rhythm {
@@ -108,11 +112,23 @@ impl Rhythm {
         Evidence::of(&slot.day, slot.whole(), self.mean_bytes(), self.span_bytes)
     }
 
-    /// The threshold at a moment, in bytes.
+    /// The threshold at a moment, in bytes: the most of what may be held then, and of its means over the next hours.
     pub(crate) fn threshold_bytes(&self, at: Millis) -> f64 {
+        const HOURS: u32 = 12;
+        const HALF_AN_HOUR: Elapsed = Elapsed::secs(1_800);
+        let (mut most, mut sum) = (self.share(at), 0.0);
+        for hours in 1..=HOURS {
+            // In the middle of each hour.
+            sum += self.share(at.plus(i64::from(2 * hours - 1) * HALF_AN_HOUR));
+            most = most.max(sum / f64::from(hours));
+        }
+        self.base_bytes + self.span_bytes * most
+    }
+
+    /// How much of the span may be held at a moment.
+    fn share(&self, at: Millis) -> f64 {
         let [cos, sin] = day::wave(at);
-        let share = 1.0 + self.cos * cos + self.sin * sin;
-        self.base_bytes + self.span_bytes * share.clamp(SHARE_MIN, SHARE_MAX)
+        (1.0 + self.cos * cos + self.sin * sin).clamp(SHARE_MIN, SHARE_MAX)
     }
 
     /// What it moves about, in bytes.
@@ -120,10 +136,12 @@ impl Rhythm {
         self.base_bytes + self.span_bytes
     }
 
-    /// The time of day at which the threshold is lowest, since midnight UTC.
+    /// The time of day at which the threshold is lowest, since midnight UTC: where the wave, on its way down, meets its mean over
+    /// the half day to come, 8 h 10 min after its height. Where a wave is cut off at its least share, somewhat later.
     pub(crate) fn lowest_at(&self) -> Elapsed {
-        let turn = (self.sin.atan2(self.cos) + PI) / TAU;
-        Elapsed((turn * DAY.0 as f64).round() as i64 % DAY.0)
+        const AFTER_HEIGHT: f64 = 29_413.0;
+        let height = self.sin.atan2(self.cos) / TAU * DAY.as_seconds();
+        Elapsed::secs((height + AFTER_HEIGHT).rem_euclid(DAY.as_seconds()) as i64)
     }
 }
 
@@ -191,15 +209,32 @@ mod tests {
     };
 
     #[test]
-    fn what_grows_by_day_is_restarted_late_by_day_and_early_by_night() {
+    fn what_grows_by_day_is_restarted_late_by_day_and_early_in_the_evening() {
         let rhythm = found(&costs(&BY_DAY, 72), &[]).unwrap();
         let hour = |hour: i64| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)) / 1_048_576.0;
-        assert!(hour(12) > 1.5 * hour(0), "{} {}", hour(12), hour(0));
-        assert!((hour(6) - hour(18)).abs() < 0.2 * hour(6), "{} {}", hour(6), hour(18));
-        assert!((rhythm.lowest_at().0 / (60 * MINUTE) - 12).abs() > 8, "{:?}", rhythm.lowest_at());
-        // The mean of the day.
-        let mean = (0..24).map(hour).sum::<f64>() / 24.0;
-        assert!((mean * 1_048_576.0 / rhythm.mean_bytes() - 1.0).abs() < 0.02, "{mean} {rhythm:?}");
+        assert!(hour(12) > 1.4 * hour(20), "{} {}", hour(12), hour(20));
+        let lowest = (0..24).min_by(|a, b| hour(*a).total_cmp(&hour(*b))).unwrap();
+        assert!((18..23).contains(&lowest), "{lowest}");
+        let told = rhythm.lowest_at().0 / (60 * MINUTE);
+        assert!((told - lowest).abs() <= 1, "{told} {lowest}");
+        // Over the day it may hold its average cost.
+        let mean = (0..24).map(|hour| rhythm.share(Millis(hour * 60 * MINUTE))).sum::<f64>() / 24.0;
+        assert!((mean - 1.0).abs() < 0.02, "{mean} {rhythm:?}");
+    }
+
+    #[test]
+    fn a_dip_that_is_over_before_a_restart_would_pay_restarts_nothing() {
+        let rhythm = Rhythm { base_bytes: 0.0, span_bytes: 100.0, cos: 0.5, sin: 0.0 };
+        let at = |hour: i64| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE));
+        // At noon, what may be held is least; at midnight, most.
+        assert!((rhythm.share(Millis(720 * MINUTE)) - 0.5).abs() < 1e-9);
+        assert!(
+            at(12) > 95.0 && at(8) < 80.0 && (at(0) - 150.0).abs() < 1e-9,
+            "{} {} {}",
+            at(12),
+            at(8),
+            at(0)
+        );
     }
 
     #[test]
@@ -234,8 +269,12 @@ mod tests {
     #[test]
     fn a_threshold_stays_within_bounds_however_strong_the_wave() {
         let rhythm = Rhythm { base_bytes: 10.0, span_bytes: 100.0, cos: 9.0, sin: 0.0 };
-        let found = [0, 12].map(|hour| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)));
-        assert_eq!(found, [410.0, 20.0]);
-        assert_eq!(rhythm.lowest_at(), Elapsed(720 * MINUTE));
+        assert_eq!([0, 12].map(|hour| rhythm.share(Millis(hour * 60 * MINUTE))), [4.0, 0.1]);
+        let hours = (0..24).map(|hour| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)));
+        assert!(
+            hours.clone().all(|bytes| (20.0..=410.0).contains(&bytes)),
+            "{:?}",
+            hours.collect::<Vec<_>>()
+        );
     }
 }
