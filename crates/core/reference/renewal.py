@@ -177,6 +177,7 @@ class Fit:
         self.span = max(float(threshold) - self.base, 524_288.0)
         self.tells = slot.ends[-1][1] - slot.ends[0][0] >= DAY * 1000
         self.n, self.q = len(slot.whole), 0.0
+        self.seconds = float(sum(length for _, length in slot.whole))
         self.days = {}
         for (cost, length), (begin, end, _) in zip(slot.whole, slot.ends):
             if length == 0:
@@ -254,8 +255,9 @@ def with_rhythm(slots, found, now):
             found = 1 + (wave[0] + more[0]) * math.cos(turn) + (wave[1] + more[1]) * math.sin(turn)
             return min(max(found, 0.1), 4.0)
 
-        ahead = [share(now + (2 * hour + 1) * 1_800_000) for hour in range(12)]
-        means = [sum(ahead[: n + 1]) / (n + 1) for n in range(12)]
+        hours = min(12, int(fit.seconds / fit.n / 3600))
+        ahead = [share(now + (2 * hour + 1) * 1_800_000) for hour in range(hours)]
+        means = [sum(ahead[: n + 1]) / (n + 1) for n in range(hours)]
         moved.append(fit.base + fit.span * max(share(now), *means))
     return moved
 

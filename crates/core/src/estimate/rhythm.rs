@@ -7,8 +7,8 @@
 //! assumed: what was never restarted shows no rhythm.
 //!
 //! A restart now must beat each later one. Memory never falls, so it does if the size is above the mean of what may be held
-//! from now until then, however far the dip that it is in still goes. So the threshold is the highest of these means, of up
-//! to half a day: by then a wave has turned.
+//! from now until then, however far the dip that it is in still goes. So the threshold is the highest of these means, for as long as
+//! a lifetime lasts on average, and at most half a day: by then a wave has turned.
 //!
 //! The slots of a module mostly see the same traffic. So one wave is fitted to all of them; and what each has beyond that,
 //! by itself. Both are drawn towards nothing as far as chance explains them (ridge regression; its strength is the variance
@@ -21,7 +21,7 @@
 
 mod fit;
 
-use std::f64::consts::TAU;
+use std::f64::consts::{PI, TAU};
 
 use ebb_units::{Elapsed, Millis};
 use serde::Serialize;
@@ -50,6 +50,8 @@ pub(crate) struct Rhythm {
     span_bytes: f64,
     cos: f64,
     sin: f64,
+    /// For so long, a restart now must beat each later one.
+    ahead_hours: u32,
 }
 
 /// The rhythm of a module, and how much its slots may differ from it.
@@ -103,8 +105,12 @@ impl Rhythm {
     /// The threshold of `slot`, whose average cost is `average` bytes, without a rhythm. None where no restart of it has paid, or
     /// no start was seen.
     fn none(slot: &SlotCost, average: f64) -> Option<Self> {
+        const MOST_HOURS: u32 = 12;
         let base_bytes = slot.fresh_bytes.filter(|_| slot.paid)? as f64;
-        Some(Self { base_bytes, span_bytes: (average - base_bytes).max(SPAN_MIN), cos: 0.0, sin: 0.0 })
+        let span_bytes = (average - base_bytes).max(SPAN_MIN);
+        let (lifetimes, _, seconds) = slot.whole();
+        let ahead_hours = MOST_HOURS.min((seconds / f64::from(lifetimes) / 3600.0) as u32);
+        Some(Self { base_bytes, span_bytes, cos: 0.0, sin: 0.0, ahead_hours })
     }
 
     /// What the lifetimes of `slot`, of which this is the mean, tell of a wave.
@@ -114,10 +120,9 @@ impl Rhythm {
 
     /// The threshold at a moment, in bytes: the most of what may be held then, and of its means over the next hours.
     pub(crate) fn threshold_bytes(&self, at: Millis) -> f64 {
-        const HOURS: u32 = 12;
         const HALF_AN_HOUR: Elapsed = Elapsed::secs(1_800);
         let (mut most, mut sum) = (self.share(at), 0.0);
-        for hours in 1..=HOURS {
+        for hours in 1..=self.ahead_hours {
             // In the middle of each hour.
             sum += self.share(at.plus(i64::from(2 * hours - 1) * HALF_AN_HOUR));
             most = most.max(sum / f64::from(hours));
@@ -137,11 +142,12 @@ impl Rhythm {
     }
 
     /// The time of day at which the threshold is lowest, since midnight UTC: where the wave, on its way down, meets its mean over
-    /// the half day to come, 8 h 10 min after its height. Where a wave is cut off at its least share, somewhat later.
+    /// the hours ahead. Where a wave is cut off at its least share, somewhat later.
     pub(crate) fn lowest_at(&self) -> Elapsed {
-        const AFTER_HEIGHT: f64 = 29_413.0;
-        let height = self.sin.atan2(self.cos) / TAU * DAY.as_seconds();
-        Elapsed::secs((height + AFTER_HEIGHT).rem_euclid(DAY.as_seconds()) as i64)
+        let ahead = f64::from(self.ahead_hours) / 24.0 * TAU;
+        let before_trough = (ahead - ahead.sin()).atan2(1.0 - ahead.cos());
+        let trough = self.sin.atan2(self.cos) + PI;
+        Elapsed(((trough - before_trough).rem_euclid(TAU) / TAU * DAY.0 as f64) as i64)
     }
 }
 
@@ -212,11 +218,13 @@ mod tests {
     fn what_grows_by_day_is_restarted_late_by_day_and_early_in_the_evening() {
         let rhythm = found(&costs(&BY_DAY, 72), &[]).unwrap();
         let hour = |hour: i64| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)) / 1_048_576.0;
-        assert!(hour(12) > 1.4 * hour(20), "{} {}", hour(12), hour(20));
         let lowest = (0..24).min_by(|a, b| hour(*a).total_cmp(&hour(*b))).unwrap();
-        assert!((18..23).contains(&lowest), "{lowest}");
+        assert!(hour(12) > 1.5 * hour(lowest) && !(5..18).contains(&lowest), "{lowest} {rhythm:?}");
         let told = rhythm.lowest_at().0 / (60 * MINUTE);
-        assert!((told - lowest).abs() <= 1, "{told} {lowest}");
+        assert!(
+            (told - lowest + 36) % 24 - 12 <= 1 && (lowest - told + 36) % 24 - 12 <= 1,
+            "{told} {lowest}"
+        );
         // Over the day it may hold its average cost.
         let mean = (0..24).map(|hour| rhythm.share(Millis(hour * 60 * MINUTE))).sum::<f64>() / 24.0;
         assert!((mean - 1.0).abs() < 0.02, "{mean} {rhythm:?}");
@@ -224,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_dip_that_is_over_before_a_restart_would_pay_restarts_nothing() {
-        let rhythm = Rhythm { base_bytes: 0.0, span_bytes: 100.0, cos: 0.5, sin: 0.0 };
+        let rhythm = Rhythm { base_bytes: 0.0, span_bytes: 100.0, cos: 0.5, sin: 0.0, ahead_hours: 12 };
         let at = |hour: i64| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE));
         // At noon, what may be held is least; at midnight, most.
         assert!((rhythm.share(Millis(720 * MINUTE)) - 0.5).abs() < 1e-9);
@@ -268,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_threshold_stays_within_bounds_however_strong_the_wave() {
-        let rhythm = Rhythm { base_bytes: 10.0, span_bytes: 100.0, cos: 9.0, sin: 0.0 };
+        let rhythm = Rhythm { base_bytes: 10.0, span_bytes: 100.0, cos: 9.0, sin: 0.0, ahead_hours: 12 };
         assert_eq!([0, 12].map(|hour| rhythm.share(Millis(hour * 60 * MINUTE))), [4.0, 0.1]);
         let hours = (0..24).map(|hour| rhythm.threshold_bytes(Millis(hour * 60 * MINUTE)));
         assert!(
