@@ -32,7 +32,7 @@ test: guests foreign chromium prometheus faketime dashboard-tools systemd ## run
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
 
 .PHONY: check
-check: tools ## run the tests that need no other program: unit, property and in-process; under a minute once built
+check: tools ## run the tests that need no other program: unit, property and in-process; a minute or so once built
 	$(CARGO) test --workspace --lib --bins --test runner --test loom --test structure
 
 .PHONY: lint
