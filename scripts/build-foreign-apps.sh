@@ -5,7 +5,7 @@
 #   python.wasm  javascript.wasm  fetch-event.wasm    sources in tests/foreign/, made by componentize-py
 #                                                     (PyPI) and componentize-js (npm)
 #   wasip2.wasm  wasip3.wasm  wstd.wasm               examples of these crates, unchanged
-#   wstd-axum.wasm
+#   wstd-axum.wasm                                    likewise
 #
 # Each is built once and again when its sources or this script change. Versions are pinned in tests/foreign/.
 set -euo pipefail

@@ -16,7 +16,7 @@ use ebb_core::{
         pending::Eligibility,
         tick::{Fleet, Settings},
     },
-    history::{History, Sample, Slot, Window},
+    history::{History, Sample, Window},
     policy::{HostMemory, Hosts, Rule},
 };
 use ebb_evaluator::config::{HoldConfig, RunnersConfig};
@@ -294,16 +294,7 @@ impl<'a> Simulation<'a> {
     fn assess(&self, eligibility: impl Fn(&SlotId, Generation) -> Eligibility, now: Millis) -> Assessment {
         let stale_after = self.settings.stale_after;
         let rule_of = |_: &str| &self.setup.rule;
-        let learn = |_: &_, rule: &Rule, slots: &BTreeMap<_, Slot>| rule.learn(slots.values());
-        Assessment::new(
-            &self.evaluator.history,
-            rule_of,
-            learn,
-            &self.hosts(now),
-            eligibility,
-            now,
-            stale_after,
-        )
+        Assessment::new(&self.evaluator.history, rule_of, &self.hosts(now), eligibility, now, stale_after)
     }
 
     fn hosts(&self, now: Millis) -> Hosts {

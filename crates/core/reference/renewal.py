@@ -250,6 +250,7 @@ def with_rhythm(slots, found, now):
         if own is not None and fit.tells:
             day = added(fit.days.values())
             more = solved(day[0], beside(day, wave), own)
+
         def share(time, wave=wave, more=more):
             turn = angle(time)
             found = 1 + (wave[0] + more[0]) * math.cos(turn) + (wave[1] + more[1]) * math.sin(turn)

@@ -40,10 +40,22 @@ pub struct Assessed {
 
 impl Assessment {
     /// Learns from each population of `history` and judges its living instances by the rule of their module. An
-    /// instance lives if its newest sample is at most `stale_after` old; what `hosts` tell counts as long. `learn` tells what the
-    /// rule learns of the slots.
+    /// instance lives if its newest sample is at most `stale_after` old; what `hosts` tell counts as long.
     /// `eligibility` tells which instances can be ordered; it is asked only where a host is short of memory.
     pub fn new<'a>(
+        history: &History,
+        rule_of: impl Fn(&str) -> &'a Rule,
+        hosts: &Hosts,
+        eligibility: impl Fn(&SlotId, Generation) -> Eligibility,
+        now: Millis,
+        stale_after: Elapsed,
+    ) -> Self {
+        let learn = |_: &_, rule: &Rule, slots: &BTreeMap<_, Slot>| rule.learn(slots.values());
+        Self::learning(history, rule_of, learn, hosts, eligibility, now, stale_after)
+    }
+
+    /// As [`Assessment::new`], where `learn` tells what a population's rule learns of its slots.
+    pub(crate) fn learning<'a>(
         history: &History,
         rule_of: impl Fn(&str) -> &'a Rule,
         mut learn: impl FnMut(&Population, &Rule, &BTreeMap<SlotId, Slot>) -> Learned,

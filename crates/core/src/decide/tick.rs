@@ -107,7 +107,8 @@ impl Tick {
         let learn = |population: &Population, rule: &Rule, slots: &BTreeMap<SlotId, Slot>| {
             self.baselines.learn(population, rule, slots.values(), now.steady)
         };
-        let assessment = Assessment::new(history, rule_of, learn, hosts, eligibility, now.wall, *stale_after);
+        let assessment =
+            Assessment::learning(history, rule_of, learn, hosts, eligibility, now.wall, *stale_after);
         self.baselines.keep(history);
         let living = assessment.instances.len();
         let seen = Seen { newest_sample: history.newest_sample(), spacing, late, living };

@@ -53,15 +53,8 @@ impl Leak {
             }
             history.forget_before(window);
             let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-            let assessment = Assessment::new(
-                &history,
-                |_| &rule,
-                |_, rule, slots| rule.learn(slots.values()),
-                &Hosts::default(),
-                eligibility,
-                now,
-                self.tick,
-            );
+            let assessment =
+                Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, now, self.tick);
             for wish in assessment.candidates() {
                 let started = &mut started[wish.slot.replica as usize];
                 ages.push(now.0 - *started);

@@ -65,7 +65,6 @@ fn assess(policy: Policy, history: &History, hosts: &Hosts) -> Assessment {
     Assessment::new(
         history,
         |_| Box::leak(Box::new(rule(policy))),
-        |_, rule, slots| rule.learn(slots.values()),
         hosts,
         |_, _| Eligibility::Eligible,
         NOW,
@@ -151,15 +150,7 @@ fn who_cannot_be_restarted_shields_nobody_and_who_was_gives_back_already() {
         let rule = rule(policy);
         let eligibility = |slot: &SlotId, _| if slot.replica == 1 { largest } else { Eligibility::Eligible };
         let hosts = hosts(&[("h:1", host(60_000))]);
-        asking(&Assessment::new(
-            &three(),
-            |_| &rule,
-            |_, rule, slots| rule.learn(slots.values()),
-            &hosts,
-            eligibility,
-            NOW,
-            Elapsed(STALE_AFTER),
-        ))
+        asking(&Assessment::new(&three(), |_| &rule, &hosts, eligibility, NOW, Elapsed(STALE_AFTER)))
     };
     let replica = |replica| ("h:1".to_owned(), replica);
     // 40,000 are lacking; the largest gives back 50,000, the others 30,000 and 20,000.
@@ -174,15 +165,8 @@ fn an_instance_whose_samples_are_old_is_not_judged() {
     let at = Millis(NOW.0 + STALE_AFTER + 1);
     let rule = rule(Policy::MaxAge(MaxAge { max_age: Span::secs(100) }));
     let eligibility = |_: &SlotId, _| Eligibility::Eligible;
-    let assessment = Assessment::new(
-        &history,
-        |_| &rule,
-        |_, rule, slots| rule.learn(slots.values()),
-        &Hosts::default(),
-        eligibility,
-        at,
-        Elapsed(STALE_AFTER),
-    );
+    let assessment =
+        Assessment::new(&history, |_| &rule, &Hosts::default(), eligibility, at, Elapsed(STALE_AFTER));
     assert_eq!(assessment.instances, []);
     assert_eq!(assessment.populations.len(), 1);
 }
