@@ -7,7 +7,10 @@ use std::{
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::file::{self, CONFIG_BYTES_MAX};
+use crate::file;
+
+/// The longest config that is read.
+const CONFIG_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a config file was refused.
 #[derive(Debug, thiserror::Error)]

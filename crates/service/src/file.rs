@@ -12,9 +12,6 @@ use std::{
 
 use ebb_units::ByteCount;
 
-/// The longest config that is read.
-pub(crate) const CONFIG_BYTES_MAX: u64 = 64 << 20;
-
 /// The longest file of a secret or of certificates that is read. A bundle of all public authorities has a quarter of
 /// a mebibyte.
 pub const SECRET_BYTES_MAX: u64 = 4 << 20;

@@ -211,7 +211,10 @@ struct Connections {
 
 #[derive(Default)]
 struct State {
+    /// Those whose descriptors are not closed yet.
     open: usize,
+    /// Those of them that were told to close.
+    closing: usize,
     turns: u64,
     /// By the turn at which they began to wait: how to close them.
     waiting: BTreeMap<u64, Arc<Notify>>,
@@ -222,13 +225,11 @@ impl Connections {
         Self { max, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// The place of a new connection, as soon as there is one.
+    /// The place of a new connection, as soon as there is one: whoever makes room for it has closed its descriptor then.
     async fn place(connections: &Arc<Self>) -> Place {
-        let is_room = || connections.lock().open < connections.max || connections.close_longest_waiting();
-        while !is_room() {
+        while !connections.take_place() {
             connections.changed.notified().await;
         }
-        connections.lock().open += 1;
         let place = Place {
             connections: Arc::clone(connections),
             close: Arc::default(),
@@ -239,18 +240,35 @@ impl Connections {
         place
     }
 
-    /// Closes the connection that has waited longest for a request's head; false if none waits.
-    fn close_longest_waiting(&self) -> bool {
+    /// Counts one more connection; false if there are too many, of which one is then asked to close.
+    fn take_place(&self) -> bool {
         let mut state = self.lock();
-        let Some((_, close)) = state.waiting.pop_first() else { return false };
-        state.open -= 1;
-        close.notify_one();
-        true
+        let is_room = state.open < self.max;
+        if is_room {
+            state.open += 1;
+        } else if state.closing == 0 {
+            state.close_longest_waiting();
+        }
+        is_room
+    }
+
+    /// Asks the connection to close that has waited longest for a request's head; false if none waits.
+    fn close_longest_waiting(&self) -> bool {
+        self.lock().close_longest_waiting()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock can leave the counts half-written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn close_longest_waiting(&mut self) -> bool {
+        let Some((_, close)) = self.waiting.pop_first() else { return false };
+        self.closing += 1;
+        close.notify_one();
+        true
     }
 }
 
@@ -296,9 +314,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let turn = *self.turn();
         let mut state = self.connections.lock();
-        // What was closed to make room is not counted any more.
-        if turn.is_none_or(|turn| state.waiting.remove(&turn).is_some()) {
-            state.open -= 1;
+        state.open -= 1;
+        // It waited, but not among the others any more: it was told to close.
+        if turn.is_some_and(|turn| state.waiting.remove(&turn).is_none()) {
+            state.closing -= 1;
         }
         drop(state);
         self.connections.changed.notify_one();

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::pin};
 
 use axum::routing::get;
 use tokio::{
@@ -213,6 +213,19 @@ async fn a_head_without_end_is_refused() {
     let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(2 * HEAD_BYTES_MAX));
     let said = until_closed(&mut server.say(&head).await).await;
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+}
+
+#[tokio::test]
+async fn no_connection_comes_in_before_the_one_that_makes_room_is_closed() {
+    let connections = Arc::new(Connections::new(1));
+    let first = Connections::place(&connections).await;
+    let mut second = pin!(Connections::place(&connections));
+    assert!(timeout(Duration::ZERO, second.as_mut()).await.is_err());
+    first.close.notified().await;
+    assert!(timeout(Duration::ZERO, second.as_mut()).await.is_err());
+    drop(first);
+    let second = second.await;
+    assert!(timeout(Duration::ZERO, second.close.notified()).await.is_err());
 }
 
 #[test]
