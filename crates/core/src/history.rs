@@ -14,7 +14,9 @@
 //! them is chosen ([`History::choose`]), so that what is learned is what that one alone would have told.
 
 pub(crate) mod day;
+mod day_sums;
 mod earlier;
+mod ended;
 mod lifetime;
 mod sample;
 mod series;
@@ -24,7 +26,10 @@ mod window;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::series::most_complete;
+pub(crate) use self::{
+    day_sums::{DaySums, Sums},
+    series::most_complete,
+};
 pub use self::{
     lifetime::{End, Lifetime, Step},
     sample::Sample,

@@ -262,16 +262,16 @@ impl Rule {
     pub(crate) fn sample<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Sampled {
         let min_age = self.guard_rails.min_age.as_elapsed();
         let mut sampled = Sampled::default();
-        for lifetime in slots.flat_map(Slot::lifetimes) {
-            if let Some(start) = lifetime.start_bytes() {
-                sampled.fresh_bytes = Some(sampled.fresh_bytes.map_or(start, |least| least.min(start)));
-            }
-            if lifetime.age() >= min_age && self.policy.counts(lifetime) {
-                sampled.medians.push(lifetime.doubled_median());
-                let (bytes, time) = lifetime.growth();
-                sampled.grown += u128::from(bytes);
-                sampled.grown_millis += i128::from(time.0);
-            }
+        for slot in slots {
+            sampled.fresh_bytes = sampled.fresh_bytes.into_iter().chain(slot.fresh_bytes()).min();
+            slot.lifetimes()
+                .filter(|lifetime| lifetime.age() >= min_age && self.policy.counts(lifetime))
+                .for_each(|lifetime| {
+                    sampled.medians.push(lifetime.doubled_median());
+                    let (bytes, time) = lifetime.growth();
+                    sampled.grown += u128::from(bytes);
+                    sampled.grown_millis += i128::from(time.0);
+                });
         }
         sampled
     }

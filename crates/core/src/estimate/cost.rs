@@ -11,13 +11,11 @@
 //! Of a lifetime between others, only samples can have been missed: its start is known, and until its first sample it
 //! counts with the size of that.
 
-mod day_sums;
 mod population;
 mod slot;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::estimate) use self::day_sums::{DaySums, Sums};
 pub(crate) use self::{
     population::PopulationCost,
     slot::{Others, SlotCost},

@@ -115,7 +115,7 @@ impl Rhythm {
 
     /// What the lifetimes of `slot`, of which this is the mean, tell of a wave.
     fn evidence(&self, slot: &SlotCost) -> Option<Evidence> {
-        Evidence::of(&slot.day, slot.whole(), self.mean_bytes(), self.span_bytes)
+        Evidence::of(slot, self.mean_bytes(), self.span_bytes)
     }
 
     /// The threshold at a moment, in bytes: the most of what may be held then, and of its means over the next hours.

@@ -7,7 +7,6 @@ use ebb_units::{Elapsed, Generation, Millis};
 use serde::Serialize;
 
 use super::{
-    day::weighted,
     earlier::{Earlier, FIRST_SAMPLE_WITHIN, area},
     sample::Sample,
     window::Window,
@@ -61,12 +60,11 @@ pub struct Lifetime {
 struct Settled {
     doubled_median: u64,
     first_bytes: u64,
+    bytes: u64,
     seen_from_start: bool,
-    area: u128,
-    area_time: Elapsed,
+    counts_since: Millis,
     grown_bytes: u64,
     grown_time: Elapsed,
-    weighted: [Elapsed; 2],
 }
 
 impl Lifetime {
@@ -151,6 +149,9 @@ impl Lifetime {
         }
         if let Some(earlier) = &mut self.earlier {
             earlier.shift(by);
+        }
+        if self.end.is_some() {
+            self.settled = self.sought();
         }
     }
 
@@ -238,7 +239,7 @@ impl Lifetime {
 
     /// Newest size, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.last_step().bytes
+        if self.end.is_some() { self.settled.bytes } else { self.last_step().bytes }
     }
 
     /// First size inside the window, in bytes.
@@ -270,8 +271,11 @@ impl Lifetime {
 
     /// Since when it counts: its start where it was seen from there, else the first moment at which it was seen. Of one that
     /// is over, inside the window.
-    #[must_use]
     pub(crate) fn counts_since(&self) -> Millis {
+        if self.end.is_some() { self.settled.counts_since } else { self.sought_counts_since() }
+    }
+
+    fn sought_counts_since(&self) -> Millis {
         match &self.earlier {
             Some(earlier) => earlier.since(),
             None if self.sought_seen_from_start() => self.begun_at().min(self.first_at()),
@@ -318,12 +322,14 @@ impl Lifetime {
     /// What it has held since [`Lifetime::counts_since`]: memory × time in byte-milliseconds, and that time. The
     /// time between start and first sample counts with the size of that.
     pub(crate) fn area(&self) -> (u128, Elapsed) {
-        if self.end.is_some() { (self.settled.area, self.settled.area_time) } else { self.sought_area() }
-    }
-
-    /// The time of [`Lifetime::area`], weighted with the cosine and with the sine of the time of day. Only of one that is over.
-    pub(crate) const fn weighted(&self) -> [Elapsed; 2] {
-        self.settled.weighted
+        let first = self.steps[0];
+        let since = self.counts_since();
+        let before = match &self.earlier {
+            Some(earlier) => earlier.area_until(first.at),
+            None => area(first.bytes, since, first.at),
+        };
+        let inside = self.area_before_last_step + area(self.bytes(), self.last_step().at, self.last_at);
+        (before + inside, self.last_at.since(since))
     }
 
     /// What it has held between `from`, or its start if that was later, and the moment since which it counts: with the size
@@ -335,17 +341,15 @@ impl Lifetime {
     }
 
     fn sought(&self) -> Settled {
-        let (area, area_time) = self.sought_area();
         let (grown_bytes, grown_time) = self.sought_growth();
         Settled {
             doubled_median: self.sought_median(),
             first_bytes: self.steps[0].bytes,
+            bytes: self.last_step().bytes,
+            counts_since: self.sought_counts_since(),
             seen_from_start: self.sought_seen_from_start(),
-            area,
-            area_time,
             grown_bytes,
             grown_time,
-            weighted: weighted(self.last_at.minus(area_time), self.last_at),
         }
     }
 
@@ -356,18 +360,7 @@ impl Lifetime {
     }
 
     fn sought_growth(&self) -> (u64, Elapsed) {
-        (self.bytes() - self.steps[0].bytes, self.last_at.since(self.steps[0].at))
-    }
-
-    fn sought_area(&self) -> (u128, Elapsed) {
-        let first = self.steps[0];
-        let since = self.counts_since();
-        let before = match &self.earlier {
-            Some(earlier) => earlier.area_until(first.at),
-            None => area(first.bytes, since, first.at),
-        };
-        let inside = self.area_before_last_step + area(self.bytes(), self.last_step().at, self.last_at);
-        (before + inside, self.last_at.since(since))
+        (self.last_step().bytes - self.steps[0].bytes, self.last_at.since(self.steps[0].at))
     }
 
     /// **Twice** the median of its samples inside the window, in bytes: an integer even where the

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ebb_units::{Elapsed, Generation, Millis};
 
 use super::{
+    ended::{self, Ended},
     lifetime::{End, Lifetime},
     sample::Sample,
     window::Window,
@@ -15,6 +16,8 @@ use super::{
 pub struct Series {
     labels: Arc<str>,
     finished: Vec<Lifetime>,
+    /// What these add up to.
+    ended: Ended,
     newest: Option<Lifetime>,
     watermark: Millis,
     /// Times between its newest samples.
@@ -41,6 +44,7 @@ impl Series {
         Self {
             labels: Arc::clone(labels),
             finished: Vec::new(),
+            ended: Ended::default(),
             newest: Some(Lifetime::starting_with(first, Millis(i64::MIN))),
             watermark: first.at,
             spacings: [None; 3],
@@ -56,6 +60,15 @@ impl Series {
 
     pub(super) const fn newest(&self) -> Option<&Lifetime> {
         self.newest.as_ref()
+    }
+
+    pub(super) const fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
+    /// What the newest lifetime has held, in byte-seconds, and for how long.
+    pub(super) fn newest_held(&self) -> Option<(f64, Elapsed)> {
+        self.newest.as_ref().map(|newest| ended::held(self.finished.last(), newest))
     }
 
     pub(super) fn lifetimes(&self) -> impl Iterator<Item = &Lifetime> {
@@ -107,6 +120,7 @@ impl Series {
                 }
                 if let Some(mut old) = newest.replace(new) {
                     old.finish(end);
+                    self.ended.add(self.finished.last(), &old);
                     self.finished.push(old);
                 }
             }
@@ -134,11 +148,13 @@ impl Series {
         if let Some(first) = self.finished.first_mut().or(self.newest.as_mut()) {
             first.forget_predecessor();
         }
+        self.ended = Ended::of(&self.finished);
         self.newest.is_some() || !self.finished.is_empty()
     }
 
     pub(super) fn shift(&mut self, by: Elapsed) {
         self.finished.iter_mut().chain(&mut self.newest).for_each(|lifetime| lifetime.shift(by));
+        self.ended = Ended::of(&self.finished);
         self.watermark = self.watermark.plus(by);
         self.came_back = self.came_back.map(|(at, after)| (at.plus(by), after));
     }

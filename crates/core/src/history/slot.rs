@@ -3,6 +3,7 @@
 use ebb_units::{Elapsed, Millis};
 
 use super::{
+    ended::Ended,
     lifetime::Lifetime,
     series::{self, Series},
     window::Window,
@@ -32,15 +33,25 @@ impl Slot {
         self.chosen().lifetimes()
     }
 
+    /// What those that are over add up to.
+    pub(crate) fn ended(&self) -> &Ended {
+        self.chosen().ended()
+    }
+
+    /// What the newest lifetime has held, in byte-seconds, and for how long.
+    pub(crate) fn newest_held(&self) -> Option<(f64, Elapsed)> {
+        self.chosen().newest_held()
+    }
+
     /// The least size that a start was seen with here: what a restart goes back to. None while no lifetime
     /// was seen from its start.
     pub(crate) fn fresh_bytes(&self) -> Option<u64> {
-        self.lifetimes().filter_map(Lifetime::start_bytes).min()
+        self.ended().fresh_bytes.into_iter().chain(self.newest().and_then(Lifetime::start_bytes)).min()
     }
 
     /// The least size that was seen here.
     pub(crate) fn least_bytes(&self) -> Option<u64> {
-        self.lifetimes().map(Lifetime::least_bytes).min()
+        self.ended().least_bytes.into_iter().chain(self.newest().map(Lifetime::least_bytes)).min()
     }
 
     /// The instance that lives here at `now`: its newest sample is at most `stale_after` old.

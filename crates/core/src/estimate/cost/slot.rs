@@ -3,8 +3,7 @@
 use ebb_units::RestartPrice;
 use serde::Serialize;
 
-use super::day_sums::DaySums;
-use crate::history::{End, Lifetime, Slot, day};
+use crate::history::{DaySums, Slot};
 
 /// One slot's cost inside the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,7 +23,7 @@ pub(crate) struct SlotCost {
     /// The least size that a start was seen with, in bytes.
     pub(in crate::estimate) fresh_bytes: Option<u64>,
     /// What a restart is worth, in byte-seconds.
-    price: f64,
+    pub(in crate::estimate) price: f64,
     /// Lifetimes that ended because another was started, seen whole or not.
     pub restarts: u32,
     /// Lifetimes that ended because memory fell without a new start.
@@ -50,53 +49,32 @@ pub(crate) struct Others {
 impl SlotCost {
     /// The cost of what `slot` has seen. None when it was not observed for any time yet.
     pub(crate) fn of(slot: &Slot, price: RestartPrice) -> Option<Self> {
-        let mut cost = Self { price: price.byte_seconds(), ..Self::default() };
-        // Σ cost², Σ cost · seconds and Σ seconds² of the lifetimes seen whole.
-        let mut moments = [0.0; 3];
-        let mut before: Option<&Lifetime> = None;
-        for lifetime in slot.lifetimes() {
-            cost.fresh_bytes = cost.fresh_bytes.into_iter().chain(lifetime.start_bytes()).min();
-            let (mut area, mut time) = lifetime.area();
-            let mut weighted = lifetime.weighted();
-            let is_oldest = before.is_none();
-            if let Some(before) = before.replace(lifetime)
-                && !lifetime.seen_from_start()
-            {
-                // The window cut nothing off: its first samples were missed.
-                let (missed, missed_time) = lifetime.area_before(before.last_at());
-                area += missed;
-                time += missed_time;
-                weighted = day::weighted(lifetime.last_at().minus(time), lifetime.last_at());
-            }
-            let seen = Cost { byte_seconds: byte_seconds(area), seconds: time.as_seconds() };
-            if lifetime.end().is_none() {
-                cost.partial[1] = seen;
-                continue;
-            }
-            if lifetime.end() == Some(End::Discontinued) {
-                cost.falls += 1;
-            } else {
-                cost.restarts += 1;
-            }
-            if is_oldest && !lifetime.seen_from_start() {
-                cost.partial[0] = seen;
-                continue;
-            }
-            let whole = seen.byte_seconds + cost.price;
-            cost.lifetimes += 1;
-            cost.whole.byte_seconds += whole;
-            cost.whole.seconds += seen.seconds;
-            cost.paid |= lifetime.bytes() as f64 * seen.seconds > whole;
-            cost.day.add(whole, time, lifetime.last_at(), weighted);
-            moments[0] += whole * whole;
-            moments[1] += whole * seen.seconds;
-            moments[2] += seen.seconds * seen.seconds;
-        }
+        let price = price.byte_seconds();
+        let ended = slot.ended();
+        let lifetimes = f64::from(ended.lifetimes);
+        let seen = |(byte_seconds, seconds)| Cost { byte_seconds, seconds };
+        let newest = slot.newest_held().map(|(area, time)| seen((area, time.as_seconds())));
+        let whole = seen((ended.area + lifetimes * price, ended.seconds));
+        let mut cost = Self {
+            whole,
+            lifetimes: ended.lifetimes,
+            partial: [ended.cut.map(seen), newest].map(Option::unwrap_or_default),
+            scatter: 0.0,
+            paid: ended.most_spared > price,
+            day: ended.day,
+            fresh_bytes: slot.fresh_bytes(),
+            price,
+            restarts: ended.restarts,
+            falls: ended.falls,
+        };
         if cost.lifetimes > 1 {
-            let average = cost.whole.byte_seconds / cost.whole.seconds;
-            let squares = moments[0] - 2.0 * average * moments[1] + average * average * moments[2];
+            let average = whole.byte_seconds / whole.seconds;
+            // Of what a lifetime cost beyond that, for its memory: Σ(A + price − average · T)².
+            let [areas, products, times] = ended.moments;
+            let memory = areas - 2.0 * average * products + average * average * times;
+            let restarts = price * (2.0 * (ended.area - average * ended.seconds) + price * lifetimes);
+            let squares = memory + restarts;
             // Few lifetimes lie too close to the average that they make.
-            let lifetimes = f64::from(cost.lifetimes);
             cost.scatter = squares.max(0.0) * lifetimes / (lifetimes - 1.0);
         }
         (cost.seconds() > 0.0).then_some(cost)
@@ -174,8 +152,4 @@ impl SlotCost {
         }
         below + excess_below.max(0.0) / seconds
     }
-}
-
-fn byte_seconds(byte_millis: u128) -> f64 {
-    byte_millis as f64 / 1000.0
 }

@@ -1,8 +1,8 @@
 //! PURE: what the lifetimes of slots tell of a wave, and how far chance explains it.
 
 use crate::{
-    estimate::cost::{DaySums, Sums},
-    history::day::DAY,
+    estimate::cost::SlotCost,
+    history::{DaySums, Sums, day::DAY},
 };
 
 /// Least squares: the wave that solves A·wave = b explains most.
@@ -64,17 +64,18 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Of these whole lifetimes of a slot, as shares of `span`: how many, their cost and their time. Their threshold is `mean`
-    /// without a wave. None before they span a day.
-    pub(super) fn of(sums: &DaySums, whole: (u32, f64, f64), mean: f64, span: f64) -> Option<Self> {
-        let (since, until) = sums.seen?;
-        let (lifetimes, cost, seconds) = whole;
-        let fit = |day: Sums| Fit {
-            a: day.squares,
-            b: [0, 1].map(|n| (day.costs[n] - mean * day.weighted[n]) / span),
+    /// Of the whole lifetimes of `slot`, as shares of `span`. Their threshold is `mean` without a wave. None before they span a
+    /// day.
+    pub(super) fn of(slot: &SlotCost, mean: f64, span: f64) -> Option<Self> {
+        let (since, until) = slot.day.seen?;
+        let (lifetimes, cost, seconds) = slot.whole();
+        let fit = |day: Sums| {
+            let costs = day.costs(slot.price);
+            Fit { a: day.squares, b: [0, 1].map(|n| (costs[n] - mean * day.weighted[n]) / span) }
         };
-        let total = (sums.cost_squares - 2.0 * mean * cost + mean * mean * seconds).max(0.0) / (span * span);
-        (until.since(since) >= DAY).then(|| Self { days: sums.days.map(fit), total, lifetimes })
+        let squares = slot.day.cost_squares(slot.price);
+        let total = (squares - 2.0 * mean * cost + mean * mean * seconds).max(0.0) / (span * span);
+        (until.since(since) >= DAY).then(|| Self { days: slot.day.days.map(fit), total, lifetimes })
     }
 
     /// That of all `slots`.
