@@ -189,6 +189,24 @@ proptest! {
                 .collect()
         };
         prop_assert_eq!(view(&grown), view(&at_once));
+        let ended = |history: &History| history.slot(&slot()).map(|slot| *slot.ended());
+        prop_assert_eq!(ended(&grown), ended(&at_once));
+    }
+
+    #[test]
+    fn a_history_that_was_moved_equals_one_of_moved_samples(samples in some_samples(), by in 0..100_000_000_i64) {
+        let mut moved = history_of(&samples);
+        moved.shift(Elapsed(by));
+        let samples: Vec<_> = samples
+            .into_iter()
+            .map(|sample| Sample {
+                at: sample.at.plus(Elapsed(by)),
+                generation: Generation(sample.generation.0 + by.unsigned_abs()),
+                ..sample
+            })
+            .collect();
+        let ended = |history: &History| *history.slot(&slot()).unwrap().ended();
+        prop_assert_eq!(ended(&moved), ended(&history_of(&samples)));
     }
 }
 
