@@ -69,7 +69,7 @@ impl SlotCost {
         };
         if cost.lifetimes > 1 {
             let average = whole.byte_seconds / whole.seconds;
-            // Of what a lifetime cost beyond that, for its memory: Σ(A + price − average · T)².
+            // Σ (A + price − average · T)², multiplied out.
             let [areas, products, times] = ended.moments;
             let memory = areas - 2.0 * average * products + average * average * times;
             let restarts = price * (2.0 * (ended.area - average * ended.seconds) + price * lifetimes);
