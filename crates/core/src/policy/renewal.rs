@@ -71,8 +71,8 @@ impl Renewal {
         &self,
         slots: impl Iterator<Item = &'a Slot>,
     ) -> (Threshold, Option<PopulationCost>, Option<ModuleRhythm>) {
-        let mut slots: Vec<_> = slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)).collect();
-        let Some(population) = PopulationCost::of(&mut slots) else {
+        let slots: Vec<_> = slots.filter_map(|slot| SlotCost::of(slot, self.restart_price)).collect();
+        let Some(population) = PopulationCost::of(&slots) else {
             return (Threshold::NotSought, None, None);
         };
         let average = |own: &SlotCost| own.average_bytes(self.prior(&population, own));

@@ -15,10 +15,11 @@ pub(crate) struct PopulationCost {
 }
 
 impl PopulationCost {
-    /// The cost of all `slots`, in any order; it puts them into one.
-    pub(crate) fn of(slots: &mut [SlotCost]) -> Option<Self> {
+    /// The cost of all `slots`, in any order.
+    pub(crate) fn of(slots: &[SlotCost]) -> Option<Self> {
         // Sums of floating-point numbers depend on the order of these in their last digits.
-        slots.sort_unstable_by(SlotCost::compare);
+        let mut slots: Vec<&SlotCost> = slots.iter().collect();
+        slots.sort_unstable_by(|a, b| a.compare(b));
         let slots = &*slots;
         let seconds = sum(slots, SlotCost::seconds);
         if seconds <= 0.0 {
@@ -52,7 +53,7 @@ impl PopulationCost {
         self.weight_seconds
     }
 
-    fn shrinkage_weight(&self, slots: &[SlotCost]) -> Option<f64> {
+    fn shrinkage_weight(&self, slots: &[&SlotCost]) -> Option<f64> {
         let repeated = |slot: &SlotCost| slot.lifetimes > 1;
         let within_seconds = sum(slots, |slot| if repeated(slot) { slot.whole.seconds } else { 0.0 });
         if within_seconds <= 0.0 {
@@ -81,7 +82,7 @@ impl PopulationCost {
 ///
 /// By Newton's method within a bracket: with every average, the excess of the cost over what it would be at that average
 /// falls in straight lines, by the time that tells of the average.
-fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
+fn highest_average(slots: &[&SlotCost], seconds: f64) -> f64 {
     const PRECISION: f64 = 1e-9;
     let cost = |average: f64| sum(slots, |slot| slot.cost_given(average));
     let (mut low, mut high) = (cost(0.0) / seconds, cost(f64::MAX) / seconds);
@@ -106,6 +107,6 @@ fn highest_average(slots: &[SlotCost], seconds: f64) -> f64 {
     low
 }
 
-fn sum(slots: &[SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
-    slots.iter().map(of).sum()
+fn sum(slots: &[&SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
+    slots.iter().map(|slot| of(slot)).sum()
 }

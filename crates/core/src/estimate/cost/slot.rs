@@ -1,5 +1,7 @@
 //! PURE: the lifetimes of one slot → what it has cost, and its average.
 
+use std::{cmp::Ordering, iter};
+
 use ebb_units::RestartPrice;
 use serde::Serialize;
 
@@ -81,14 +83,16 @@ impl SlotCost {
     }
 
     /// An order of costs, so that sums over slots do not depend on which slot is which.
-    pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
         let key = |slot: &Self| {
             let costs = [slot.whole, slot.partial[0], slot.partial[1]];
             costs.map(|cost| [cost.byte_seconds, cost.seconds])
         };
         let keys = key(self).into_iter().flatten().zip(key(other).into_iter().flatten());
-        keys.map(|(a, b)| a.total_cmp(&b))
-            .fold(self.scatter.total_cmp(&other.scatter), std::cmp::Ordering::then)
+        let orders = keys.map(|(a, b)| a.total_cmp(&b));
+        let mut differ =
+            iter::once(self.scatter.total_cmp(&other.scatter)).chain(orders).filter(|order| order.is_ne());
+        differ.next().unwrap_or(Ordering::Equal)
     }
 
     /// The lifetimes that were seen whole: how many, their cost with their restarts in byte-seconds, and their time in seconds.

@@ -108,7 +108,7 @@ fn a_prior_counts_like_so_much_more_of_the_slots_own_time() {
 fn slots_that_differ_only_by_chance_are_taken_for_equal() {
     // Two slots with the same three lifetimes in another order.
     let costs = costs(&[(10, &[100, 300, 200, 1]), (10, &[300, 200, 100, 1])]);
-    assert_eq!(PopulationCost::of(&mut costs.clone()).unwrap().weight_seconds(), None);
+    assert_eq!(PopulationCost::of(&costs).unwrap().weight_seconds(), None);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn one_slot_with_a_past_says_nothing_of_how_slots_differ() {
     let mut fleet = vec![(100_000, past)];
     fleet.extend([(100_000, &[60_i64][..]); 9]);
     let price = RestartPrice::new(ByteCount::mib(1024), Span::secs(600)).unwrap();
-    assert_eq!(PopulationCost::of(&mut costs_at(price, &fleet)).unwrap().weight_seconds(), None);
+    assert_eq!(PopulationCost::of(&costs_at(price, &fleet)).unwrap().weight_seconds(), None);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn the_more_slots_differ_the_less_the_module_weighs() {
     let weight = |rate| {
         let lengths: &[i64] = &[200, 210, 190, 205, 195, 200];
         let costs = costs(&[(10, lengths), (10, lengths), (rate, lengths), (rate, lengths)]);
-        PopulationCost::of(&mut costs.clone()).unwrap().weight_seconds().unwrap()
+        PopulationCost::of(&costs).unwrap().weight_seconds().unwrap()
     };
     assert!(weight(1000) < weight(100), "{} {}", weight(1000), weight(100));
     assert!(weight(100) < weight(20), "{} {}", weight(100), weight(20));
@@ -173,7 +173,7 @@ fn the_more_slots_differ_the_less_the_module_weighs() {
 fn a_slot_that_is_new_does_not_make_the_others_differ() {
     let lengths: [&[i64]; 3] = [&[200, 210, 190, 205], &[205, 190, 200, 210], &[195, 205, 210, 190]];
     let old = lengths.map(|lengths| (10, lengths));
-    let population = |fleet: &[(u64, &[i64])]| PopulationCost::of(&mut costs(fleet)).unwrap();
+    let population = |fleet: &[(u64, &[i64])]| PopulationCost::of(&costs(fleet)).unwrap();
     let with_young = [&old[..], &[(10, &[2])]].concat();
     assert_eq!(population(&old).weight_seconds(), None);
     assert_eq!(population(&with_young).weight_seconds(), None);
@@ -188,7 +188,7 @@ proptest! {
     ) {
         let fleet: Vec<_> = fleet.iter().map(|(rate, lengths)| (*rate, &lengths[..])).collect();
         let costs = costs(&fleet);
-        let average = PopulationCost::of(&mut costs.clone()).unwrap().average_bytes();
+        let average = PopulationCost::of(&costs).unwrap().average_bytes();
         let excess = |average: f64| {
             costs.iter().map(|slot| slot.cost_given(average) - average * slot.seconds()).sum::<f64>()
         };
@@ -202,12 +202,12 @@ proptest! {
 #[test]
 fn a_slot_is_compared_with_the_others_not_with_itself() {
     let costs = costs(&[(0, &[100, 100]), (10, &[100, 100])]);
-    let population = PopulationCost::of(&mut costs.clone()).unwrap();
+    let population = PopulationCost::of(&costs).unwrap();
     let others =
         [1, 0].map(|other| costs[other].cost_given(population.average_bytes()) / costs[other].seconds());
     for (own, expected) in costs.iter().zip(others) {
         assert_near(population.without(own).unwrap().average_bytes, expected);
     }
-    let alone = PopulationCost::of(&mut costs[..1].to_vec()).unwrap();
+    let alone = PopulationCost::of(&costs[..1]).unwrap();
     assert_eq!(alone.without(&costs[0]), None);
 }
