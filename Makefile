@@ -6,6 +6,8 @@ CARGO ?= cargo
 GUESTS := $(CARGO) build --manifest-path guests/Cargo.toml --release --target wasm32-wasip2
 # Without the features that other crates of the workspace ask for, as whoever installs them builds them.
 SHIPPED := --package ebb-runner --package ebb-evaluator
+# What others build on, in the order of their dependencies.
+PUBLISHED := $(addprefix --package ,ebb-units ebb-core ebb-service ebb-host ebb-conformance)
 
 # make demo: where samples come from (scrape | prometheus), and how long it runs.
 STORE ?= scrape
@@ -26,7 +28,7 @@ demo: tools $(if $(filter prometheus,$(STORE)),prometheus) ## watch instances le
 	$(CARGO) run --quiet --bin ebb-demo -- --store $(STORE) --seconds $(DEMO_SECONDS)
 
 .PHONY: test
-test: guests foreign chromium prometheus faketime dashboard-tools systemd ## run all tests: unit, property, and end-to-end on real programs
+test: guests foreign chromium prometheus faketime dashboard-tools python-host systemd ## run all tests: unit, property, and end-to-end on real programs
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --no-fail-fast
 	$(CARGO) test --manifest-path guests/Cargo.toml --lib
@@ -59,13 +61,14 @@ lab: tools guests prometheus ## compare all policies, simulated and on real inst
 
 .PHONY: bench
 bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json
-	$(CARGO) build --release $(SHIPPED) --package ebb-bench --package ebb-lab
+	$(CARGO) build --release $(SHIPPED) --package ebb-bench --package ebb-lab --package example-serve
 	target/release/ebb-bench restart
 	target/release/ebb-bench http
 	target/release/ebb-bench fairness
 	target/release/ebb-bench scrape
 	target/release/ebb-bench density
 	target/release/ebb-bench evaluator
+	target/release/ebb-bench host
 	target/release/ebb-lab speed
 
 .PHONY: fuzz
@@ -80,6 +83,10 @@ soak: tools guests prometheus ## run a fleet under load and watch for growth; wr
 .PHONY: compose-check
 compose-check: ## run docker-compose.yml with four runners, check what it does, take it down (root; a quarter of an hour at first)
 	scripts/compose-check.sh
+
+.PHONY: package
+package: tools ## pack the crates that others build on, as they would be published, and build each from that
+	$(CARGO) package $(PUBLISHED)
 
 .PHONY: schemas
 schemas: tools ## write config/*.schema.json anew, after a change of config keys
@@ -112,6 +119,10 @@ faketime:
 .PHONY: dashboard-tools
 dashboard-tools:
 	scripts/install-dashboard-tools.sh
+
+.PHONY: python-host
+python-host:
+	scripts/install-python-host.sh
 
 .PHONY: systemd
 systemd:

@@ -10,7 +10,7 @@
 //!
 //! Server and load tool share the machine's processors, ours and the peer's alike.
 
-mod load_tool;
+pub(crate) mod load_tool;
 mod memory;
 mod peer;
 mod restarts;

@@ -3,7 +3,7 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | `restart`, `http`, `fairness`, `scrape`, `density`, `evaluator` | the benchmarks |
+//! | `restart`, `http`, `fairness`, `scrape`, `density`, `evaluator`, `host` | the benchmarks |
 //! | `restart_latency` | how long restarts take, as whoever orders them sees it |
 //! | `cpu` | CPU time and memory of a process |
 //! | `statistics` | PURE: many measurements → one |
@@ -13,6 +13,7 @@ mod cpu;
 mod density;
 mod evaluator;
 mod fairness;
+mod host;
 mod http;
 mod report;
 mod restart;
@@ -38,6 +39,8 @@ enum Benchmark {
     Density,
     /// The evaluator, Prometheus' share included, against a recording rule.
     Evaluator,
+    /// What `ebb-host` costs a host: against a server on Wasmtime's `ProxyHandler` without it.
+    Host,
 }
 
 fn main() {
@@ -48,5 +51,6 @@ fn main() {
         Benchmark::Scrape => scrape::run(),
         Benchmark::Density => density::run(),
         Benchmark::Evaluator => evaluator::run(),
+        Benchmark::Host => host::run(),
     }
 }

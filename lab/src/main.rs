@@ -76,6 +76,9 @@ enum Command {
         /// Only these protocols.
         #[arg(long, value_name = "NAME")]
         protocol: Vec<String>,
+        /// Only these policies, by the names of their arms.
+        #[arg(long, value_name = "NAME")]
+        policy: Vec<String>,
         /// Where to leave what was found.
         #[arg(long, value_name = "FILE", default_value = "target/lab/live.json")]
         out: PathBuf,
@@ -140,7 +143,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Simulate(args) => run_simulation(&args),
         Command::Report { simulation, live, long, folder } => report(&simulation, &live, &long, &folder),
-        Command::Live { clock, protocol, out } => live(clock, &protocol, &out),
+        Command::Live { clock, protocol, policy, out } => live(clock, &protocol, &policy, &out),
         Command::Costs { seeds, folder } => write_costs(&costs(seeds), &folder),
         Command::Record { folder } => record(&folder),
         Command::Speed => {
@@ -213,13 +216,14 @@ fn storm() -> Vec<Storm> {
         .collect()
 }
 
-fn live(clock: u64, only: &[String], out: &Path) -> Result<(), ReportError> {
+fn live(clock: u64, protocols: &[String], policies: &[String], out: &Path) -> Result<(), ReportError> {
     /// Of each arm.
     const TICKS: u64 = 90;
     let runtime = runtime(out)?;
     let mut found = Live { protocols: Vec::new() };
-    let wanted = |protocol: &Protocol| only.is_empty() || only.iter().any(|name| name == protocol.name);
-    for protocol in Protocol::all(clock).into_iter().filter(wanted) {
+    let wanted = |only: &[String], name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    for mut protocol in Protocol::all(clock).into_iter().filter(|one| wanted(protocols, one.name)) {
+        protocol.arms.retain(|arm| wanted(policies, arm.name));
         found.protocols.push(runtime.block_on(live::run(&protocol, TICKS)));
     }
     write(out, &serde_json::to_string(&found).expect("figures are JSON"))

@@ -64,14 +64,16 @@ pub(crate) async fn serve(
 
 fn router(control: &Arc<Control>) -> Router {
     let reloader = Arc::clone(&control.reloader);
-    let may_order = move |headers: &HeaderMap| may_order(&reloader, headers);
+    let may_order = move |headers: &HeaderMap| {
+        may_order(&reloader, headers).map_err(|problem| Box::new(problem.into_response()))
+    };
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload))
         .with_state(Arc::clone(control))
-        .merge(ebb_host::control::router(Arc::clone(control.fleet.instances()), may_order));
+        .merge(ebb_host::control::instances_router(Arc::clone(control.fleet.instances()), may_order));
     refusing_the_rest(routes, PATHS).layer(middleware::map_response(ebb_service::date::stamp))
 }
 

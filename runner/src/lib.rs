@@ -6,7 +6,6 @@
 //! | [`cli`] | the command line: flags, config, signals, exit code |
 //! | [`config`] | YAML → a validated config; errors name file, line, column and field |
 //! | `kind` | what kind of program a module is, with what only that kind has |
-//! | `lifecycle` | pure: what a slot does next |
 //! | `code_cache` | compiled code on disk, every file with a checksum |
 //! | `engine` | Wasmtime engines, their pools, the epoch clock |
 //! | `program` | a module's file → something that can be instantiated |
@@ -21,7 +20,7 @@
 //! | `exchange` | requests between the gateway and the guests: routes, queues, progress |
 //! | `threads` | which code runs on which threads |
 //!
-//! Data flows one way: `control, gateway → fleet → guest, lifecycle → exchange`.
+//! Data flows one way: `control, gateway → fleet → guest → exchange`.
 
 use std::{
     io,
@@ -49,7 +48,6 @@ mod gateway;
 mod guest;
 mod host;
 mod kind;
-mod lifecycle;
 mod program;
 mod reload;
 mod threads;

@@ -180,6 +180,19 @@ fn every_page_stands_in_the_index() {
     }
 }
 
+#[test]
+fn what_the_page_for_hosts_quotes_stands_in_the_examples() {
+    let page = read(&paths::root().join("docs/your-own-host.md"));
+    let examples =
+        ["embedder", "serve"].map(|name| read(&paths::root().join(format!("examples/{name}/src/main.rs"))));
+    let blocks: Vec<_> =
+        page.split("```rust\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    assert!(blocks.len() >= 7, "{blocks:?}");
+    for block in blocks {
+        assert!(examples.iter().any(|example| example.contains(block)), "in no example: {block}");
+    }
+}
+
 /// The rows of the tables of keys below the heading `heading`: key → what its column `default` says.
 fn told_keys(text: &str, heading: &str) -> BTreeMap<String, String> {
     let (_, section) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{heading}"));

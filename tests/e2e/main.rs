@@ -13,6 +13,7 @@ mod exposition;
 mod faults;
 mod gauge;
 mod guests;
+mod hosts;
 mod http_abuse;
 mod http_browser;
 mod http_concurrent;

@@ -1,6 +1,20 @@
-//! The control API's part about instances, to be merged into a host's own router: who lives, and restarts. JSON.
+//! The control API's part about instances, to be merged into a host's own router: who lives, restarts, metrics.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use ebb_host::{control::{self, Access}, instances::Instances};
+//!
+//! # #[tokio::main] async fn main() -> std::io::Result<()> {
+//! let instances = Arc::new(<Instances>::default());
+//! let access = Access::with_token_of("/etc/ebb/token".as_ref())?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:9742").await?;
+//! axum::serve(listener, control::router(instances, access)).await
+//! # }
+//! ```
 
 use std::{
+    fmt, io,
+    path::Path as FilePath,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,14 +25,22 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest as _, Path, Request, State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
-    response::IntoResponse as _,
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use ebb_service::{problem::Problem, quote::clipped};
+use ebb_service::{
+    auth,
+    exposition::{Format, render},
+    problem::Problem,
+    quote::clipped,
+    secret::BearerToken,
+};
 use ebb_units::{Generation, ModuleName, Replica};
+use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    exposition::InstancesCollector,
     instances::Instances,
     restart::{Reason, Refusal, Restarted},
 };
@@ -32,18 +54,66 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a client is told to wait when too many restarts are under way. They take milliseconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// Who may order restarts.
+#[derive(Clone, Debug)]
+pub struct Access(Option<BearerToken>);
+
+impl Access {
+    /// Whoever reaches the listener, but no web page: for one that listens on loopback alone.
+    pub const ANYONE: Self = Self(None);
+
+    /// Whoever has the token that this file holds.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not hold one line of visible ASCII characters.
+    pub fn with_token_of(file: &FilePath) -> io::Result<Self> {
+        BearerToken::from_file(file).map(|token| Self(Some(token))).map_err(io::Error::other)
+    }
+
+    /// Whether a request with these headers may order a restart.
+    ///
+    /// # Errors
+    /// What it is answered.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let checked = auth::check(headers, self.0.as_ref(), "this host");
+        checked.map_err(|problem| Box::new(problem.into_response()))
+    }
+}
+
+/// All that the host protocol asks for: [`instances_router`], and `GET /metrics` with what [`InstancesCollector`] collects. A
+/// host with metrics of its own registers the collector among these instead.
+pub fn router<L: fmt::Debug + Send + Sync + 'static>(instances: Arc<Instances<L>>, access: Access) -> Router {
+    let orders = instances_router(Arc::clone(&instances), move |headers| access.check(headers));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(InstancesCollector(instances)));
+    let registry = Arc::new(registry);
+    orders.route(
+        "/metrics",
+        get(async move |headers: HeaderMap| {
+            let format = Format::negotiate(&headers);
+            match render(&registry, format, 0) {
+                Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+                Err(fmt::Error) => {
+                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be written")
+                        .into_response()
+                }
+            }
+        }),
+    )
+}
+
 /// `GET /api/v1/instances` and `POST /api/v1/instances/MODULE/REPLICA/restart` for `instances`. `may_order`: whether a
 /// request with these headers may order a restart, or what it is answered; asked before anything is said about what exists.
-pub fn router<L: Send + Sync + 'static>(
+pub fn instances_router<L: Send + Sync + 'static>(
     instances: Arc<Instances<L>>,
-    may_order: impl Fn(&HeaderMap) -> Result<(), Problem> + Clone + Send + Sync + 'static,
+    may_order: impl Fn(&HeaderMap) -> Result<(), Box<Response>> + Clone + Send + Sync + 'static,
 ) -> Router {
     let authorize = move |request: Request, next: Next| {
         let refused = may_order(request.headers());
         async move {
             match refused {
                 Ok(()) => next.run(request).await,
-                Err(problem) => problem.into_response(),
+                Err(refusal) => *refusal,
             }
         }
     };
@@ -92,7 +162,7 @@ async fn list<L: Send + Sync>(State(instances): State<Arc<Instances<L>>>) -> Jso
                     memory_limit_bytes: version.memory_limit.0,
                     started_at: live.as_ref().map(|live| rfc3339(live.generation)),
                     restarts: slot.restarts(),
-                    consecutive_failures: progress.consecutive_failures,
+                    consecutive_failures: progress.state.failures(),
                     last_end: progress.last_end,
                 }
             })

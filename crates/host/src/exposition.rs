@@ -5,12 +5,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use ebb_service::exposition::encode_counter;
 use ebb_units::{Digest, Generation};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, LabelSetEncoder},
-    metrics::MetricType,
+    encoding::{
+        DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, LabelSetEncoder, MetricEncoder, NoLabelSet,
+    },
+    metrics::{MetricType, exemplar::Exemplar},
     registry::Unit,
 };
 
@@ -221,6 +222,10 @@ fn encode_modules<L>(readings: &[ModuleReading<'_, L>], encoder: &mut Descriptor
         ])?;
     }
     Ok(())
+}
+
+fn encode_counter(mut encoder: MetricEncoder<'_>, value: u64) -> fmt::Result {
+    encoder.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>)
 }
 
 /// Written label by label from borrowed text, so that ten thousand series allocate nothing.

@@ -42,6 +42,17 @@ impl<L> Instances<L> {
         self.0.load_full()
     }
 
+    /// Adds a module.
+    pub fn add(&self, module: Module<L>) -> Arc<Module<L>> {
+        let module = Arc::new(module);
+        self.0.rcu(|modules| {
+            let mut modules = Vec::clone(modules);
+            modules.push(Arc::clone(&module));
+            modules
+        });
+        module
+    }
+
     /// Puts `modules` in the place of those before.
     pub fn set_modules(&self, modules: Vec<Arc<Module<L>>>) {
         self.0.store(Arc::new(modules));
@@ -114,6 +125,19 @@ impl<L> Module<L> {
     #[must_use]
     pub fn slots(&self) -> Arc<Vec<Arc<Slot<L>>>> {
         self.slots.load_full()
+    }
+
+    /// Adds a slot, for the next replica.
+    pub fn add_slot(&self) -> Arc<Slot<L>> {
+        let mut added = None;
+        self.slots.rcu(|slots| {
+            let slot = Arc::new(Slot::new(Replica(u32::try_from(slots.len()).unwrap_or(u32::MAX))));
+            added = Some(Arc::clone(&slot));
+            let mut slots = Vec::clone(slots);
+            slots.push(slot);
+            slots
+        });
+        added.expect("it was added")
     }
 
     /// Puts `slots`, by replica, in the place of those before.

@@ -5,16 +5,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Counts restarts under way against a limit that a reload may change.
+///
+/// It begins with a limit of 1.
 #[derive(Debug, Default)]
 pub struct Permits {
     count: Mutex<Count>,
     freed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Count {
     used: u32,
     limit: u32,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self { used: 0, limit: 1 }
+    }
 }
 
 /// One restart under way, for as long as this value lives.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ebb_units::{ByteCount, Generation};
 use tokio::sync::oneshot;
 
-use crate::permits::Permit;
+use crate::{lifecycle::Cause, permits::Permit};
 
 /// Why a slot got a new lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,15 @@ impl Reason {
             Self::Crash => "crash",
             Self::Exit => "exit",
             Self::Reload => "reload",
+        }
+    }
+}
+
+impl From<Cause> for Reason {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Crash => Self::Crash,
+            Cause::Exit => Self::Exit,
         }
     }
 }

@@ -16,8 +16,9 @@ use ebb_units::{ByteCount, Digest, Generation, Replica};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
+    lifecycle::State,
     meter::Meter,
-    restart::{Reason, Refusal, RestartOrder},
+    restart::{Reason, Refusal, RestartOrder, Restarted},
 };
 
 /// The lifetime that is live in a slot.
@@ -41,34 +42,6 @@ pub struct Version {
     pub memory_limit: ByteCount,
 }
 
-/// What a slot is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// A lifetime is being prepared; none is live.
-    Starting,
-    /// A lifetime is live.
-    Running,
-    /// A lifetime is live, and its replacement is being prepared.
-    Restarting,
-    /// No lifetime is live; the next one is waited for.
-    Backoff,
-    /// The slot is closed for good.
-    Stopped,
-}
-
-impl State {
-    /// The state as the API names it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::Backoff => "backoff",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
 /// One replica's slot.
 pub struct Slot<L = ()> {
     /// Which one.
@@ -80,6 +53,8 @@ pub struct Slot<L = ()> {
     progress: Mutex<Progress>,
     mailbox: Mutex<Mailbox>,
     waker: Notify,
+    /// The newest generation that [`Slot::next_generation`] gave.
+    last: Mutex<Option<Generation>>,
 }
 
 /// What the slot's owner says about it.
@@ -87,8 +62,6 @@ pub struct Slot<L = ()> {
 pub(crate) struct Progress {
     /// What the slot is doing.
     pub state: State,
-    /// Lifetimes in a row that ended too soon.
-    pub consecutive_failures: u32,
     /// How the last lifetime ended, or why the last start failed.
     pub last_end: Option<String>,
 }
@@ -119,13 +92,10 @@ impl<L> Slot<L> {
             restarts: AtomicU64::new(0),
             own_ends: AtomicU64::new(0),
             started_once: AtomicBool::new(false),
-            progress: Mutex::new(Progress {
-                state: State::Starting,
-                consecutive_failures: 0,
-                last_end: None,
-            }),
+            progress: Mutex::new(Progress { state: State::NEW, last_end: None }),
             mailbox: Mutex::new(Mailbox::Free),
             waker: Notify::new(),
+            last: Mutex::new(None),
         }
     }
 
@@ -203,6 +173,16 @@ impl<L> Slot<L> {
         }
     }
 
+    /// Tells whoever gave `order` what came of it. The slot takes another one.
+    pub fn answer(&self, order: RestartOrder, outcome: Result<Restarted, Refusal>) {
+        let RestartOrder { reply, permit, .. } = order;
+        // The next order may come as soon as this one is answered, and must find the mailbox free.
+        drop(permit);
+        self.order_done();
+        // Whoever gave the order may have gone; it was carried out all the same.
+        let _ = reply.send(outcome);
+    }
+
     /// The order is carried out or refused; the slot takes another one.
     pub fn order_done(&self) {
         let mut mailbox = lock(&self.mailbox);
@@ -216,15 +196,22 @@ impl<L> Slot<L> {
         *lock(&self.mailbox) = Mailbox::Closed;
     }
 
+    /// The generation of a lifetime that starts at `now_unix_ms`.
+    pub(crate) fn next_generation(&self, now_unix_ms: u64) -> Generation {
+        let mut last = lock(&self.last);
+        let next = Generation::next(*last, now_unix_ms);
+        *last = Some(next);
+        next
+    }
+
     /// Says which lifetime is live from now on.
     pub fn set_live(&self, live: Option<Arc<Live<L>>>) {
         self.live.store(live);
     }
 
-    /// Says what the slot is doing, and how many lifetimes in a row have ended too soon.
-    pub fn set_state(&self, state: State, consecutive_failures: u32) {
-        let mut progress = lock(&self.progress);
-        (progress.state, progress.consecutive_failures) = (state, consecutive_failures);
+    /// Says what the slot is doing.
+    pub fn set_state(&self, state: State) {
+        lock(&self.progress).state = state;
     }
 
     /// Says how the last lifetime ended, or why the last start failed.

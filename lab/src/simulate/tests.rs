@@ -1,4 +1,8 @@
 use ebb_core::policy::{Adapt, DailyRhythm, IntervalKind, MaxAge, Policy, Pooling, Renewal};
+use ebb_host::{
+    restart::Restarted as Replaced,
+    retire::{Retirement, RetirementConfig},
+};
 use ebb_units::{ByteCount, RestartPrice};
 
 use super::*;
@@ -172,4 +176,58 @@ fn the_papers_rule_storms_and_the_guard_rails_bound_it() {
     let (storm, guarded) = (hourly(paper(0.95), no_budget()), hourly(confidence, BudgetConfig::default()));
     assert!(storm >= 20, "{storm} restarts an hour of each instance");
     assert!(guarded * 5 <= storm, "{guarded} restarts an hour with the guard rails, {storm} without");
+}
+
+/// As [`simulate`], where a host retires its instances itself: each restart.
+fn retired_in_process(setup: &Setup, traces: &[Trace], ticks: Tick) -> Vec<(Tick, Tick)> {
+    let Setup { rule, budget, interval, lookback, .. } = *setup;
+    let mut retirement = Retirement::new(RetirementConfig { rule, budget, interval, lookback });
+    let population = Population { module: "simulated".into(), digest: "d1".into() };
+    let at = |tick: Tick| EPOCH.plus(i64::from(tick) * interval.as_elapsed());
+    let generation = |tick: Tick| Generation(at(tick).0.unsigned_abs());
+    let mut living: Vec<_> = traces.iter().map(|trace| (Instance::new(trace), trace.demands(), 0)).collect();
+    let mut restarts = Vec::new();
+    for tick in 1..ticks {
+        for (instance, ahead, _) in &mut living {
+            while let Some((demand, rest)) = ahead.split_first().filter(|(demand, _)| demand.at <= tick) {
+                instance.meet(demand);
+                *ahead = rest;
+            }
+        }
+        let sizes = (0..).zip(&living).map(|(replica, (instance, _, started))| {
+            (&population, replica, generation(*started), instance.bytes.unsigned_abs())
+        });
+        for retired in retirement.tick(sizes, at(tick)) {
+            let replica = retired.judgement.slot.replica as usize;
+            let (instance, _, started) = &mut living[replica];
+            let old = *started;
+            (*instance, *started) = (Instance::new(&traces[replica]), tick);
+            restarts.push((tick, tick - old));
+            let replaced = Replaced {
+                old: generation(old),
+                new: generation(tick),
+                reclaimed: ByteCount(retired.judgement.reclaimable_bytes),
+                released: ByteCount(0),
+                duration: std::time::Duration::ZERO,
+                draining: false,
+            };
+            retirement.conclude(&retired, &Ok(replaced), at(tick));
+        }
+    }
+    restarts
+}
+
+#[test]
+fn a_host_that_retires_instances_itself_does_as_the_evaluator() {
+    let ticks = 4 * DAY;
+    let rules = [Rule::default(), t_interval(IntervalKind::Prediction, Adapt::Intent, 0.8)];
+    for workload in Workload::ALL.into_iter().filter(|workload| workload.is_scored()) {
+        let traces = workload.fleet(12, ticks, 4);
+        for rule in rules {
+            let setup = setup(rule);
+            let evaluated = simulate(&setup, &traces, ticks).restarts;
+            assert!(evaluated.len() > 5, "{workload:?}: {evaluated:?}");
+            assert_eq!(retired_in_process(&setup, &traces, ticks), evaluated, "{workload:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ebb_host::lifecycle::BackoffPolicy;
 use ebb_units::{ByteCount, ModuleName, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -17,7 +18,6 @@ use super::{
     http::{RawServe, ServeConfig},
     located,
 };
-use crate::lifecycle::BackoffPolicy;
 
 /// WebAssembly's page, in bytes.
 pub(crate) const PAGE_BYTES: u64 = 65_536;

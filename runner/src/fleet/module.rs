@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use ebb_host::{instances, slot::Version};
+use ebb_host::{instances, lifecycle::BackoffPolicy, slot::Version};
 use ebb_units::ModuleName;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{guest::handles::Handles, kind::Kind, lifecycle::BackoffPolicy, program::Program};
+use crate::{guest::handles::Handles, kind::Kind, program::Program};
 
 /// What the runner keeps with a lifetime.
 pub(crate) struct Occupant {

@@ -1,4 +1,4 @@
-//! The task that owns a slot: asks [`lifecycle`](crate::lifecycle) what to do next, and does it.
+//! The task that owns a slot: asks [`lifecycle`] what to do next, and does it.
 
 use std::{
     sync::Arc,
@@ -6,8 +6,9 @@ use std::{
 };
 
 use ebb_host::{
-    restart::{Reason, Refusal, RestartOrder, Restarted},
-    slot::{self, Command, Live},
+    lifecycle::{self, Action, Cause, Event, State},
+    restart::{Refusal, RestartOrder, Restarted},
+    slot::{Command, Live},
 };
 use ebb_service::logging::Chain;
 use ebb_units::{ByteCount, Generation};
@@ -25,7 +26,6 @@ use crate::{
     exchange::state::Server,
     guest::{End, Ended, Prepared, Running, turns::Places},
     kind::Kind,
-    lifecycle::{self, Action, Cause, Event, State},
     program::Program,
     threads::Handles,
 };
@@ -73,15 +73,11 @@ impl Supervisor {
             let (next, action) =
                 lifecycle::step(phase, event, epoch.elapsed(), rand::random::<f64>(), &policy);
             phase = next;
-            self.slot.set_state(shown(phase), phase.failures());
+            self.slot.set_state(phase);
             event = match action {
                 Action::Watch => self.watch(&mut state).await,
                 Action::Start(cause) => {
-                    let reason = match cause {
-                        Cause::Crash => Reason::Crash,
-                        Cause::Exit => Reason::Exit,
-                    };
-                    self.module.host.count_restart(&self.slot, reason);
+                    self.module.host.count_restart(&self.slot, cause.into());
                     self.start(&mut state).await
                 }
                 Action::Replace => self.replace(&mut state).await,
@@ -158,7 +154,7 @@ impl Supervisor {
                             state.order = Some(order);
                             return Event::RestartOrdered;
                         }
-                        Err(refusal) => self.answer(order, Err(refusal)),
+                        Err(refusal) => self.slot.answer(order, Err(refusal)),
                     },
                     Command::StartNow(reply) => {
                         self.slot.order_done();
@@ -179,7 +175,7 @@ impl Supervisor {
                 () = self.stop.cancelled() => return Event::StopOrdered,
                 () = &mut elapsed => return Event::BackoffElapsed,
                 order = self.slot.next_order() => match order {
-                    Command::Restart(order) => self.answer(order, Err(Refusal::NothingRunning)),
+                    Command::Restart(order) => self.slot.answer(order, Err(Refusal::NothingRunning)),
                     Command::StartNow(reply) => {
                         self.slot.order_done();
                         let _ = reply.send(());
@@ -208,14 +204,14 @@ impl Supervisor {
             biased;
             () = self.stop.cancelled() => {
                 state.running = Some((old, running));
-                self.answer(order, Err(Refusal::Closing));
+                self.slot.answer(order, Err(Refusal::Closing));
                 return Event::StopOrdered;
             }
             ended = running.ended() => {
                 self.slot.set_live(None);
                 let cause = self.conclude(old, ended).await;
                 preparation.give_up(&self.threads.starts).await;
-                self.answer(order, Err(Refusal::NothingRunning));
+                self.slot.answer(order, Err(Refusal::NothingRunning));
                 return ended_by_itself(cause, running.had_requests());
             }
             prepared = &mut preparation => prepared,
@@ -227,7 +223,7 @@ impl Supervisor {
                 warn!(module = %self.module.name(), replica = self.slot.replica.0, error = cause,
                     reason = order.reason.as_str(), "restart: the new instance could not be started, the old one stays");
                 state.running = Some((old, running));
-                self.answer(order, Err(Refusal::CouldNotStart(cause)));
+                self.slot.answer(order, Err(Refusal::CouldNotStart(cause)));
                 return Event::ReplacementFailed;
             }
         };
@@ -275,7 +271,7 @@ impl Supervisor {
         };
         self.module.host.count_restart(&self.slot, order.reason);
         drain::note_restart(&self.module, self.slot.replica, order.reason, &restarted);
-        self.answer(order, Ok(restarted));
+        self.slot.answer(order, Ok(restarted));
     }
 
     /// Runs the replacement of an instance that serves, and lets the old one finish what it has begun.
@@ -309,15 +305,6 @@ impl Supervisor {
             permit,
         };
         state.draining = Some(tokio::spawn(draining.finish(drain_timeout, self.halt.clone())));
-    }
-
-    fn answer(&self, order: RestartOrder, outcome: Result<Restarted, Refusal>) {
-        let RestartOrder { reply, permit, .. } = order;
-        // The next order may come as soon as this one is answered, and must find the mailbox free.
-        drop(permit);
-        self.slot.order_done();
-        // Whoever gave the order may have gone; it was carried out all the same.
-        let _ = reply.send(outcome);
     }
 
     fn prepare(&self, program: &Arc<Program>, generation: Generation) -> Preparation {
@@ -387,17 +374,6 @@ impl Supervisor {
         } else {
             info!(%module, replica, failures, wait_ms, "waiting to start again");
         }
-    }
-}
-
-/// What the slot is doing, as everybody may know it.
-const fn shown(state: State) -> slot::State {
-    match state {
-        State::Starting { .. } => slot::State::Starting,
-        State::Running { .. } => slot::State::Running,
-        State::Restarting { .. } => slot::State::Restarting,
-        State::Backoff { .. } => slot::State::Backoff,
-        State::Stopped => slot::State::Stopped,
     }
 }
 

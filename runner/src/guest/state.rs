@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use ebb_host::meter::Limiter;
+use ebb_host::limiter::Limiter;
 use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 

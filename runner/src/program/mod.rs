@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_host::meter::Limiter;
+use ebb_host::limiter::Limiter;
 use ebb_units::{Digest, Generation, ModuleName, Replica};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
@@ -116,7 +116,10 @@ impl Program {
             let opened = opened.map_err(|_| StartError::Folders(start_timeout))?;
             opened.map_err(|error| StartError::Host(error.to_string()))??
         };
-        let limiter = Limiter::new(self.size.gc.heap_initial_bytes(), self.guest.memory_limit, grow_failures);
+        let mut limiter = Limiter::new(self.guest.memory_limit).counting(grow_failures);
+        if let Some(initial_bytes) = self.size.gc.heap_initial_bytes() {
+            limiter = limiter.with_gc_heap(initial_bytes);
+        }
         let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing), self.handles());
         let left = start_timeout.saturating_sub(started.elapsed());
         let prepared = TokioContext::new(Prepared::new(&self.linked, state, self.epoch_tick), handle);

@@ -15,14 +15,14 @@
 use std::time::Duration;
 
 /// A point in time, as the time since some fixed start. Whoever calls chooses the start.
-pub(crate) type Moment = Duration;
+type Moment = Duration;
 
 /// A slot with this many failures in a row is called a crash loop.
 const CRASH_LOOP_FAILURES: u32 = 5;
 
 /// How long to wait before starting again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BackoffPolicy {
+pub struct BackoffPolicy {
     /// The wait after the first failure.
     pub min: Duration,
     /// The longest wait.
@@ -31,9 +31,17 @@ pub(crate) struct BackoffPolicy {
     pub reset_after: Duration,
 }
 
+impl Default for BackoffPolicy {
+    /// From half a second to half a minute; a minute is long.
+    fn default() -> Self {
+        let [min, max, reset_after] = [500, 30_000, 60_000].map(Duration::from_millis);
+        Self { min, max, reset_after }
+    }
+}
+
 /// Why a lifetime ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// A trap, a non-zero exit code, or no start at all.
     Crash,
     /// Exit code 0.
@@ -42,7 +50,7 @@ pub(crate) enum Cause {
 
 /// What a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// A new lifetime is being prepared; none is live.
     Starting {
         /// Lifetimes in a row that ended too soon.
@@ -77,7 +85,7 @@ pub(crate) enum State {
 
 /// What happened to a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// The lifetime being prepared is now live.
     Started,
     /// The lifetime being prepared could not be started.
@@ -101,7 +109,7 @@ pub(crate) enum Event {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Nothing but wait for the next event.
     Watch,
     /// Start a lifetime; it is a restart for this cause.
@@ -116,10 +124,11 @@ pub(crate) enum Action {
 
 impl State {
     /// The state of a slot before its first lifetime.
-    pub(crate) const NEW: Self = Self::Starting { failures: 0 };
+    pub const NEW: Self = Self::Starting { failures: 0 };
 
     /// Lifetimes in a row that ended too soon.
-    pub(crate) const fn failures(self) -> u32 {
+    #[must_use]
+    pub const fn failures(self) -> u32 {
         match self {
             Self::Starting { failures }
             | Self::Running { failures, .. }
@@ -129,8 +138,20 @@ impl State {
         }
     }
 
+    /// The state as the API names it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::Running { .. } => "running",
+            Self::Restarting { .. } => "restarting",
+            Self::Backoff { .. } => "backoff",
+            Self::Stopped => "stopped",
+        }
+    }
+
     /// Whether the slot fails again and again.
-    pub(crate) const fn is_crash_loop(self) -> bool {
+    #[must_use]
+    pub const fn is_crash_loop(self) -> bool {
         self.failures() >= CRASH_LOOP_FAILURES
     }
 }
@@ -139,13 +160,8 @@ impl State {
 ///
 /// `jitter`: a random number in `[0, 1)`; it spreads the waits of slots that fail together over the upper
 /// half of the wait. An event that cannot happen in `state` changes nothing.
-pub(crate) fn step(
-    state: State,
-    event: Event,
-    now: Moment,
-    jitter: f64,
-    policy: &BackoffPolicy,
-) -> (State, Action) {
+#[must_use]
+pub fn step(state: State, event: Event, now: Moment, jitter: f64, policy: &BackoffPolicy) -> (State, Action) {
     let back_off = |failures: u32, cause: Cause| {
         let until = now + backoff(failures, jitter, policy);
         (State::Backoff { until, failures, cause }, Action::WaitUntil(until))

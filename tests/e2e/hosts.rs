@@ -1,0 +1,220 @@
+//! Hosts that are not the runner, and the runner: each keeps the host protocol, and the evaluator restarts what leaks there.
+
+use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
+
+use ebb_conformance::{Options, Token};
+use ebb_testbed::{
+    evaluator::Evaluator,
+    free_address,
+    http::client,
+    paths,
+    process::Process,
+    prometheus::{Major, Prometheus},
+    runner::Runner,
+    wait,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::support::{self, DEADLINE};
+
+/// An example host with two replicas of a module that leaks.
+struct Host {
+    process: Process,
+    /// Where it takes orders, and where it serves if it does.
+    address: String,
+    data: String,
+    kind: Kind,
+    dir: TempDir,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Embedder,
+    Serve,
+    Python,
+}
+
+/// The token of every host that is given one.
+const TOKEN: &str = "a-token-of-the-tests";
+
+impl Host {
+    async fn start(kind: Kind, with_token: bool) -> Self {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("token"), TOKEN).unwrap();
+        let (address, data) = (free_address(), free_address());
+        let process = spawn(kind, &address, &data, &dir, with_token);
+        let host = Self { process, address, data, kind, dir };
+        host.answers().await;
+        host
+    }
+
+    async fn answers(&self) {
+        let url = format!("http://{}/metrics", self.address);
+        wait::until("the host shows two instances", DEADLINE, async || {
+            let text = client().get(&url).send().await.ok()?.text().await.ok()?;
+            let live = text.lines().filter(|line| line.starts_with("wasm_linear_memory_bytes{"));
+            (live.count() == 2).then_some(())
+        })
+        .await;
+    }
+
+    /// Kills it at once, and starts it again where it was.
+    async fn kill_and_start(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.kind, &self.address, &self.data, &self.dir, false);
+        self.answers().await;
+    }
+}
+
+fn spawn(kind: Kind, address: &str, data: &str, dir: &TempDir, with_token: bool) -> Process {
+    let leaky = paths::root().join("examples/leaky.wat").display().to_string();
+    let token = dir.path().join("token").display().to_string();
+    let token = |flag: &str| if with_token { vec![flag.to_owned(), token.clone()] } else { Vec::new() };
+    let (program, mut args, token): (PathBuf, Vec<String>, Vec<String>) = match kind {
+        Kind::Embedder => {
+            let token = token("").into_iter().filter(|part| !part.is_empty()).collect();
+            (paths::program("example-embedder"), vec![address.to_owned(), leaky, "2".to_owned()], token)
+        }
+        Kind::Serve => {
+            let component = paths::guest("test_http").display().to_string();
+            let args = ["--listen", data, "--control", address, "--replicas", "2", &component];
+            (paths::program("example-serve"), args.map(str::to_owned).to_vec(), token("--token-file"))
+        }
+        Kind::Python => {
+            let python = paths::root().join("target/tools/python-host/bin/python");
+            let script = paths::root().join("examples/python/host.py").display().to_string();
+            let module = format!("leaky={leaky}");
+            let args = [&script, "--listen", address, "--module", &module, "--replicas", "2"];
+            (
+                paths::existing(python, "make python-host"),
+                args.map(str::to_owned).to_vec(),
+                token("--token-file"),
+            )
+        }
+    };
+    args.extend(token);
+    Process::start(&program, args, &dir.path().join("log"))
+}
+
+/// Keeps asking until it is dropped, each answer a kibibyte more of memory; tells how many it has got.
+async fn ask(address: String) -> u64 {
+    let mut answers = 0;
+    let stop = tokio::time::Instant::now() + Duration::from_secs(20);
+    while tokio::time::Instant::now() < stop {
+        let asked = client().get(format!("http://{address}/grow?bytes=1024")).send().await.unwrap();
+        assert_eq!(asked.status(), 200, "{}", asked.text().await.unwrap());
+        asked.bytes().await.unwrap();
+        answers += 1;
+    }
+    answers
+}
+
+async fn keeps_the_protocol(kind: Kind, with_token: bool) {
+    let host = Host::start(kind, with_token).await;
+    let mut load = JoinSet::new();
+    if kind == Kind::Serve {
+        load.spawn(ask(host.data.clone()));
+    }
+    let token = with_token.then(|| Token::new(TOKEN).unwrap());
+    ebb_conformance::check(&Options { token, ..Options::new(&host.address) }).await.assert_conforms();
+    load.abort_all();
+    while let Some(asked) = load.join_next().await {
+        assert!(asked.is_ok() || asked.is_err_and(|error| error.is_cancelled()));
+    }
+}
+
+#[tokio::test]
+async fn the_runner_keeps_the_host_protocol() {
+    let runner = Runner::start(&support::leaky(2)).await;
+    ebb_conformance::check(&Options::new(&runner.address)).await.assert_conforms();
+}
+
+#[tokio::test]
+async fn an_embedder_keeps_the_host_protocol() {
+    keeps_the_protocol(Kind::Embedder, true).await;
+}
+
+#[tokio::test]
+async fn a_server_on_proxy_handler_keeps_the_host_protocol() {
+    keeps_the_protocol(Kind::Serve, false).await;
+}
+
+#[tokio::test]
+async fn a_host_in_python_keeps_the_host_protocol() {
+    keeps_the_protocol(Kind::Python, true).await;
+}
+
+/// Restarts what holds more than 2 MiB.
+async fn evaluator(host: &Host, store: &str) -> Evaluator {
+    let config = support::evaluator(
+        store,
+        &[&host.address],
+        "modules:\n  leaky: &small {policy: static, max_bytes: 2MiB, min_age: 1s}\n  test_http: *small\n",
+    );
+    Evaluator::start(&config).await
+}
+
+async fn restarted(evaluator: &Evaluator, at_least: usize) -> Vec<Value> {
+    wait::until("instances were restarted, and their memory fell", DEADLINE * 2, async || {
+        let decisions = evaluator.api("decisions?action=restarted&limit=1000").await;
+        let decisions = decisions.as_array()?.clone();
+        let fell = decisions.iter().filter(|decision| decision["effect"] == "memory_fell").count();
+        (fell >= at_least).then_some(decisions)
+    })
+    .await
+}
+
+async fn is_restarted(kind: Kind) {
+    let host = Host::start(kind, false).await;
+    let prometheus = Prometheus::start(Major::Three, &[&host.address]).await;
+    let mut load = JoinSet::new();
+    if kind == Kind::Serve {
+        for _ in 0..4 {
+            load.spawn(ask(host.data.clone()));
+        }
+    }
+    let evaluator = evaluator(&host, &support::prometheus_store(&prometheus.url)).await;
+    restarted(&evaluator, 4).await;
+    // Not one request has failed.
+    while let Some(asked) = load.join_next().await {
+        assert!(asked.unwrap() > 10);
+    }
+}
+
+#[tokio::test]
+async fn what_leaks_in_an_embedder_is_restarted() {
+    is_restarted(Kind::Embedder).await;
+}
+
+#[tokio::test]
+async fn what_leaks_in_a_server_on_proxy_handler_is_restarted_without_a_failed_request() {
+    is_restarted(Kind::Serve).await;
+}
+
+#[tokio::test]
+async fn what_leaks_in_a_host_in_python_is_restarted() {
+    is_restarted(Kind::Python).await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_killed_in_the_middle_of_restarts_has_nothing_restarted_twice() {
+    let mut host = Host::start(Kind::Python, false).await;
+    let evaluator = evaluator(&host, &support::scrape_store(&[&host.address])).await;
+    let mut done = 0;
+    for kill in 0..5_u32 {
+        // At another moment each time: once a decision is told, the next order may be anywhere on its way.
+        done = restarted(&evaluator, done + 1).await.len();
+        tokio::time::timeout(Duration::from_millis(u64::from(kill * 170)), std::future::pending::<()>())
+            .await
+            .unwrap_err();
+        host.kill_and_start().await;
+    }
+    let decisions = restarted(&evaluator, done + 1).await;
+    let mut restarted = HashSet::new();
+    for decision in &decisions {
+        let lifetime = (decision["replica"].clone(), decision["generation"].clone());
+        assert!(restarted.insert(lifetime), "restarted twice: {decision:#}");
+    }
+}
