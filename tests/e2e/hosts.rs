@@ -98,7 +98,7 @@ fn spawn(kind: Kind, address: &str, data: &str, dir: &TempDir, with_token: bool)
     Process::start(&program, args, &dir.path().join("log"))
 }
 
-/// Keeps asking until it is dropped, each answer a kibibyte more of memory; tells how many it has got.
+/// Keeps asking for 20 seconds, each answer a kibibyte more of memory; tells how many it has got.
 async fn ask(address: String) -> u64 {
     let mut answers = 0;
     let stop = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -144,6 +144,27 @@ async fn a_server_on_proxy_handler_keeps_the_host_protocol() {
 #[tokio::test]
 async fn a_host_in_python_keeps_the_host_protocol() {
     keeps_the_protocol(Kind::Python, true).await;
+}
+
+#[tokio::test]
+async fn what_traps_behind_proxy_handler_is_followed_by_another_instance() {
+    let host = Host::start(Kind::Serve, false).await;
+    for _ in 0..5 {
+        let trapped = client().get(format!("http://{}/trap", host.data)).send().await.unwrap();
+        assert_eq!(trapped.status(), 502);
+        // Both instances are there again, or soon; a request waits for one.
+        for _ in 0..3 {
+            let asked = client().get(format!("http://{}/hello", host.data)).send().await.unwrap();
+            assert_eq!((asked.status().as_u16(), asked.text().await.unwrap().as_str()), (200, "hello"));
+        }
+    }
+    let url = format!("http://{}/metrics", host.address);
+    let expected = "wasm_instance_restarts_total{module=\"test_http\",reason=\"crash\"} 5";
+    wait::until("each trap was followed by a start", DEADLINE, async || {
+        let text = client().get(&url).send().await.ok()?.text().await.ok()?;
+        text.contains(expected).then_some(())
+    })
+    .await;
 }
 
 /// Restarts what holds more than 2 MiB.

@@ -28,19 +28,12 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use ebb_service::{
-    auth,
-    exposition::{Format, render},
-    problem::Problem,
-    quote::clipped,
-    secret::BearerToken,
-};
+use ebb_service::{auth, problem::Problem, quote::clipped, secret::BearerToken};
 use ebb_units::{Generation, ModuleName, Replica};
-use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    exposition::InstancesCollector,
+    exposition,
     instances::Instances,
     restart::{Reason, Refusal, Restarted},
 };
@@ -80,26 +73,21 @@ impl Access {
     }
 }
 
-/// All that the host protocol asks for: [`instances_router`], and `GET /metrics` with what [`InstancesCollector`] collects. A
+/// All that the host protocol asks for: [`instances_router`], and `GET /metrics` with what [`InstancesCollector`](exposition::InstancesCollector) collects. A
 /// host with metrics of its own registers the collector among these instead.
 pub fn router<L: fmt::Debug + Send + Sync + 'static>(instances: Arc<Instances<L>>, access: Access) -> Router {
     let orders = instances_router(Arc::clone(&instances), move |headers| access.check(headers));
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(InstancesCollector(instances)));
-    let registry = Arc::new(registry);
-    orders.route(
-        "/metrics",
-        get(async move |headers: HeaderMap| {
-            let format = Format::negotiate(&headers);
-            match render(&registry, format, 0) {
-                Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-                Err(fmt::Error) => {
-                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be written")
-                        .into_response()
-                }
-            }
-        }),
-    )
+    orders.route("/metrics", get(async move |headers: HeaderMap| metrics(&instances, &headers)))
+}
+
+fn metrics<L: fmt::Debug + Send + Sync + 'static>(
+    instances: &Arc<Instances<L>>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (content_type, text) = exposition::answer(instances, &accept.collect::<Vec<_>>().join(","))
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be written"))?;
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
 /// `GET /api/v1/instances` and `POST /api/v1/instances/MODULE/REPLICA/restart` for `instances`. `may_order`: whether a

@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+#[cfg(feature = "http")]
+use ebb_service::exposition::{Format, render};
 use ebb_units::{Digest, Generation};
+#[cfg(feature = "http")]
+use prometheus_client::registry::Registry;
 use prometheus_client::{
     collector::Collector,
     encoding::{
@@ -33,6 +37,22 @@ impl<L: fmt::Debug + Send + Sync + 'static> Collector for InstancesCollector<L> 
         encode_slots(&readings, &mut encoder)?;
         encode_modules(&readings, &mut encoder)
     }
+}
+
+/// The answer to a scrape: its `Content-Type`, and what [`InstancesCollector`] collects. `accept`: the request's `Accept` header,
+/// empty where there is none.
+///
+/// # Errors
+/// When a metric cannot be written.
+#[cfg(feature = "http")]
+pub fn answer<L: fmt::Debug + Send + Sync + 'static>(
+    instances: &Arc<Instances<L>>,
+    accept: &str,
+) -> Result<(&'static str, String), fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(InstancesCollector(Arc::clone(instances))));
+    let format = Format::accepted(accept.split(','));
+    Ok((format.content_type(), render(&registry, format, 0)?))
 }
 
 /// What one slot says at one moment. All families of a scrape are written from the same reading: were

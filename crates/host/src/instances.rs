@@ -24,7 +24,7 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// A slot, and the module that it is of.
-pub(crate) type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
+pub type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
 
 /// All modules of a host. `L`: what it keeps with each lifetime.
 #[derive(Debug)]
@@ -38,14 +38,23 @@ impl<L> Default for Instances<L> {
 
 impl<L> Instances<L> {
     /// The modules.
-    pub(crate) fn modules(&self) -> Arc<Vec<Arc<Module<L>>>> {
+    #[must_use]
+    pub fn modules(&self) -> Arc<Vec<Arc<Module<L>>>> {
         self.0.load_full()
     }
 
     /// Adds a module.
+    ///
+    /// # Panics
+    /// When there is one of that name: orders could not tell them apart.
     pub fn add(&self, module: Module<L>) -> Arc<Module<L>> {
         let module = Arc::new(module);
         self.0.rcu(|modules| {
+            assert!(
+                modules.iter().all(|known| known.name != module.name),
+                "two modules named {}",
+                module.name
+            );
             let mut modules = Vec::clone(modules);
             modules.push(Arc::clone(&module));
             modules
@@ -59,7 +68,8 @@ impl<L> Instances<L> {
     }
 
     /// The slot `name`/`replica` and its module, if there is one.
-    pub(crate) fn find(&self, name: &str, replica: Replica) -> Option<ModuleSlot<L>> {
+    #[must_use]
+    pub fn find(&self, name: &str, replica: Replica) -> Option<ModuleSlot<L>> {
         let modules = self.0.load();
         let module = modules.iter().find(|module| module.name.as_str() == name)?;
         let slot = module.slots.load().get(replica.0 as usize).cloned()?;
@@ -152,7 +162,7 @@ impl<L> Module<L> {
     ///
     /// # Errors
     /// [`Refusal`]: not the live lifetime, busy, too many under way; in this order.
-    pub(crate) fn order_restart(
+    pub fn order_restart(
         &self,
         slot: &Slot<L>,
         expected: Option<Generation>,

@@ -9,7 +9,10 @@ use std::{
     fmt::Display,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     pin::pin,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,6 +29,9 @@ use crate::{
     slot::{Command, Live, Slot, Version},
 };
 
+/// How long whoever ordered a restart waits for what was replaced to be gone. After that, the answer says that it drains.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// An instance that is to be made.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -34,15 +40,26 @@ pub struct Next {
     pub replica: Replica,
     /// Its name among the instances of that slot: its start, in Unix milliseconds.
     pub generation: Generation,
-    /// What it will hold.
+    /// What it holds. To be kept for as long as its memory is there: by that, a restart is seen to be done.
     pub meter: Arc<Meter>,
-    /// Says that it ended by itself.
+    /// Says that it ended by itself. To be kept for as long as it lives: dropped, it says that the instance crashed.
     pub ending: Ending,
     memory_limit: ByteCount,
     grow_failures: Arc<AtomicU64>,
 }
 
 impl Next {
+    /// What it may hold.
+    #[must_use]
+    pub const fn memory_limit(&self) -> ByteCount {
+        self.memory_limit
+    }
+
+    /// Counts a request of it for memory that was denied or failed. The limiter does so by itself.
+    pub fn count_grow_failure(&self) {
+        self.grow_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A limiter for its store, which keeps its meter.
     #[cfg(feature = "wasmtime")]
     #[must_use]
@@ -53,7 +70,7 @@ impl Next {
     }
 }
 
-/// Says that an instance ended by itself. One that is dropped says nothing.
+/// Says that an instance ended by itself.
 #[derive(Debug)]
 pub struct Ending(oneshot::Sender<(Event, String)>);
 
@@ -84,7 +101,11 @@ struct Kept<I> {
 }
 
 /// Keeps an instance of `module` alive in `slot`, for as long as this future is polled; when it is dropped, so is the instance,
-/// and the slot is closed. `start` makes an instance; dropping what it returns ends that.
+/// and the slot is closed. `start` makes an instance; dropping what it returns ends that. It must come to an end: the slot waits
+/// for it.
+///
+/// Generations are starts by the wall clock. Where that may be set back while the host does not run, the host keeps its
+/// newest generation and begins with [`Slot::new_after`].
 ///
 /// ```
 /// use std::{convert::Infallible, sync::Arc};
@@ -194,11 +215,9 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
         let kept = self.kept.as_mut().expect("the lifecycle watches only what it started");
         let (end, how) = {
             let mut ended = pin!(async {
-                match (&mut kept.ended).await {
-                    Ok(end) => end,
-                    // Nobody will say.
-                    Err(_) => std::future::pending().await,
-                }
+                (&mut kept.ended).await.unwrap_or_else(|_| {
+                    (Event::Ended(Cause::Crash), "it ended without a word: its Ending was dropped".to_owned())
+                })
             });
             loop {
                 let command = tokio::select! {
@@ -233,24 +252,42 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
                 return Event::ReplacementFailed;
             }
         };
-        let old = self.kept.take().expect("a replacement replaces something");
+        let mut old = self.kept.take().expect("a replacement replaces something");
+        if let Ok((_, how)) = old.ended.try_recv() {
+            self.slot.0.set_last_end(how);
+        }
         let (new, new_bytes) = (kept.live.generation, kept.live.meter.bytes());
         self.slot.0.set_live(Some(Arc::clone(&kept.live)));
         self.kept = Some(kept);
         let old_live = Arc::clone(&old.live);
         let old_bytes = old_live.meter.bytes();
         drop(old);
+        let drained = Drained { old: old_live.generation, meter: Arc::downgrade(&old_live.meter) };
+        drop(old_live);
+        let draining = !drained.within(ANSWER_WITHIN).await;
         let restarted = Restarted {
-            old: old_live.generation,
+            old: drained.old,
             new,
             reclaimed: old_bytes.saturating_sub(new_bytes),
             released: ByteCount(0),
             duration: order.received.elapsed(),
-            draining: false,
+            draining,
         };
         self.module.count_restart(&self.slot.0, order.reason);
         self.module.observe_restart(&restarted);
-        self.slot.0.answer(order, Ok(restarted));
+        let RestartOrder { reply, permit, .. } = order;
+        if draining {
+            // The room for its replacement is not free before.
+            tokio::spawn(async move {
+                drained.within(Duration::MAX).await;
+                drop(permit);
+            });
+        } else {
+            drop(permit);
+        }
+        self.slot.0.order_done();
+        // Whoever gave the order may have gone; it was carried out all the same.
+        let _ = reply.send(Ok(restarted));
         Event::Replaced
     }
 
@@ -271,6 +308,28 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
                 }
             }
         }
+    }
+}
+
+/// An instance that was replaced, and may still have something to finish.
+struct Drained {
+    old: Generation,
+    meter: Weak<Meter>,
+}
+
+impl Drained {
+    /// Whether its memory is gone, or goes in time.
+    async fn within(&self, time: Duration) -> bool {
+        /// How often is looked.
+        const EVERY: Duration = Duration::from_millis(5);
+        let begun = Instant::now();
+        while self.meter.strong_count() > 0 {
+            if begun.elapsed() >= time {
+                return false;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+        true
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a host of long-lived WebAssembly instances needs so that Ebb can look after their memory. It knows nothing of how
-//! instances are made, fed or ended, and brings no engine, no allocator and no runtime of its own.
+//! instances are made, fed or ended; it configures no engine, and brings no allocator and no runtime. Its limiter is one for Wasmtime 48.
 //!
 //! | module | feature | subject |
 //! | --- | --- | --- |

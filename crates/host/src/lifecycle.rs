@@ -139,7 +139,8 @@ impl State {
     }
 
     /// The state as the API names it.
-    pub(crate) const fn as_str(self) -> &'static str {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting { .. } => "starting",
             Self::Running { .. } => "running",

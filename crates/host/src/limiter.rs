@@ -44,7 +44,7 @@ pub struct Limiter<R = StoreLimits> {
     meter: Arc<Meter>,
     gc_heap_initial_bytes: Option<usize>,
     limit: ByteCount,
-    /// Requests that were denied or failed, over all lifetimes of the slot.
+    /// Requests that were denied or failed, of all instances of the module.
     grow_failures: Arc<AtomicU64>,
     /// The last grow that was allowed, until the next one.
     last: Option<Grow>,
@@ -204,11 +204,10 @@ impl<R: ResourceLimiter> ResourceLimiter for Limiter<R> {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let mut allowed = self.within_limit(current, desired, maximum);
-        if allowed.is_some() && !self.inner.memory_growing(current, desired, maximum)? {
-            allowed = None;
-        }
-        Ok(self.note(allowed))
+        let Some(grow) = self.within_limit(current, desired, maximum) else { return Ok(self.note(None)) };
+        let answer = self.inner.memory_growing(current, desired, maximum);
+        self.note(matches!(answer, Ok(true)).then_some(grow));
+        answer
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -222,9 +221,12 @@ impl<R: ResourceLimiter> ResourceLimiter for Limiter<R> {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = self.table_within_limit(current, desired, maximum)
-            && self.inner.table_growing(current, desired, maximum)?;
-        Ok(self.note_table(current, desired, allowed))
+        if !self.table_within_limit(current, desired, maximum) {
+            return Ok(self.note_table(current, desired, false));
+        }
+        let answer = self.inner.table_growing(current, desired, maximum);
+        self.note_table(current, desired, matches!(answer, Ok(true)));
+        answer
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -253,11 +255,10 @@ impl<R: ResourceLimiterAsync> ResourceLimiterAsync for Limiter<R> {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let mut allowed = self.within_limit(current, desired, maximum);
-        if allowed.is_some() && !self.inner.memory_growing(current, desired, maximum).await? {
-            allowed = None;
-        }
-        Ok(self.note(allowed))
+        let Some(grow) = self.within_limit(current, desired, maximum) else { return Ok(self.note(None)) };
+        let answer = self.inner.memory_growing(current, desired, maximum).await;
+        self.note(matches!(answer, Ok(true)).then_some(grow));
+        answer
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -271,9 +272,12 @@ impl<R: ResourceLimiterAsync> ResourceLimiterAsync for Limiter<R> {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = self.table_within_limit(current, desired, maximum)
-            && self.inner.table_growing(current, desired, maximum).await?;
-        Ok(self.note_table(current, desired, allowed))
+        if !self.table_within_limit(current, desired, maximum) {
+            return Ok(self.note_table(current, desired, false));
+        }
+        let answer = self.inner.table_growing(current, desired, maximum).await;
+        self.note_table(current, desired, matches!(answer, Ok(true)));
+        answer
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -339,6 +343,17 @@ mod tests {
             limiter.table_grow_failed(wasmtime::format_err!("out of memory")).unwrap();
             assert_eq!(meter.table_elements(), 100);
         }
+    }
+
+    #[test]
+    fn what_a_hosts_own_limiter_turns_into_a_trap_is_counted_as_denied() {
+        let failures = Arc::default();
+        let own = wasmtime::StoreLimitsBuilder::new().memory_size(PAGE).trap_on_grow_failure(true).build();
+        let limiter = Limiter::new(ByteCount(8 * PAGE as u64)).counting(Arc::clone(&failures));
+        let mut limiter = limiter.wrapping(own);
+        assert!(limiter.memory_growing(0, PAGE, None).unwrap());
+        assert!(limiter.memory_growing(PAGE, 2 * PAGE, None).is_err());
+        assert_eq!((pages(&limiter.meter()), failures.load(Ordering::Relaxed)), (1, 1));
     }
 
     /// Denies memories and tables beyond these sizes.

@@ -37,7 +37,8 @@ impl Permits {
     }
 
     /// The limit.
-    pub(crate) fn limit(&self) -> u32 {
+    #[must_use]
+    pub fn limit(&self) -> u32 {
         self.count().limit
     }
 

@@ -6,8 +6,8 @@
 
 use std::{
     collections::VecDeque,
-    error::Error,
     fmt,
+    num::NonZeroU32,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
@@ -41,14 +41,20 @@ use crate::{
 /// How long a request that found no worker waits for one, before it asks again.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
-/// What a worker may do.
+/// How long requests may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests that an instance serves at the same time: 1 for `wasi:http` 0.2.
-    pub concurrency: usize,
-    /// How long a request may take until its response begins.
-    pub request_timeout: Duration,
+pub struct Timeouts {
+    /// How long one may wait for an instance.
+    pub queue: Duration,
+    /// How long an instance may take over one: with `wasi:http` 0.2 until it has returned, its whole body included; with 0.3 until
+    /// its response begins, and again until it has returned. Then the instance is followed by another one.
+    pub request: Duration,
 }
+
+/// No instance was free in time: all are busy, or cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no instance was free within {0:?}")]
+pub struct QueueTimeout(Duration);
 
 /// All replicas of a module, behind one [`ProxyHandler`].
 pub struct Pool<T: Send + 'static> {
@@ -67,63 +73,70 @@ struct Inner<T: 'static> {
     /// An instance waits, or a worker takes another request.
     changed: Notify,
     view: fn(&mut T) -> WasiHttpCtxView<'_>,
-    limits: Limits,
+    timeouts: Timeouts,
 }
 
 struct Ready<T: 'static> {
     store: Store<T>,
     proxy: Proxy,
-    retirement: Arc<Retirement>,
+    retirement: Arc<RetireSignal>,
     ending: Ending,
 }
 
 /// Whether an instance is replaced.
 #[derive(Debug, Default)]
-struct Retirement {
+struct RetireSignal {
     is_retired: AtomicBool,
     told: Arc<Notify>,
 }
 
 /// Retires its instance when it is dropped.
-struct Kept<T: 'static> {
-    retirement: Arc<Retirement>,
+struct RetireOnDrop<T: 'static> {
+    retirement: Arc<RetireSignal>,
     waiting: Waiting<T>,
 }
 
-impl<T> Drop for Kept<T> {
+impl<T> Drop for RetireOnDrop<T> {
     fn drop(&mut self) {
         self.retirement.is_retired.store(true, Ordering::Release);
         self.retirement.told.notify_one();
-        // Where no worker has taken it, nobody else drops it.
-        self.waiting.ready().retain(|ready| !Arc::ptr_eq(&ready.retirement, &self.retirement));
+        // Where no worker has taken it, nobody else drops it: not under the lock, which instances are waited for with.
+        let waiting = {
+            let mut ready = self.waiting.ready();
+            let place = ready.iter().position(|ready| Arc::ptr_eq(&ready.retirement, &self.retirement));
+            place.and_then(|place| ready.remove(place))
+        };
+        drop(waiting);
     }
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// Starts `replicas` instances of `module` on tokio's current runtime. `make` makes one, whose store is limited by the limiter
-    /// that it is given; `view` finds the HTTP context in the store's data.
+    /// Starts `replicas` instances of `module` on tokio's current runtime. `view` finds the HTTP context in the store's data. `make`
+    /// makes an instance: its store must be limited by the limiter that is given, or it is not metered; and its engine must
+    /// interrupt guests by epochs, with [`Store::epoch_deadline_async_yield_and_update`], or one that computes without a pause is
+    /// neither timed out nor replaced.
     pub fn new<F>(
         module: &Arc<Module>,
-        replicas: u32,
-        limits: Limits,
+        replicas: NonZeroU32,
+        timeouts: Timeouts,
         view: fn(&mut T) -> WasiHttpCtxView<'_>,
         make: impl Fn(Limiter) -> F + Clone + Send + 'static,
     ) -> Self
     where
         F: Future<Output = wasmtime::Result<(Store<T>, Proxy)>> + Send + 'static,
     {
-        let inner = Inner { ready: Mutex::default(), changed: Notify::new(), view, limits };
+        let inner = Inner { ready: Mutex::default(), changed: Notify::new(), view, timeouts };
         let waiting = Waiting(Arc::new(inner));
         let mut keepers = JoinSet::new();
-        for _ in 0..replicas {
+        for _ in 0..replicas.get() {
             let (make, waiting) = (make.clone(), waiting.clone());
             let start = move |next: keeper::Next| {
                 let (made, waiting) = (make(next.limiter()), waiting.clone());
                 async move {
                     // The alternate form has the causes, too.
                     let (store, proxy) = made.await.map_err(|error| format!("{error:#}"))?;
-                    let retirement = Arc::new(Retirement::default());
-                    let kept = Kept { retirement: Arc::clone(&retirement), waiting: waiting.clone() };
+                    let retirement = Arc::new(RetireSignal::default());
+                    let kept = RetireOnDrop { retirement: Arc::clone(&retirement), waiting: waiting.clone() };
                     waiting.ready().push_back(Ready { store, proxy, retirement, ending: next.ending });
                     waiting.0.changed.notify_waiters();
                     Ok::<_, String>(kept)
@@ -132,7 +145,8 @@ impl<T: Send + 'static> Pool<T> {
             let slot = module.add_slot();
             keepers.spawn(keeper::keep(Arc::clone(module), slot, BackoffPolicy::default(), start));
         }
-        let permits = (replicas as usize).saturating_mul(limits.concurrency).min(Semaphore::MAX_PERMITS);
+        let permits =
+            usize::try_from(replicas.get()).map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS));
         Self {
             handler: ProxyHandler::new(waiting.clone()),
             waiting,
@@ -141,12 +155,16 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
-    /// Has an instance serve a request; waits while all are busy.
+    /// Has an instance serve a request, one at a time each; waits while all are busy.
     ///
     /// # Errors
-    /// As [`ProxyHandler::handle`], except for [`InstantiationError`]: it waits instead.
+    /// [`QueueTimeout`], and those of [`ProxyHandler::handle`], except for [`InstantiationError`].
     pub async fn handle(&self, mut request: Request) -> wasmtime::Result<Response> {
-        let _permit = self.permits.acquire().await?;
+        let begun = Instant::now();
+        let queue = self.waiting.0.timeouts.queue;
+        let too_late = || QueueTimeout(queue);
+        let permit = tokio::time::timeout(queue, self.permits.acquire()).await;
+        let _permit = permit.map_err(|_| too_late())??;
         loop {
             let mut changed = pin!(self.waiting.0.changed.notified());
             changed.as_mut().enable();
@@ -154,6 +172,9 @@ impl<T: Send + 'static> Pool<T> {
                 Ok(response) => return Ok(response),
                 Err(error) => error.downcast::<InstantiationError<()>>()?,
             };
+            if begun.elapsed() >= queue {
+                return Err(too_late().into());
+            }
             request = error.request.into_inner().unwrap_or_else(PoisonError::into_inner);
             // A worker is told that it may take requests a moment before it can; one that just missed it asks again.
             let _ = tokio::time::timeout(RETRY_AFTER, changed).await;
@@ -163,7 +184,7 @@ impl<T: Send + 'static> Pool<T> {
 
 impl<T: Send + 'static> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("limits", &self.waiting.0.limits).finish_non_exhaustive()
+        f.debug_struct("Pool").field("timeouts", &self.waiting.0.timeouts).finish_non_exhaustive()
     }
 }
 
@@ -179,17 +200,10 @@ impl<T> Waiting<T> {
     }
 }
 
-/// No instance waits for a worker: all have one.
-#[derive(Debug)]
+/// No instance waits for a worker.
+#[derive(Debug, thiserror::Error)]
+#[error("all instances have a worker")]
 struct AllServe;
-
-impl fmt::Display for AllServe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("all instances have a worker")
-    }
-}
-
-impl Error for AllServe {}
 
 impl<T: Send + 'static> HandlerState for Waiting<T> {
     type StoreData = T;
@@ -202,18 +216,35 @@ impl<T: Send + 'static> HandlerState for Waiting<T> {
             retired: Box::pin(Arc::clone(&retirement.told).notified_owned()),
             is_retired: false,
             asleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            request_timeout: self.0.limits.request_timeout,
+            request_timeout: self.0.timeouts.request,
         };
-        let state = Worker { retirement, ending: Mutex::new(Some(ending)), waiting: self.clone() };
+        let state = Worker { retirement, ending: OneEnding::new(ending), waiting: self.clone() };
         Ok(Instance { store, proxy, view: self.0.view, expiration, state })
     }
 }
 
 /// One instance at work.
 struct Worker<T: 'static> {
-    retirement: Arc<Retirement>,
-    ending: Mutex<Option<Ending>>,
+    retirement: Arc<RetireSignal>,
+    ending: OneEnding,
     waiting: Waiting<T>,
+}
+
+/// Told once: by a request that takes too long, or by the worker's end.
+#[derive(Clone)]
+struct OneEnding(Arc<Mutex<Option<Ending>>>);
+
+impl OneEnding {
+    fn new(ending: Ending) -> Self {
+        Self(Arc::new(Mutex::new(Some(ending))))
+    }
+
+    fn failed(&self, why: impl fmt::Display) {
+        let ending = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ending) = ending {
+            ending.failed(why);
+        }
+    }
 }
 
 impl<T: Send + 'static> WorkerState for Worker<T> {
@@ -223,7 +254,7 @@ impl<T: Send + 'static> WorkerState for Worker<T> {
     fn should_accept_request(&self, concurrent: usize, _: usize) -> ShouldAccept {
         if self.retirement.is_retired.load(Ordering::Acquire) {
             ShouldAccept::Never
-        } else if concurrent < self.waiting.0.limits.concurrency {
+        } else if concurrent == 0 {
             self.waiting.0.changed.notify_waiters();
             ShouldAccept::Yes
         } else {
@@ -237,17 +268,21 @@ impl<T: Send + 'static> WorkerState for Worker<T> {
         (): (),
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
-        Box::pin(tokio::time::sleep(self.waiting.0.limits.request_timeout))
+        let (ending, timeout) = (self.ending.clone(), self.waiting.0.timeouts.request);
+        Box::pin(async move {
+            tokio::time::sleep(timeout).await;
+            // Its worker takes no more requests. The next instance begins now, whenever this one ends.
+            ending.failed(format_args!("a request took longer than {timeout:?}"));
+        })
     }
 
     fn drop(&self, store: Store<T>, result: wasmtime::Result<()>) {
         // Its memory first: what follows may need the room.
         std::mem::drop(store);
-        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (ending, result) {
-            (Some(ending), Err(error)) => ending.failed(format_args!("{error:#}")),
-            (Some(ending), Ok(())) => ending.exited(),
-            (None, _) => {}
+        // A worker that was not retired ends over a request alone.
+        match result {
+            Err(error) => self.ending.failed(format_args!("{error:#}")),
+            Ok(()) => self.ending.failed("its worker has ended"),
         }
     }
 }
@@ -274,7 +309,12 @@ impl WorkerExpiration for Expiration {
             WorkerStatus::Idle => Poll::Pending,
             WorkerStatus::Requests | WorkerStatus::PostReturn => {
                 // A second more: the request's own timer goes first where it can.
-                let until = (since + self.request_timeout + Duration::from_secs(1)).into();
+                let Some(until) =
+                    since.checked_add(self.request_timeout.saturating_add(Duration::from_secs(1)))
+                else {
+                    return Poll::Pending;
+                };
+                let until = until.into();
                 if self.asleep.deadline() != until {
                     self.asleep.as_mut().reset(until);
                 }

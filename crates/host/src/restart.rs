@@ -54,7 +54,7 @@ impl From<Cause> for Reason {
 }
 
 /// What came of an order.
-pub(crate) type Outcome = Result<Restarted, Refusal>;
+pub type Outcome = Result<Restarted, Refusal>;
 
 /// An order to replace the live lifetime.
 pub struct RestartOrder {

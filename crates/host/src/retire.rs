@@ -12,23 +12,29 @@
 //! assert!(retired.is_empty(), "it has just begun");
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
+pub use ebb_core::{
+    decide::{budget::BudgetConfig, judgement::Judgement},
+    policy::{GuardRails, Policy, Rule},
+};
 use ebb_core::{
     decide::{
-        budget::BudgetConfig,
         clock::Now,
         hold::Limits,
-        judgement::Judgement,
         order::{self, Action},
         tick::{Fleet, Settings, Tick},
     },
     explain::explain,
     history::{History, Sample, Window},
-    policy::{Hosts, Rule},
+    policy::Hosts,
 };
 use ebb_units::{Elapsed, Generation, Millis, Population, Replica, RunnerId, SeriesId, SlotId, Span};
-use tokio::time::MissedTickBehavior;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     instances::Instances,
@@ -41,7 +47,7 @@ use crate::{
 pub struct RetirementConfig {
     /// When.
     pub rule: Rule,
-    /// How many at most.
+    /// How many at most. Of a module, one at a time.
     pub budget: BudgetConfig,
     /// Time between two ticks.
     pub interval: Span,
@@ -83,8 +89,14 @@ pub struct Retired {
 
 impl Retirement {
     /// One that knows nothing yet.
+    ///
+    /// # Panics
+    /// When the policy is about the host's memory, which is not looked at; when `interval` is 0.
     #[must_use]
     pub fn new(config: RetirementConfig) -> Self {
+        let policy = config.rule.policy;
+        assert!(policy.pressure().is_none(), "{} is about the host's memory", policy.name());
+        assert!(!config.interval.0.is_zero(), "expected an interval of more than 0");
         /// How long a replacement may take until the old size is gone.
         const VERIFY_WITHIN: Elapsed = Elapsed::secs(60);
         let stale_after = 3 * config.interval.as_elapsed();
@@ -131,46 +143,81 @@ impl Retirement {
         };
         let plan = self.tick.decide(&self.settings, fleet, Now::both(now));
         let populations = &plan.assessment.populations;
-        let retired = plan.orders.into_iter().filter_map(|judgement| {
-            let assessed = populations.iter().find(|one| one.population == judgement.slot.population)?;
-            Some(Retired { why: explain(&assessed.rule, &assessed.learned, &judgement), judgement })
+        let retired = plan.orders.into_iter().map(|judgement| {
+            let of_it = populations.iter().find(|one| one.population == judgement.slot.population);
+            let assessed = of_it.expect("each order is of an assessed population");
+            Retired { why: explain(&assessed.rule, &assessed.learned, &judgement), judgement }
         });
         retired.collect()
     }
 
     /// Says what became of one that was to be replaced.
     pub fn conclude(&mut self, retired: &Retired, outcome: &Result<Restarted, Refusal>, now: Millis) {
-        self.tick.conclude(&retired.judgement, &Action::Ordered(told(outcome)), Now::both(now));
+        self.tick.conclude(&retired.judgement, &Action::Ordered(outcome_of(outcome)), Now::both(now));
     }
 
-    /// Ticks for ever: reads what the instances of `instances` hold, and has their slots replace those that hold too much. `told`
-    /// hears of each.
-    pub async fn run<L>(
+    /// Ticks for ever: reads what the instances of `instances` hold, and has their slots replace those that hold too much.
+    /// `on_retired` hears of each.
+    pub async fn run<L: Send + Sync + 'static>(
         mut self,
         instances: Arc<Instances<L>>,
-        mut told: impl FnMut(&Retired, &Result<Restarted, Refusal>),
+        mut on_retired: impl FnMut(&Retired, &Result<Restarted, Refusal>),
     ) {
-        let begun = (Instant::now(), now_unix_ms());
+        let (begun, begun_unix_ms) = (Instant::now(), now_unix_ms());
+        // The wall clock may be set; this one only moves on.
+        let now = || {
+            let passed = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Millis(i64::try_from(begun_unix_ms.saturating_add(passed)).unwrap_or(i64::MAX))
+        };
         let mut ticks = tokio::time::interval(self.config.interval.0);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Of each module at most one task, so that a start that hangs holds up nobody else.
+        let mut under_way: JoinSet<(Arc<str>, Vec<Concluded>)> = JoinSet::new();
+        let mut busy: HashSet<Arc<str>> = HashSet::new();
         loop {
-            ticks.tick().await;
-            // The wall clock may be set; this one only moves on.
-            let millis =
-                begun.1.saturating_add(u64::try_from(begun.0.elapsed().as_millis()).unwrap_or(u64::MAX));
-            let now = Millis(i64::try_from(millis).unwrap_or(i64::MAX));
-            let sizes = sizes(&instances);
-            let sizes = sizes
-                .iter()
-                .map(|(population, replica, generation, bytes)| (population, *replica, *generation, *bytes));
-            for retired in self.tick(sizes, now) {
-                let outcome = replace(&instances, &retired.judgement).await;
-                told(&retired, &outcome);
-                self.conclude(&retired, &outcome, now);
+            tokio::select! {
+                biased;
+                Some(done) = under_way.join_next() => {
+                    // Had it panicked, its module would stay busy: nothing is known of its instances then.
+                    let Ok((module, concluded)) = done else { continue };
+                    busy.remove(&module);
+                    for (retired, outcome) in concluded {
+                        on_retired(&retired, &outcome);
+                        self.conclude(&retired, &outcome, now());
+                    }
+                }
+                _ = ticks.tick() => {
+                    let sizes = sizes(&instances);
+                    let sizes = sizes.iter().map(|(population, replica, generation, bytes)| {
+                        (population, *replica, *generation, *bytes)
+                    });
+                    let mut by_module: BTreeMap<Arc<str>, Vec<Retired>> = BTreeMap::new();
+                    for retired in self.tick(sizes, now()) {
+                        by_module.entry(Arc::clone(&retired.judgement.slot.population.module)).or_default().push(retired);
+                    }
+                    for (module, retired) in by_module {
+                        if !busy.insert(Arc::clone(&module)) {
+                            retired.iter().for_each(|one| self.conclude(one, &Err(Refusal::Busy), now()));
+                            continue;
+                        }
+                        let instances = Arc::clone(&instances);
+                        under_way.spawn(async move {
+                            let mut concluded = Vec::new();
+                            for one in retired {
+                                let outcome = replace(&instances, &one.judgement).await;
+                                concluded.push((one, outcome));
+                            }
+                            (module, concluded)
+                        });
+                    }
+                }
             }
         }
     }
 }
+
+/// An order, and what became of it.
+type Concluded = (Retired, Result<Restarted, Refusal>);
 
 fn sizes<L>(instances: &Instances<L>) -> Vec<(Population, u32, Generation, u64)> {
     let mut sizes = Vec::new();
@@ -195,7 +242,7 @@ async fn replace<L>(instances: &Instances<L>, judgement: &Judgement) -> Result<R
     outcome.await.unwrap_or(Err(Refusal::Closing))
 }
 
-fn told(outcome: &Result<Restarted, Refusal>) -> order::Outcome {
+fn outcome_of(outcome: &Result<Restarted, Refusal>) -> order::Outcome {
     match outcome {
         Ok(done) => order::Outcome::Restarted(order::Restarted {
             new_generation: done.new,

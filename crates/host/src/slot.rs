@@ -59,7 +59,7 @@ pub struct Slot<L = ()> {
 
 /// What the slot's owner says about it.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// What the slot is doing.
     pub state: State,
     /// How the last lifetime ended, or why the last start failed.
@@ -86,6 +86,12 @@ impl<L> Slot<L> {
     /// An empty slot.
     #[must_use]
     pub fn new(replica: Replica) -> Self {
+        Self::new_after(replica, None)
+    }
+
+    /// An empty slot whose generations come after `last`.
+    #[must_use]
+    pub fn new_after(replica: Replica, last: Option<Generation>) -> Self {
         Self {
             replica,
             live: ArcSwapOption::empty(),
@@ -95,7 +101,7 @@ impl<L> Slot<L> {
             progress: Mutex::new(Progress { state: State::NEW, last_end: None }),
             mailbox: Mutex::new(Mailbox::Free),
             waker: Notify::new(),
-            last: Mutex::new(None),
+            last: Mutex::new(last),
         }
     }
 
@@ -111,17 +117,20 @@ impl<L> Slot<L> {
     }
 
     /// Restarts of this slot, for whatever reason.
-    pub(crate) fn restarts(&self) -> u64 {
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
     }
 
     /// Those that nobody ordered: the instance trapped, left, or could not start.
-    pub(crate) fn own_ends(&self) -> u64 {
+    #[must_use]
+    pub fn own_ends(&self) -> u64 {
         self.own_ends.load(Ordering::Relaxed)
     }
 
     /// What the slot is doing.
-    pub(crate) fn progress(&self) -> Progress {
+    #[must_use]
+    pub fn progress(&self) -> Progress {
         lock(&self.progress).clone()
     }
 

@@ -26,11 +26,14 @@ impl Format {
     /// The format to answer in, by the request's `Accept` header. Text unless OpenMetrics is asked for.
     #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Self {
-        let accepts_openmetrics = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
+        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        Self::accepted(values.flat_map(|value| value.split(',')))
+    }
+
+    /// The same by the media ranges that are accepted.
+    pub fn accepted<'a>(ranges: impl IntoIterator<Item = &'a str>) -> Self {
+        let accepts_openmetrics = ranges
+            .into_iter()
             .filter(|range| !is_refused(range))
             .any(|range| range.trim_start().starts_with("application/openmetrics-text"));
         if accepts_openmetrics { Self::OpenMetrics } else { Self::Text }

@@ -1,6 +1,6 @@
 //! As `wasmtime serve`, with instances that live until they hold too much. What is Ebb's is marked.
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, http::StatusCode};
 use clap::Parser;
@@ -8,7 +8,7 @@ use ebb_host::{
     control::{self, Access},
     instances::{Instances, Module},
     limiter::Limiter,
-    proxy_handler::{Limits, Pool},
+    proxy_handler::{Pool, Timeouts},
     retire::{Retirement, RetirementConfig},
     slot::Version,
 };
@@ -39,8 +39,8 @@ struct Cli {
     /// File with the token that orders need.
     #[arg(long)]
     token_file: Option<PathBuf>,
-    #[arg(long, default_value_t = 4)]
-    replicas: u32,
+    #[arg(long, default_value = "4")]
+    replicas: NonZeroU32,
     /// Learn here which instances hold too much, and replace them.
     #[arg(long)]
     retire: bool,
@@ -87,8 +87,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let version = Version { digest: Digest::of(&binary), memory_limit: ByteCount::mib(64) };
     let instances = Arc::new(Instances::default());
     let module = instances.add(Module::new(name, "http", version));
-    let limits = Limits { concurrency: 1, request_timeout: Duration::from_secs(30) };
-    let pool = Pool::new(&module, cli.replicas, limits, Data::http, move |limiter| {
+    let timeouts = Timeouts { queue: Duration::from_secs(10), request: Duration::from_secs(30) };
+    let pool = Pool::new(&module, cli.replicas, timeouts, Data::http, move |limiter| {
         let (engine, pre) = (engine.clone(), Arc::clone(&pre));
         async move {
             let (wasi, http, table) = (WasiCtx::builder().build(), WasiHttpCtx::new(), ResourceTable::new());
