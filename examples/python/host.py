@@ -168,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Nothing: a scrape every few seconds is no news."""
 
 
@@ -179,14 +179,14 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--token-file", type=Path, help="orders must carry the token in this file")
     args = parser.parse_args()
-    address, _, port = args.listen.rpartition(":")
-    name, _, path = args.module.partition("=")
+    (address, _, port), (name, _, path) = args.listen.rpartition(":"), args.module.partition("=")
     binary = wasmtime.wat2wasm(Path(path).read_text()) if path.endswith(".wat") else Path(path).read_bytes()
     digest, module = hashlib.sha256(binary).hexdigest()[:12], wasmtime.Module(ENGINE, bytes(binary))
     slots = [Slot(module, {"module": name, "digest": digest, "replica": n}) for n in range(args.replicas)]
-    token = args.token_file.read_text().strip() if args.token_file else None
-    handler = type("Bound", (Handler,), {"slots": slots, "token": token})
-    server = ThreadingHTTPServer((address, int(port)), handler)
+    if (token := args.token_file and args.token_file.read_text().strip()) == "":
+        parser.error(f"{args.token_file} is empty")
+    bound = type("Bound", (Handler,), {"slots": slots, "token": token})
+    server = ThreadingHTTPServer((address, int(port)), bound)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"listening on {args.listen}", flush=True)
     while True:

@@ -1,8 +1,14 @@
 //! Hosts that are not the runner, and the runner: each keeps the host protocol, and the evaluator restarts what leaks there.
 
-use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
+use std::{collections::HashSet, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use ebb_conformance::{Options, Token};
+use ebb_host::{
+    instances::{Instances, Module},
+    meter::Meter,
+    otel,
+    slot::{Live, Version},
+};
 use ebb_testbed::{
     evaluator::Evaluator,
     free_address,
@@ -13,6 +19,9 @@ use ebb_testbed::{
     runner::Runner,
     wait,
 };
+use ebb_units::{ByteCount, Digest, Generation};
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -237,5 +246,25 @@ async fn a_host_that_is_killed_in_the_middle_of_restarts_has_nothing_restarted_t
     for decision in &decisions {
         let lifetime = (decision["replica"].clone(), decision["generation"].clone());
         assert!(restarted.insert(lifetime), "restarted twice: {decision:#}");
+    }
+}
+
+#[test]
+fn opentelemetry_is_told_what_a_scrape_is() {
+    let exporter = InMemoryMetricExporter::default();
+    let reader = PeriodicReader::builder(exporter.clone()).build();
+    let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    let instances = Arc::new(<Instances>::default());
+    let version = Version { digest: Digest::of(b"leaky"), memory_limit: ByteCount::mib(64) };
+    let module = instances.add(Module::new("leaky".parse().unwrap(), "command", version.clone()));
+    let meter = Arc::new(Meter::default());
+    meter.set_bytes(ByteCount(131_072));
+    let live = Live { generation: Generation(1_763_848_000_123), version, meter, own: () };
+    module.add_slot().set_live(Some(Arc::new(live)));
+    otel::register(&instances, &provider.meter("ebb"));
+    provider.force_flush().unwrap();
+    let told = format!("{:?}", exporter.get_finished_metrics().unwrap());
+    for expected in ["wasm.linear_memory", "value: 131072", "value: 1763848000.123", "value: 67108864"] {
+        assert!(told.contains(expected), "{expected}: {told}");
     }
 }

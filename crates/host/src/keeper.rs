@@ -185,7 +185,7 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
                 Event::Started
             }
             Err(cause) => {
-                self.slot.0.set_last_end(cause.to_string());
+                self.slot.0.set_last_end(format!("{cause:#}"));
                 Event::StartFailed
             }
         }
@@ -248,7 +248,7 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
         let kept = match self.make().await {
             Ok(kept) => kept,
             Err(cause) => {
-                self.slot.0.answer(order, Err(Refusal::CouldNotStart(cause.to_string())));
+                self.slot.0.answer(order, Err(Refusal::CouldNotStart(format!("{cause:#}"))));
                 return Event::ReplacementFailed;
             }
         };

@@ -173,36 +173,3 @@ impl<L> Readings<L> {
         readings
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use ebb_units::{ByteCount, Digest, Generation};
-    use opentelemetry::metrics::MeterProvider as _;
-    use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
-
-    use super::*;
-    use crate::{
-        meter,
-        slot::{Live, Version},
-    };
-
-    #[test]
-    fn a_reader_is_told_what_a_scrape_would_be() {
-        let exporter = InMemoryMetricExporter::default();
-        let reader = PeriodicReader::builder(exporter.clone()).build();
-        let provider = SdkMeterProvider::builder().with_reader(reader).build();
-        let instances = Arc::new(<Instances>::default());
-        let version = Version { digest: Digest::of(b"leaky"), memory_limit: ByteCount::mib(64) };
-        let module = instances.add(Module::new("leaky".parse().unwrap(), "command", version.clone()));
-        let meter = Arc::new(meter::Meter::default());
-        meter.set_bytes(ByteCount(131_072));
-        let live = Live { generation: Generation(1_763_848_000_123), version, meter, own: () };
-        module.add_slot().set_live(Some(Arc::new(live)));
-        register(&instances, &provider.meter("ebb"));
-        provider.force_flush().unwrap();
-        let told = format!("{:?}", exporter.get_finished_metrics().unwrap());
-        for expected in ["wasm.linear_memory", "value: 131072", "value: 1763848000.123", "value: 67108864"] {
-            assert!(told.contains(expected), "{expected}: {told}");
-        }
-    }
-}

@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("expected ADDRESS MODULE.wasm REPLICAS [TOKEN-FILE]".into()),
     };
     let engine = Engine::default();
-    let binary = std::fs::read(path)?;
+    let binary = wat::parse_file(path)?;
     let module = wasmtime::Module::new(&engine, &binary)?;
 
     // Ebb: the module, by its name and what its instances may hold.
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let (engine, module) = (engine.clone(), module.clone());
             move |next| {
                 let (engine, module) = (engine.clone(), module.clone());
-                async move { start(&engine, &module, next) }
+                async move { start(&engine, &module, next).inspect_err(|error| eprintln!("{error:#}")) }
             }
         };
         tokio::spawn(keeper::keep(Arc::clone(&kept), kept.add_slot(), BackoffPolicy::default(), start));
@@ -70,6 +70,7 @@ fn start(engine: &Engine, module: &wasmtime::Module, next: Next) -> wasmtime::Re
             turns.tick().await;
             if let Err(trap) = leak.call(&mut store, ()) {
                 // Ebb: it ended by itself, and is to be started again.
+                eprintln!("{trap:#}");
                 return next.ending.crashed(format_args!("{trap:#}"));
             }
         }
