@@ -43,8 +43,8 @@ lint: tools lint-tools fuzz-tools guests ## rustfmt, clippy, licences and source
 	$(CARGO) fmt --manifest-path guests/Cargo.toml --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	for feature in default http retire opentelemetry; do \
-		$(CARGO) clippy --package ebb-host --no-default-features --features $${feature/default/} -- -D warnings; done
+	for feature in "" http retire opentelemetry; do \
+		$(CARGO) clippy --package ebb-host --no-default-features --features "$$feature" -- -D warnings; done
 	$(CARGO) clippy --manifest-path guests/Cargo.toml --target wasm32-wasip2 -- -D warnings
 	RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	target/tools/bin/cargo-deny --log-level error check licenses bans sources
