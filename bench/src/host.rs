@@ -8,7 +8,7 @@
 //!
 //! Servers and load tool share the machine's processors.
 
-use std::{hint::black_box, path::Path, time::Instant};
+use std::{hint::black_box, time::Instant};
 
 use ebb_host::limiter::Limiter;
 use ebb_testbed::{free_address, http::client, paths, process::Process, wait};
@@ -47,7 +47,7 @@ async fn throughput(report: &mut Report) {
     let with = ["--listen", &ours, "--control", &control, "--replicas", &replicas, &hello];
     let _ours = Process::start(&paths::program("example-serve"), with, &log("ours"));
     let without = [&bare, &replicas, &hello];
-    let _bare = Process::start(Path::new(&paths::program("bench-serve-bare")), without, &log("bare"));
+    let _bare = Process::start(&paths::program("bench-serve-bare"), without, &log("bare"));
     let mut rounds: Vec<[Measured; 2]> = Vec::new();
     for address in [&ours, &bare] {
         let url = format!("http://{address}/");

@@ -73,8 +73,9 @@ impl Access {
     }
 }
 
-/// All that the host protocol asks for: [`instances_router`], and `GET /metrics` with what [`InstancesCollector`](exposition::InstancesCollector) collects. A
-/// host with metrics of its own registers the collector among these instead.
+/// All that the host protocol asks for: [`instances_router`], and `GET /metrics` with what
+/// [`InstancesCollector`](exposition::InstancesCollector) collects. A host with metrics of its own registers the collector among
+/// these instead.
 pub fn router<L: fmt::Debug + Send + Sync + 'static>(instances: Arc<Instances<L>>, access: Access) -> Router {
     let orders = instances_router(Arc::clone(&instances), move |headers| access.check(headers));
     orders.route("/metrics", get(async move |headers: HeaderMap| metrics(&instances, &headers)))

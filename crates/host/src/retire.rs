@@ -252,9 +252,8 @@ fn outcome_of(outcome: &Result<Restarted, Refusal>) -> order::Outcome {
         Err(Refusal::NotCurrent { .. } | Refusal::NothingRunning) => order::Outcome::GenerationGone,
         Err(Refusal::Busy) => order::Outcome::AlreadyRestarting,
         Err(Refusal::TooMany { .. }) => order::Outcome::RunnerBusy,
-        Err(Refusal::CouldNotStart(_) | Refusal::Closing) => {
-            let message = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            order::Outcome::CouldNotStart { message }
+        Err(refusal @ (Refusal::CouldNotStart(_) | Refusal::Closing)) => {
+            order::Outcome::CouldNotStart { message: refusal.to_string() }
         }
     }
 }
