@@ -7,8 +7,6 @@
 mod config;
 #[path = "../../runner/src/fuzzing.rs"]
 mod fuzzing;
-#[path = "../../runner/src/lifecycle.rs"]
-mod lifecycle;
 #[path = "../../runner/src/gateway/protocol.rs"]
 mod protocol;
 #[path = "../../runner/src/exchange/routes.rs"]
