@@ -114,7 +114,11 @@ enum Command {
         folder: PathBuf,
     },
     /// Time how long 1,000 instances × 24 h at 10 s take, for each policy.
-    Speed,
+    Speed {
+        /// Only these policies.
+        #[arg(long, value_name = "NAME")]
+        policy: Vec<String>,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -146,8 +150,8 @@ fn main() -> ExitCode {
         Command::Live { clock, protocol, policy, out } => live(clock, &protocol, &policy, &out),
         Command::Costs { seeds, folder } => write_costs(&costs(seeds), &folder),
         Command::Record { folder } => record(&folder),
-        Command::Speed => {
-            speed();
+        Command::Speed { policy } => {
+            speed(&policy);
             Ok(())
         }
     };
@@ -255,12 +259,15 @@ fn report(simulation: &Path, live: &Path, long: &Path, folder: &Path) -> Result<
 
 /// The slowest setting of each policy, on one core.
 #[expect(clippy::print_stdout)]
-fn speed() {
+fn speed(policies: &[String]) {
     const REPLICAS: u32 = 1000;
     const TICKS: Tick = 24 * 360;
     println!("1,000 instances x 24 h at 10 s, seconds on one core, the slowest setting of each policy:");
     let traces = Workload::Mixture.fleet(REPLICAS, TICKS, 0);
-    for contender in contenders(REPLICAS, HOST_BYTES) {
+    let is_wanted = |name: &str| policies.is_empty() || policies.iter().any(|wanted| wanted == name);
+    for contender in
+        contenders(REPLICAS, HOST_BYTES).into_iter().filter(|contender| is_wanted(contender.name))
+    {
         let ends = [contender.rules[0], contender.rules[contender.rules.len() / 2]];
         let time = |rule: &Rule| {
             let started = Instant::now();

@@ -20,7 +20,7 @@ use ebb_core::{
     policy::{HostMemory, Hosts, Rule},
 };
 use ebb_evaluator::config::{HoldConfig, RunnersConfig};
-use ebb_units::{Elapsed, Generation, Millis, Population, SeriesId, SlotId, Span};
+use ebb_units::{Elapsed, Generation, Millis, Population, RunnerId, SeriesId, SlotId, Span};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -161,13 +161,18 @@ struct Evaluator {
 impl<'a> Simulation<'a> {
     fn new(setup: &'a Setup, replicas: impl Iterator<Item = (&'static str, &'a Trace)>) -> Self {
         let generation = Generation(EPOCH.0.unsigned_abs());
+        let (mut populations, mut runners) = (BTreeMap::new(), BTreeMap::new());
         let replicas = (0..)
             .zip(replicas)
             .map(|(replica, (module, trace))| {
-                let runner = format!("10.0.0.1:{}", 9000 + replica as usize / REPLICAS_PER_RUNNER);
-                let population = Population { module: Arc::from(module), digest: Arc::from("d1") };
-                let slot = SlotId { population, runner: runner.as_str().into(), replica };
-                (slot, trace)
+                let population = populations
+                    .entry(module)
+                    .or_insert_with(|| Population { module: Arc::from(module), digest: Arc::from("d1") });
+                let port = 9000 + replica as usize / REPLICAS_PER_RUNNER;
+                let runner = runners
+                    .entry(port)
+                    .or_insert_with(|| RunnerId::from(format!("10.0.0.1:{port}").as_str()));
+                (SlotId { population: population.clone(), runner: runner.clone(), replica }, trace)
             })
             .map(|(slot, trace)| Replica {
                 series: slot.clone().into(),

@@ -10,15 +10,7 @@ pub(crate) mod rhythm;
 use ebb_units::{ConfidenceLevel, Coverage, Elapsed, Span};
 use serde::Serialize;
 
-/// The medians of all lifetimes of a population, as their count and exact sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MedianSample {
-    lifetimes: u64,
-    /// Σ 2a.
-    doubled_sum: u128,
-    /// Σ (2a)².
-    doubled_square_sum: u128,
-}
+use crate::history::MedianSample;
 
 /// Why there is no estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
@@ -56,19 +48,6 @@ pub struct Estimate {
 }
 
 impl MedianSample {
-    /// Adds one lifetime, by twice its median in bytes.
-    pub(crate) fn push(&mut self, doubled_median: u64) {
-        let value = u128::from(doubled_median);
-        self.lifetimes += 1;
-        self.doubled_sum = self.doubled_sum.saturating_add(value);
-        self.doubled_square_sum = self.doubled_square_sum.saturating_add(value * value);
-    }
-
-    /// Number of lifetimes.
-    pub(crate) const fn lifetimes(&self) -> u64 {
-        self.lifetimes
-    }
-
     /// Mean and unbiased deviation of the sample.
     ///
     /// # Errors
@@ -92,12 +71,6 @@ impl MedianSample {
             mean_bytes: self.doubled_sum as f64 / (2.0 * m),
             stddev_bytes: variance.sqrt(),
         })
-    }
-}
-
-impl Extend<u64> for MedianSample {
-    fn extend<I: IntoIterator<Item = u64>>(&mut self, doubled_medians: I) {
-        doubled_medians.into_iter().for_each(|median| self.push(median));
     }
 }
 

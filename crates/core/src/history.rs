@@ -17,7 +17,9 @@ pub(crate) mod day;
 mod day_sums;
 mod earlier;
 mod ended;
+mod growth;
 mod lifetime;
+mod median_sample;
 mod sample;
 mod series;
 mod slot;
@@ -28,6 +30,8 @@ use std::collections::BTreeMap;
 
 pub(crate) use self::{
     day_sums::{DaySums, Sums},
+    growth::Growth,
+    median_sample::MedianSample,
     series::most_complete,
 };
 pub use self::{

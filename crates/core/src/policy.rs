@@ -25,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, IntoStaticStr, VariantNames};
 
-use self::t_interval::{StepBounds, slope};
+use self::t_interval::StepBounds;
 pub use self::{
     bound::{Bound, Threshold},
     guard_rails::GuardRails,
@@ -36,8 +36,8 @@ pub use self::{
     verdict::Verdict,
 };
 use crate::{
-    estimate::{Estimate, MedianSample, cost::PopulationCost, rhythm::ModuleRhythm},
-    history::{Lifetime, Slot},
+    estimate::{Estimate, cost::PopulationCost, rhythm::ModuleRhythm},
+    history::{End, Growth, Lifetime, MedianSample, Slot},
 };
 
 /// When an instance is restarted. Serialized as `{renewal: {restart_price: …}}`.
@@ -114,10 +114,10 @@ impl Policy {
         }
     }
 
-    /// Whether it counts `lifetime`.
-    fn counts(&self, lifetime: &Lifetime) -> bool {
+    /// Whether it counts lifetimes that a restart has ended.
+    const fn counts_replaced(&self) -> bool {
         match self {
-            Self::TInterval(policy) => policy.counts(lifetime),
+            Self::TInterval(policy) => policy.counts_replaced(),
             Self::Renewal(_)
             | Self::LargestFirst(_)
             | Self::OldestFirst(_)
@@ -241,11 +241,15 @@ pub(crate) struct Sampled {
     /// Of all lifetimes, the least size that a start was seen with.
     fresh_bytes: Option<u64>,
     medians: MedianSample,
-    grown: u128,
-    grown_millis: i128,
+    growth: Growth,
 }
 
 impl Sampled {
+    fn push(&mut self, lifetime: &Lifetime) {
+        self.medians.push(lifetime.doubled_median());
+        self.growth.add(lifetime.growth());
+    }
+
     /// The same lifetimes, with what starts were seen since.
     pub(crate) const fn with_fresh_bytes_of(self, newer: &Self) -> Self {
         Self { fresh_bytes: newer.fresh_bytes, ..self }
@@ -261,17 +265,21 @@ impl Rule {
     /// The lifetimes of one population.
     pub(crate) fn sample<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Sampled {
         let min_age = self.guard_rails.min_age.as_elapsed();
+        let counts_replaced = self.policy.counts_replaced();
+        let counts = |lifetime: &&Lifetime| {
+            lifetime.age() >= min_age && (counts_replaced || lifetime.end() != Some(End::Replaced))
+        };
         let mut sampled = Sampled::default();
         for slot in slots {
             sampled.fresh_bytes = sampled.fresh_bytes.into_iter().chain(slot.fresh_bytes()).min();
-            slot.lifetimes()
-                .filter(|lifetime| lifetime.age() >= min_age && self.policy.counts(lifetime))
-                .for_each(|lifetime| {
-                    sampled.medians.push(lifetime.doubled_median());
-                    let (bytes, time) = lifetime.growth();
-                    sampled.grown += u128::from(bytes);
-                    sampled.grown_millis += i128::from(time.0);
-                });
+            let ended = slot.ended();
+            if ended.youngest.is_none_or(|youngest| youngest >= min_age) && counts_replaced {
+                sampled.medians.add(ended.medians);
+                sampled.growth.add(ended.growth);
+                slot.newest().into_iter().filter(counts).for_each(|newest| sampled.push(newest));
+            } else {
+                slot.lifetimes().filter(counts).for_each(|lifetime| sampled.push(lifetime));
+            }
         }
         sampled
     }
@@ -280,9 +288,9 @@ impl Rule {
     pub(crate) fn learn_from<'a>(&self, sampled: Sampled, slots: impl Iterator<Item = &'a Slot>) -> Learned {
         let estimate = sampled.medians.estimate(self.guard_rails.min_lifetimes);
         let mut learned = Learned {
-            sample_size: sampled.medians.lifetimes(),
+            sample_size: sampled.medians.lifetimes,
             estimate: estimate.ok(),
-            mean_slope: slope(sampled.grown, sampled.grown_millis),
+            mean_slope: sampled.growth.slope(),
             fresh_bytes: sampled.fresh_bytes,
             ..Learned::default()
         };

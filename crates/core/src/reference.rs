@@ -7,8 +7,8 @@ use ebb_units::{
 use serde::Deserialize;
 
 use crate::{
-    estimate::{MedianSample, quantile},
-    history::{self, History, Window},
+    estimate::quantile,
+    history::{self, History, MedianSample, Window},
     policy::{DailyRhythm, GuardRails, Policy, Pooling, Renewal, Rule},
 };
 

@@ -1,6 +1,6 @@
 //! What modules, runners, slots and series are called. Parsed once, at the edge.
 
-use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -106,12 +106,29 @@ impl fmt::Display for Replica {
 }
 
 /// A module's name and the digest of its binary: what instances must share to be one population.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Population {
     /// Name of the module in the runner's config.
     pub module: Arc<str>,
     /// First 12 hexadecimal digits of the binary's SHA-256.
     pub digest: Arc<str>,
+}
+
+impl Ord for Population {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.module, &other.module).then_with(|| compare(&self.digest, &other.digest))
+    }
+}
+
+impl PartialOrd for Population {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Names are shared by all that bear them: most often, two are the same text at the same place.
+fn compare(a: &Arc<str>, b: &Arc<str>) -> Ordering {
+    if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
 }
 
 impl fmt::Display for Population {
@@ -134,7 +151,7 @@ impl Population {
 }
 
 /// A runner: where orders go to, and what else tells it from others.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RunnerId {
     /// Its address, `host:port`: Prometheus' `instance` label, unless the config makes it of others.
     #[serde(rename = "instance")]
@@ -149,6 +166,18 @@ impl RunnerId {
     #[must_use]
     pub fn is_named(&self, name: &str) -> bool {
         *self.address == *name || (!self.identity.is_empty() && self.to_string() == name)
+    }
+}
+
+impl Ord for RunnerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.address, &other.address).then_with(|| compare(&self.identity, &other.identity))
+    }
+}
+
+impl PartialOrd for RunnerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

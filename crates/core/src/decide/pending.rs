@@ -95,13 +95,15 @@ impl PendingRestarts {
     /// The order in which `wishes` are admitted: as they come, those that give back most first, but behind those that have
     /// asked for a while, the longest first. Otherwise small ones would wait for ever while the budget is used up.
     pub(crate) fn queue<W: Borrow<Judgement>>(&mut self, mut wishes: Vec<W>, now: Millis) -> Vec<W> {
-        let before = std::mem::take(&mut self.asking);
+        let mut before = std::mem::take(&mut self.asking);
         for wish in &wishes {
             let Judgement { slot, generation, .. } = wish.borrow();
-            let known = before.get(slot).filter(|(known, _)| known == generation);
-            self.asking.insert(slot.clone(), (*generation, known.map_or(now, |(_, since)| *since)));
+            let (slot, (known, since)) =
+                before.remove_entry(slot).unwrap_or_else(|| (slot.clone(), (*generation, now)));
+            let since = if known == *generation { since } else { now };
+            self.asking.insert(slot, (*generation, since));
         }
-        wishes.sort_by_key(|wish| {
+        wishes.sort_by_cached_key(|wish| {
             let (_, since) = self.asking[&wish.borrow().slot];
             if now.since(since) >= PATIENCE { since } else { Millis(i64::MAX) }
         });

@@ -64,7 +64,7 @@ pub(crate) struct ModuleRhythm {
 
 impl ModuleRhythm {
     /// The rhythm of a module with these slots, each with its average cost in bytes. None where there is none but by chance.
-    pub(crate) fn of<'a>(slots: impl Iterator<Item = (&'a SlotCost, f64)>) -> Option<Self> {
+    pub(crate) fn of<'a>(slots: impl Iterator<Item = (&'a SlotCost<'a>, f64)>) -> Option<Self> {
         let slots: Vec<Evidence> =
             slots.filter_map(|(slot, average)| Rhythm::none(slot, average)?.evidence(slot)).collect();
         let module = Evidence::sum(slots.iter());
@@ -80,7 +80,7 @@ impl ModuleRhythm {
 
     /// The rhythm of one of its slots, whose average cost is `average` bytes. None where no restart of it has paid: what
     /// is large and stays so is not restarted because others grow by day.
-    pub(crate) fn of_slot(&self, slot: &SlotCost, average: f64) -> Option<Rhythm> {
+    pub(crate) fn of_slot(&self, slot: &SlotCost<'_>, average: f64) -> Option<Rhythm> {
         let none = Rhythm::none(slot, average)?;
         let own = none
             .evidence(slot)
@@ -104,7 +104,7 @@ fn own_ridge(slots: &[Evidence], wave: [f64; 2]) -> Option<f64> {
 impl Rhythm {
     /// The threshold of `slot`, whose average cost is `average` bytes, without a rhythm. None where no restart of it has paid, or
     /// no start was seen.
-    fn none(slot: &SlotCost, average: f64) -> Option<Self> {
+    fn none(slot: &SlotCost<'_>, average: f64) -> Option<Self> {
         const MOST_HOURS: u32 = 12;
         let base_bytes = slot.fresh_bytes.filter(|_| slot.paid)? as f64;
         let span_bytes = (average - base_bytes).max(SPAN_MIN);
@@ -114,7 +114,7 @@ impl Rhythm {
     }
 
     /// What the lifetimes of `slot`, of which this is the mean, tell of a wave.
-    fn evidence(&self, slot: &SlotCost) -> Option<Evidence> {
+    fn evidence(&self, slot: &SlotCost<'_>) -> Option<Evidence> {
         Evidence::of(slot, self.mean_bytes(), self.span_bytes)
     }
 
@@ -170,10 +170,11 @@ mod tests {
         above: u64,
     }
 
-    /// Four of `slots`, a sample every five minutes for so many hours, and their costs at a price of 10 MiB for an hour.
-    fn costs(slots: &Slots, hours: i64) -> Vec<SlotCost> {
+    /// Four of `slots`, a sample every five minutes for so many hours, and their costs at a price of 10 MiB for an hour. Costs
+    /// borrow from a history, which is kept to the end of the tests.
+    fn costs(slots: &Slots, hours: i64) -> Vec<SlotCost<'static>> {
         let window = Window::ending_at(Millis(hours * 60 * MINUTE), Elapsed(i64::MAX / 4));
-        let mut history = History::default();
+        let history = Box::leak(Box::<History>::default());
         for replica in 0..4 {
             let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
             let slot = SlotId { population, runner: "r:1".into(), replica };
@@ -194,8 +195,8 @@ mod tests {
     }
 
     /// The rhythm of the first of `slots`, drawn to that of all `module`.
-    fn found(slots: &[SlotCost], module: &[SlotCost]) -> Option<Rhythm> {
-        let average = |slot: &SlotCost| slot.average_bytes(None);
+    fn found(slots: &[SlotCost<'_>], module: &[SlotCost<'_>]) -> Option<Rhythm> {
+        let average = |slot: &SlotCost<'_>| slot.average_bytes(None);
         let all = slots.iter().chain(module);
         ModuleRhythm::of(all.map(|slot| (slot, average(slot))))?.of_slot(&slots[0], average(&slots[0]))
     }

@@ -5,7 +5,9 @@ use ebb_units::Elapsed;
 use super::{
     day,
     day_sums::DaySums,
+    growth::Growth,
     lifetime::{End, Lifetime},
+    median_sample::MedianSample,
 };
 
 /// Of lifetimes that are over, oldest first. A is what a lifetime held in byte-seconds, T its time in seconds.
@@ -19,6 +21,12 @@ pub(crate) struct Ended {
     pub fresh_bytes: Option<u64>,
     /// The least size that was seen, in bytes.
     pub least_bytes: Option<u64>,
+    /// Their medians inside the window.
+    pub medians: MedianSample,
+    /// By how much they grew inside the window.
+    pub growth: Growth,
+    /// The age of the youngest one at its end.
+    pub youngest: Option<Elapsed>,
     /// A and T of the oldest one, where the window may have cut off its beginning; it is none of the following.
     pub cut: Option<(f64, f64)>,
     /// How many were seen whole.
@@ -49,6 +57,9 @@ impl Ended {
     pub(super) fn add(&mut self, before: Option<&Lifetime>, lifetime: &Lifetime) {
         self.fresh_bytes = self.fresh_bytes.into_iter().chain(lifetime.start_bytes()).min();
         self.least_bytes = self.least_bytes.into_iter().chain([lifetime.least_bytes()]).min();
+        self.medians.push(lifetime.doubled_median());
+        self.growth.add(lifetime.growth());
+        self.youngest = self.youngest.into_iter().chain([lifetime.age()]).min();
         if lifetime.end() == Some(End::Discontinued) {
             self.falls += 1;
         } else {

@@ -1,13 +1,14 @@
 //! PURE: one lifetime as its growth steps.
 //!
 //! Linear memory never shrinks, so the series of a lifetime is nondecreasing and sorted already: its
-//! median is the value at half of its samples, found by a binary search over the steps.
+//! median is the value at half of its samples, and the step that they lie in only ever moves forward.
 
 use ebb_units::{Elapsed, Generation, Millis};
 use serde::Serialize;
 
 use super::{
     earlier::{Earlier, FIRST_SAMPLE_WITHIN, area},
+    growth::Growth,
     sample::Sample,
     window::Window,
 };
@@ -40,6 +41,8 @@ pub struct Lifetime {
     /// When it was started, by the clock that dates the samples.
     started_at: Millis,
     steps: Vec<Step>,
+    /// The step of the lower one of its middle samples inside the window. It moves forward alone.
+    middle: usize,
     samples: u32,
     last_at: Millis,
     end: Option<End>,
@@ -63,8 +66,8 @@ struct Settled {
     bytes: u64,
     seen_from_start: bool,
     counts_since: Millis,
-    grown_bytes: u64,
-    grown_time: Elapsed,
+    growth: Growth,
+    age: Elapsed,
 }
 
 impl Lifetime {
@@ -74,6 +77,7 @@ impl Lifetime {
             generation: sample.generation,
             started_at: sample.generation.started_at(),
             steps: vec![Step { bytes: sample.bytes, at: sample.at, index: 0 }],
+            middle: 0,
             samples: 1,
             last_at: sample.at,
             end: None,
@@ -110,6 +114,7 @@ impl Lifetime {
         }
         self.samples += 1;
         self.last_at = sample.at;
+        self.find_middle();
     }
 
     pub(super) fn finish(&mut self, end: End) {
@@ -133,6 +138,8 @@ impl Lifetime {
             return false;
         }
         self.area_before_last_step = area_of(&self.steps);
+        self.middle = self.middle.saturating_sub(outside);
+        self.find_middle();
         if self.end.is_some() {
             self.settled = self.sought();
         }
@@ -301,22 +308,22 @@ impl Lifetime {
 
     /// The time from its start to its newest sample.
     pub(crate) fn age(&self) -> Elapsed {
-        self.age_at(self.last_at)
+        if self.end.is_some() { self.settled.age } else { self.age_at(self.last_at) }
     }
 
     /// The time from its start to a moment. It is at least as old as it was seen to be, whatever the clock of its runner
     /// said when it started.
     pub(crate) fn age_at(&self, now: Millis) -> Elapsed {
-        now.since(self.started_at.min(self.counts_since())).max(Elapsed::ZERO)
+        self.age_between(self.counts_since(), now)
     }
 
-    /// Bytes by which it grew inside the window, and the time in which it did.
-    pub(crate) fn growth(&self) -> (u64, Elapsed) {
-        if self.end.is_some() {
-            (self.settled.grown_bytes, self.settled.grown_time)
-        } else {
-            self.sought_growth()
-        }
+    fn age_between(&self, counts_since: Millis, now: Millis) -> Elapsed {
+        now.since(self.started_at.min(counts_since)).max(Elapsed::ZERO)
+    }
+
+    /// By how much it grew inside the window.
+    pub(crate) fn growth(&self) -> Growth {
+        if self.end.is_some() { self.settled.growth } else { self.sought_growth() }
     }
 
     /// What it has held since [`Lifetime::counts_since`]: memory × time in byte-milliseconds, and that time. The
@@ -341,15 +348,15 @@ impl Lifetime {
     }
 
     fn sought(&self) -> Settled {
-        let (grown_bytes, grown_time) = self.sought_growth();
+        let counts_since = self.sought_counts_since();
         Settled {
             doubled_median: self.sought_median(),
             first_bytes: self.steps[0].bytes,
             bytes: self.last_step().bytes,
-            counts_since: self.sought_counts_since(),
+            counts_since,
             seen_from_start: self.sought_seen_from_start(),
-            grown_bytes,
-            grown_time,
+            growth: self.sought_growth(),
+            age: self.age_between(counts_since, self.last_at),
         }
     }
 
@@ -359,8 +366,9 @@ impl Lifetime {
         age.abs() <= FIRST_SAMPLE_WITHIN
     }
 
-    fn sought_growth(&self) -> (u64, Elapsed) {
-        (self.last_step().bytes - self.steps[0].bytes, self.last_at.since(self.steps[0].at))
+    fn sought_growth(&self) -> Growth {
+        let first = self.steps[0];
+        Growth::new(self.last_step().bytes - first.bytes, self.last_at.since(first.at))
     }
 
     /// **Twice** the median of its samples inside the window, in bytes: an integer even where the
@@ -370,14 +378,21 @@ impl Lifetime {
     }
 
     fn sought_median(&self) -> u64 {
-        let first = self.steps[0].index;
-        let count = self.samples - first;
-        self.nth(first + (count - 1) / 2) + self.nth(first + count / 2)
+        let lower = &self.steps[self.middle];
+        let upper = self.steps.get(self.middle + 1).filter(|next| next.index <= self.middle_sample(0));
+        lower.bytes + upper.unwrap_or(lower).bytes
     }
 
-    /// Size at the lifetime's `n`-th sample.
-    fn nth(&self, n: u32) -> u64 {
-        self.steps[self.steps.partition_point(|step| step.index <= n) - 1].bytes
+    /// The number of the middle one of its samples inside the window and `fewer` at their end.
+    fn middle_sample(&self, fewer: u32) -> u32 {
+        self.steps[0].index + (self.samples() - fewer) / 2
+    }
+
+    fn find_middle(&mut self) {
+        let lower = self.middle_sample(1);
+        while self.steps.get(self.middle + 1).is_some_and(|next| next.index <= lower) {
+            self.middle += 1;
+        }
     }
 
     fn last_step(&self) -> &Step {

@@ -75,7 +75,7 @@ impl Renewal {
         let Some(population) = PopulationCost::of(&slots) else {
             return (Threshold::NotSought, None, None);
         };
-        let average = |own: &SlotCost| own.average_bytes(self.prior(&population, own));
+        let average = |own: &SlotCost<'_>| own.average_bytes(self.prior(&population, own));
         let rhythm = match self.rhythm {
             DailyRhythm::Auto => ModuleRhythm::of(slots.iter().map(|own| (own, average(own)))),
             DailyRhythm::Off => None,
@@ -84,7 +84,7 @@ impl Renewal {
     }
 
     /// What the other slots of the population say of the one that costs `own`, and how much that weighs.
-    fn prior(&self, population: &PopulationCost, own: &SlotCost) -> Option<Others> {
+    fn prior(&self, population: &PopulationCost, own: &SlotCost<'_>) -> Option<Others> {
         let others = match self.pooling {
             Pooling::Off => None,
             Pooling::Adaptive => population.without(own),

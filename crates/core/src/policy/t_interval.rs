@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bound::{Bound, Threshold};
 use crate::{
     estimate::{Estimate, NoEstimate},
-    history::{End, Lifetime},
+    history::Lifetime,
 };
 
 /// What the interval is for.
@@ -91,11 +91,11 @@ const STEPS_PER_SIDE: usize = 8;
 pub(crate) type StepBounds = [f64; 2 * STEPS_PER_SIDE + 1];
 
 impl TInterval {
-    /// Whether `lifetime` belongs to the sample.
-    pub(super) fn counts(&self, lifetime: &Lifetime) -> bool {
+    /// Whether lifetimes that a restart has ended belong to the sample.
+    pub(super) const fn counts_replaced(&self) -> bool {
         match self.population {
             PopulationKind::All => true,
-            PopulationKind::Unforced | PopulationKind::Frozen => lifetime.end() != Some(End::Replaced),
+            PopulationKind::Unforced | PopulationKind::Frozen => false,
         }
     }
 
@@ -130,8 +130,7 @@ impl TInterval {
                 ..Bound::default()
             };
         }
-        let (bytes, time) = lifetime.growth();
-        let own_slope = slope(u128::from(bytes), i128::from(time.0));
+        let own_slope = lifetime.growth().slope();
         Bound {
             threshold_bytes: step_bounds.map(|bounds| Self::bound_of(bounds, own_slope, mean_slope)),
             confidence_level: Some(self.level(own_slope, mean_slope).get()),
@@ -225,11 +224,6 @@ impl TInterval {
     }
 }
 
-/// Growth in bytes per second.
-pub(super) fn slope(bytes: u128, millis: i128) -> f64 {
-    if millis > 0 { bytes as f64 * 1000.0 / millis as f64 } else { 0.0 }
-}
-
 /// Which step of growth an instance is at; the middle one grows as its population does.
 fn step(slope: f64, mean_slope: f64) -> usize {
     let doublings = if mean_slope > 0.0 { (slope / mean_slope).log2() } else { 0.0 };
@@ -243,7 +237,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::estimate::MedianSample;
+    use crate::history::MedianSample;
 
     fn policy(adapt: Adapt, level: f64) -> TInterval {
         TInterval {

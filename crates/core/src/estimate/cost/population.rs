@@ -16,9 +16,9 @@ pub(crate) struct PopulationCost {
 
 impl PopulationCost {
     /// The cost of all `slots`, in any order.
-    pub(crate) fn of(slots: &[SlotCost]) -> Option<Self> {
+    pub(crate) fn of(slots: &[SlotCost<'_>]) -> Option<Self> {
         // Sums of floating-point numbers depend on the order of these in their last digits.
-        let mut slots: Vec<&SlotCost> = slots.iter().collect();
+        let mut slots: Vec<&SlotCost<'_>> = slots.iter().collect();
         slots.sort_unstable_by(|a, b| a.compare(b));
         let slots = &*slots;
         let seconds = sum(slots, SlotCost::seconds);
@@ -36,7 +36,7 @@ impl PopulationCost {
     }
 
     /// The population without `own`. None when nobody else is in it.
-    pub(crate) fn without(&self, own: &SlotCost) -> Option<Others> {
+    pub(crate) fn without(&self, own: &SlotCost<'_>) -> Option<Others> {
         let seconds = self.seconds - own.seconds();
         let cost = self.average_bytes * self.seconds - own.cost_given(self.average_bytes);
         (self.slots > 1 && seconds > 0.0).then(|| Others { average_bytes: cost.max(0.0) / seconds, seconds })
@@ -53,14 +53,14 @@ impl PopulationCost {
         self.weight_seconds
     }
 
-    fn shrinkage_weight(&self, slots: &[&SlotCost]) -> Option<f64> {
-        let repeated = |slot: &SlotCost| slot.lifetimes > 1;
+    fn shrinkage_weight(&self, slots: &[&SlotCost<'_>]) -> Option<f64> {
+        let repeated = |slot: &SlotCost<'_>| slot.lifetimes > 1;
         let within_seconds = sum(slots, |slot| if repeated(slot) { slot.whole.seconds } else { 0.0 });
         if within_seconds <= 0.0 {
             return None;
         }
         let within = sum(slots, |slot| slot.scatter) / within_seconds;
-        let telling = |slot: &SlotCost| slot.informative_seconds(self.average_bytes);
+        let telling = |slot: &SlotCost<'_>| slot.informative_seconds(self.average_bytes);
         let seconds = sum(slots, telling);
         let squares = sum(slots, |slot| telling(slot).powi(2));
         let groups = sum(slots, |slot| if telling(slot) > 0.0 { 1.0 } else { 0.0 });
@@ -82,7 +82,7 @@ impl PopulationCost {
 ///
 /// By Newton's method within a bracket: with every average, the excess of the cost over what it would be at that average
 /// falls in straight lines, by the time that tells of the average.
-fn highest_average(slots: &[&SlotCost], seconds: f64) -> f64 {
+fn highest_average(slots: &[&SlotCost<'_>], seconds: f64) -> f64 {
     const PRECISION: f64 = 1e-9;
     let cost = |average: f64| sum(slots, |slot| slot.cost_given(average));
     let (mut low, mut high) = (cost(0.0) / seconds, cost(f64::MAX) / seconds);
@@ -107,6 +107,6 @@ fn highest_average(slots: &[&SlotCost], seconds: f64) -> f64 {
     low
 }
 
-fn sum(slots: &[&SlotCost], of: impl Fn(&SlotCost) -> f64) -> f64 {
+fn sum<'a>(slots: &[&SlotCost<'a>], of: impl Fn(&SlotCost<'a>) -> f64) -> f64 {
     slots.iter().map(|slot| of(slot)).sum()
 }

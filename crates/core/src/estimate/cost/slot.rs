@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::history::{DaySums, Slot};
 
 /// One slot's cost inside the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct SlotCost {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SlotCost<'a> {
     /// Of the lifetimes that were seen whole, their restarts included.
     pub(super) whole: Cost,
     /// How many these are.
@@ -21,7 +21,7 @@ pub(crate) struct SlotCost {
     /// Whether the restart of any of them has paid: its last size, held for all of its time, would have cost more.
     pub(in crate::estimate) paid: bool,
     /// What the whole lifetimes tell of the day.
-    pub(in crate::estimate) day: DaySums,
+    pub(in crate::estimate) day: &'a DaySums,
     /// The least size that a start was seen with, in bytes.
     pub(in crate::estimate) fresh_bytes: Option<u64>,
     /// What a restart is worth, in byte-seconds.
@@ -48,9 +48,9 @@ pub(crate) struct Others {
     pub seconds: f64,
 }
 
-impl SlotCost {
+impl<'a> SlotCost<'a> {
     /// The cost of what `slot` has seen. None when it was not observed for any time yet.
-    pub(crate) fn of(slot: &Slot, price: RestartPrice) -> Option<Self> {
+    pub(crate) fn of(slot: &'a Slot, price: RestartPrice) -> Option<Self> {
         let price = price.byte_seconds();
         let ended = slot.ended();
         let lifetimes = f64::from(ended.lifetimes);
@@ -63,7 +63,7 @@ impl SlotCost {
             partial: [ended.cut.map(seen), newest].map(Option::unwrap_or_default),
             scatter: 0.0,
             paid: ended.most_spared > price,
-            day: ended.day,
+            day: &ended.day,
             fresh_bytes: slot.fresh_bytes(),
             price,
             restarts: ended.restarts,
@@ -83,8 +83,8 @@ impl SlotCost {
     }
 
     /// An order of costs, so that sums over slots do not depend on which slot is which.
-    pub(super) fn compare(&self, other: &Self) -> Ordering {
-        let key = |slot: &Self| {
+    pub(super) fn compare(&self, other: &SlotCost<'_>) -> Ordering {
+        let key = |slot: &SlotCost<'_>| {
             let costs = [slot.whole, slot.partial[0], slot.partial[1]];
             costs.map(|cost| [cost.byte_seconds, cost.seconds])
         };

@@ -37,12 +37,13 @@ fn history_in(window: Window, fleet: &[(u64, &[i64])]) -> History {
     history
 }
 
-fn costs(fleet: &[(u64, &[i64])]) -> Vec<SlotCost> {
+fn costs(fleet: &[(u64, &[i64])]) -> Vec<SlotCost<'static>> {
     costs_at(price(), fleet)
 }
 
-fn costs_at(price: RestartPrice, fleet: &[(u64, &[i64])]) -> Vec<SlotCost> {
-    let history = history(fleet);
+/// What they cost; costs borrow from a history, which is kept to the end of the tests.
+fn costs_at(price: RestartPrice, fleet: &[(u64, &[i64])]) -> Vec<SlotCost<'static>> {
+    let history = Box::leak(Box::new(history(fleet)));
     let (_, slots) = history.populations().next().unwrap();
     let mut slots: Vec<_> = slots.iter().collect();
     slots.sort_by_key(|(id, _)| id.replica);
@@ -126,7 +127,7 @@ fn what_was_missed_of_a_lifetime_counts_with_the_first_size_seen() {
     let slot = |missed: i64| {
         let population = Population { module: Arc::from("m"), digest: Arc::from("d") };
         let id = SlotId { population, runner: "r:1".into(), replica: 0 };
-        let mut history = History::default();
+        let history = Box::leak(Box::<History>::default());
         let lifetimes = [(0, 1, 100), (100, 100 + missed, 3700), (3700, 3701, 3710)];
         let samples = lifetimes.into_iter().flat_map(|(start, first, last)| {
             (first..=last).map(move |second| Sample {

@@ -66,7 +66,7 @@ pub(super) struct Evidence {
 impl Evidence {
     /// Of the whole lifetimes of `slot`, as shares of `span`. Their threshold is `mean` without a wave. None before they span a
     /// day.
-    pub(super) fn of(slot: &SlotCost, mean: f64, span: f64) -> Option<Self> {
+    pub(super) fn of(slot: &SlotCost<'_>, mean: f64, span: f64) -> Option<Self> {
         let (since, until) = slot.day.seen?;
         let (lifetimes, cost, seconds) = slot.whole();
         let fit = |day: Sums| {
