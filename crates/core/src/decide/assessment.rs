@@ -72,7 +72,7 @@ impl Assessment {
             let first = assessment.instances.len();
             for (slot, seen) in slots {
                 if let Some(lifetime) = seen.live(now, stale_after) {
-                    let spans_window = history.spans_window(seen);
+                    let spans_window = || history.spans_window(seen);
                     let judgement = judge(rule, &learned, slot, seen, lifetime, spans_window, now);
                     assessment.instances.push(judgement);
                 }

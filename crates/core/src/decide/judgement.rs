@@ -54,12 +54,12 @@ pub(crate) fn judge(
     slot: &SlotId,
     seen: &Slot,
     lifetime: &Lifetime,
-    spans_window: bool,
+    spans_window: impl Fn() -> bool,
     now: Millis,
 ) -> Judgement {
     let bound = rule.bound(learned, seen, lifetime, now);
     // What a slot was seen with throughout the window tells more of it than what its siblings started with.
-    let throughout = || spans_window.then(|| seen.least_bytes()).flatten();
+    let throughout = || seen.least_bytes().filter(|_| spans_window());
     let fresh_bytes = seen.fresh_bytes().or_else(throughout).or(learned.fresh_bytes);
     let goes_back_to = fresh_bytes.or_else(|| seen.least_bytes()).unwrap_or(0);
     let mut judgement = Judgement {
@@ -158,7 +158,7 @@ mod tests {
             .iter()
             .map(|(id, slot)| {
                 let now = Millis(now_seconds * 1000);
-                judge(rule, &learned, id, slot, slot.newest().unwrap(), history.spans_window(slot), now)
+                judge(rule, &learned, id, slot, slot.newest().unwrap(), || history.spans_window(slot), now)
             })
             .collect();
         judgements.sort_by_key(|judgement| judgement.slot.replica);
