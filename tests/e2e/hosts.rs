@@ -2,9 +2,12 @@
 
 use std::{collections::HashSet, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use ebb_conformance::{Options, Token};
+use ebb_conformance::{Options, Report, Token, Verdict};
 use ebb_host::{
+    control::{self, Access},
     instances::{Instances, Module},
+    keeper::{self, Next},
+    lifecycle::BackoffPolicy,
     meter::Meter,
     otel,
     slot::{Live, Version},
@@ -24,7 +27,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 
 use crate::support::{self, DEADLINE};
 
@@ -246,6 +249,60 @@ async fn a_host_that_is_killed_in_the_middle_of_restarts_has_nothing_restarted_t
     for decision in &decisions {
         let lifetime = (decision["replica"].clone(), decision["generation"].clone());
         assert!(restarted.insert(lifetime), "restarted twice: {decision:#}");
+    }
+}
+
+/// Checks a host in this process, of one slot, whose starts after the first one fail. One that `goes_away` is gone before it has
+/// answered the first order.
+async fn checked(token: Option<Token>, goes_away: bool) -> Report {
+    let instances = Arc::new(<Instances>::default());
+    let version = Version { digest: Digest::of(b"leaky"), memory_limit: ByteCount::mib(64) };
+    let module = instances.add(Module::new("leaky".parse().unwrap(), "command", version));
+    let mut starts = 0;
+    let (leave, mut left) = tokio::sync::watch::channel(false);
+    let gone = leave.clone();
+    let start = move |next: Next| {
+        starts += 1;
+        let (is_first, leave) = (starts == 1, leave.clone());
+        async move {
+            next.meter.set_bytes(ByteCount(65_536));
+            if !is_first && goes_away {
+                leave.send_replace(true);
+                std::future::pending::<()>().await;
+            }
+            if is_first { Ok((next.ending, next.meter)) } else { Err("no room") }
+        }
+    };
+    // Of its own, so that nothing of it is left when it goes away.
+    let host = Runtime::new().unwrap();
+    host.spawn(keeper::keep(Arc::clone(&module), module.add_slot(), BackoffPolicy::default(), start));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    host.spawn(
+        async move { axum::serve(listener, control::router(instances, Access::ANYONE)).await.unwrap() },
+    );
+    let leaving = tokio::spawn(async move {
+        left.wait_for(|left| *left).await.unwrap();
+        host.shutdown_background();
+    });
+    let report = ebb_conformance::check(&Options { token, ..Options::new(&address) }).await;
+    gone.send_replace(true);
+    leaving.await.unwrap();
+    report
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_checked_is_not_said_to_fail() {
+    let token = || Some(Token::new(TOKEN).unwrap());
+    for (token, goes_away, expected) in [
+        (None, false, "the host cannot restart leaky/0: 503: "),
+        (None, true, "error sending request"),
+        (token(), false, "takes orders without one"),
+    ] {
+        let report = checked(token, goes_away).await;
+        let problem = report.problem.as_deref().unwrap_or_default();
+        assert!(problem.contains(expected), "{problem}");
+        assert_eq!((report.verdict, report.failures().count()), (Verdict::NotRun, 0), "{report}");
     }
 }
 

@@ -28,6 +28,16 @@ pub(crate) async fn check(attempts: &mut Attempts<'_>) -> Result<(), String> {
         }
         return Ok(());
     }
+    // With a generation that is not live: a host that asks for no token must not restart anything here.
+    let status = attempts
+        .refused(&[], |slot, generation| Order {
+            authorization: Authorization::Absent,
+            ..stale(slot, generation)
+        })
+        .await?;
+    if status == 412 {
+        return Err("a token was given, and the host takes orders without one: check it without".to_owned());
+    }
     attempts.findings.not_applicable(Number::A8, "a token was given");
     // All of /metrics was read without it.
     attempts.findings.judge(Number::A7, Ok(()));

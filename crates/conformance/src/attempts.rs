@@ -11,11 +11,11 @@ use crate::{
     sentences::Number,
 };
 
-/// How long a slot may show no instance: what crashed is started again after a while.
-const LIVE_WITHIN: Duration = Duration::from_secs(20);
+/// How long a slot, or all of them, may show no instance: what crashed is started again after a while.
+pub(crate) const LIVE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Between two looks at a slot that shows no instance.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at what shows no instance.
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Gives orders to one slot of one host.
 pub(crate) struct Attempts<'a> {
@@ -46,19 +46,18 @@ impl Attempts<'_> {
     /// Gives an order, made for the live generation, that must get one of `statuses` and must do nothing.
     ///
     /// # Errors
-    /// As [`Attempts::live`].
+    /// As [`Attempts::live`], and when there is no answer.
     pub(crate) async fn refused(
         &mut self,
         numbers: &[(Number, &[u16])],
         order: impl FnOnce(&Slot, u64) -> Order,
-    ) -> Result<Option<u16>, String> {
+    ) -> Result<u16, String> {
         let before = self.live().await?;
         let order = order(self.slot, before.generation);
-        let answer = self.client.order(&order).await;
+        let answer = self.client.order(&order).await?;
         for (number, statuses) in numbers {
             self.findings.judge(*number, status_is(&answer, statuses));
         }
-        let Ok(answer) = answer else { return Ok(None) };
         if !answer.is_done() {
             self.note_refusal(&answer);
             let after = self.live().await?;
@@ -66,7 +65,7 @@ impl Attempts<'_> {
             let is_same = after.generation == before.generation;
             self.findings.expect(Number::R15, is_same, &expected, after.generation.to_string());
         }
-        Ok(Some(answer.status))
+        Ok(answer.status)
     }
 
     /// Judges what every refusal must have.
@@ -81,12 +80,10 @@ impl Attempts<'_> {
 }
 
 /// Whether an order was answered with one of `statuses`.
-pub(crate) fn status_is(answer: &Result<Answer, String>, statuses: &[u16]) -> Result<(), Mismatch> {
-    let seen = match answer {
-        Ok(answer) if statuses.contains(&answer.status) => return Ok(()),
-        Ok(answer) => answer.shown(),
-        Err(error) => format!("no answer: {error}"),
-    };
+pub(crate) fn status_is(answer: &Answer, statuses: &[u16]) -> Result<(), Mismatch> {
+    if statuses.contains(&answer.status) {
+        return Ok(());
+    }
     let expected: Vec<_> = statuses.iter().map(u16::to_string).collect();
-    Err(Mismatch::new(expected.join(" or "), seen))
+    Err(Mismatch::new(expected.join(" or "), answer.shown()))
 }

@@ -173,7 +173,7 @@ impl Client {
     /// What all slots hold now.
     pub(crate) async fn scrape(&self) -> Result<(Exposition, Readings), ScrapeError> {
         let scraped = self.try_scrape().await;
-        if let Err(error) = &scraped {
+        if let Err(error @ (ScrapeError::Status(_) | ScrapeError::Malformed(_))) = &scraped {
             let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
             noted.failed_scrape.get_or_insert_with(|| error.to_string());
         }

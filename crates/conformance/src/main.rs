@@ -1,9 +1,16 @@
 //! Checks a host of WebAssembly instances against `docs/host-protocol.md`, and says what became of each sentence.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use ebb_conformance::{Options, Report, Token, check};
+use http::uri::Authority;
 
 /// Checks a host of WebAssembly instances against Ebb's host protocol, docs/host-protocol.md.
 ///
@@ -12,13 +19,14 @@ use ebb_conformance::{Options, Report, Token, check};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
-    /// Where the host serves metrics and takes orders: HOST:PORT.
+    /// Where the host serves metrics and takes orders.
+    #[arg(value_name = "HOST:PORT", value_parser = address)]
     address: String,
     /// File with the token that orders must carry.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Module of the instance to restart. Without it, the instance that holds most memory.
-    #[arg(long, requires = "replica")]
+    #[arg(long, requires = "replica", conflicts_with = "no_restart")]
     module: Option<String>,
     /// Replica of the instance to restart.
     #[arg(long, requires = "module")]
@@ -64,13 +72,24 @@ fn options(cli: &Cli) -> Result<Options, String> {
     })
 }
 
-#[expect(clippy::print_stdout)]
+/// `HOST:PORT`, and nothing else.
+fn address(text: &str) -> Result<String, String> {
+    let authority = text.parse::<Authority>().ok();
+    let is_address =
+        authority.is_some_and(|it| !it.host().is_empty() && it.port_u16().is_some() && !text.contains('@'));
+    is_address
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected host and port alone, such as 127.0.0.1:9742".to_owned())
+}
+
 fn print(report: &Report, as_json: bool) {
-    if as_json {
-        println!("{}", serde_json::to_string_pretty(report).expect("a report is JSON"));
+    let shown = if as_json {
+        serde_json::to_string_pretty(report).expect("a report is JSON")
     } else {
-        println!("{report}");
-    }
+        report.to_string()
+    };
+    // Whoever reads no further has seen enough; the exit code tells the rest.
+    let _ = writeln!(io::stdout(), "{shown}");
 }
 
 #[cfg(test)]
@@ -80,11 +99,15 @@ mod tests {
     #[test]
     fn arguments_are_read() {
         let parse = |args: &[&str]| Cli::try_parse_from([&["ebb-conformance"], args].concat());
-        let options = options(&parse(&["h:1", "--module", "m", "--replica", "3", "--no-restart"]).unwrap());
-        let options = options.unwrap();
-        assert_eq!(options.instance, Some(("m".into(), 3)));
-        assert!(!options.restart && options.token.is_none() && options.address == "h:1");
+        let read = |args: &[&str]| options(&parse(args).unwrap()).unwrap();
+        assert_eq!(read(&["h:1", "--module", "m", "--replica", "3"]).instance, Some(("m".into(), 3)));
+        let only_read = read(&["[::1]:9742", "--no-restart"]);
+        assert!(!only_read.restart && only_read.token.is_none() && only_read.address == "[::1]:9742");
         assert!(parse(&["h:1", "--module", "m"]).is_err());
+        assert!(parse(&["h:1", "--module", "m", "--replica", "3", "--no-restart"]).is_err());
         assert!(parse(&[]).is_err());
+        for address in ["", "h", "h:", ":1", "h:70000", "h:1/", "http://h:1", "me@h:1"] {
+            assert!(parse(&[address]).is_err(), "{address}");
+        }
     }
 }

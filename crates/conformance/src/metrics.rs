@@ -1,10 +1,11 @@
 //! What one scrape tells: formats, gauges, labels, optional metrics. PURE but for the scrapes themselves.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use reqwest::header;
 
 use crate::{
+    attempts::{LIVE_WITHIN, PAUSE},
     client::{ACCEPT_OPENMETRICS, ACCEPT_TEXT, Answer, Client},
     exposition::{self, Exposition, Format, Sample, shortened},
     readings::{MEMORY, Readings, START_TIME, generation},
@@ -59,7 +60,7 @@ const HOST_AVAILABLE: &str = "ebb_runner_host_memory_available_bytes";
 /// # Errors
 /// Why there is no answer.
 pub(crate) async fn check(client: &Client, findings: &mut Findings) -> Result<Option<Readings>, String> {
-    let answer = client.get("/metrics", ACCEPT_TEXT).await?;
+    let answer = once_something_lives(client).await?;
     let Some(text) = judge_text(&answer, findings) else { return Ok(None) };
     judge_samples(&text, findings);
     judge_optional(&text, findings);
@@ -74,6 +75,20 @@ pub(crate) async fn check(client: &Client, findings: &mut Findings) -> Result<Op
     }
     findings.judge(Number::E8, same);
     Ok(Some(Readings::of(&text)))
+}
+
+/// The first answer that shows an instance; after [`LIVE_WITHIN`], whatever it shows.
+async fn once_something_lives(client: &Client) -> Result<Answer, String> {
+    let deadline = Instant::now() + LIVE_WITHIN;
+    loop {
+        let answer = client.get("/metrics", ACCEPT_TEXT).await?;
+        let lives = exposition::parse(&answer.text(), Format::Text)
+            .map_or(true, |text| [MEMORY, START_TIME].iter().any(|gauge| text.of(gauge).next().is_some()));
+        if lives || answer.status != 200 || Instant::now() > deadline {
+            return Ok(answer);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// The exposition in text format 0.0.4, if it is one.
@@ -168,7 +183,7 @@ fn judge_samples(exposition: &Exposition, findings: &mut Findings) {
         findings.expect(
             number,
             exposition.of(name).next().is_some(),
-            "a series for each live instance",
+            "a series for each live instance, of which there must be one",
             seen,
         );
         let declared = exposition.types.get(name).map_or("no type", String::as_str);

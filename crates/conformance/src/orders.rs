@@ -45,7 +45,7 @@ struct Restart {
 pub(crate) async fn check_refusals(attempts: &mut Attempts<'_>) -> Result<(), String> {
     let stale = |slot: &_, generation: u64| Order::new(slot, generation - 1, "operator");
     let status = attempts.refused(&[], stale).await?;
-    if let Some(401 | 403) = status {
+    if matches!(status, 401 | 403) {
         let problem = if attempts.client.has_token() { "refuses the token" } else { "asks for a token" };
         return Err(format!("the host {problem}"));
     }
@@ -139,21 +139,26 @@ async fn restart(
     let mut before = wait_for_growth(attempts, last, growth_within).await?;
     let deadline = Instant::now() + BUSY_WITHIN;
     let answer = loop {
-        let answer = attempts.client.order(&Order::new(attempts.slot, before.generation, reason)).await;
-        match &answer {
-            Ok(busy) if matches!(busy.status, 409 | 429) && Instant::now() < deadline => {
-                attempts.note_refusal(busy);
-            }
-            _ => break answer,
+        let order = Order::new(attempts.slot, before.generation, reason);
+        let answer = attempts.client.order(&order).await?;
+        if !matches!(answer.status, 409 | 429) || Instant::now() > deadline {
+            break answer;
         }
+        attempts.note_refusal(&answer);
         tokio::time::sleep(Duration::from_millis(200)).await;
         before = attempts.live().await?;
     };
+    if answer.status == 503 {
+        attempts.note_refusal(&answer);
+        let after = attempts.live().await?;
+        let is_same = after.generation == before.generation;
+        attempts.findings.expect(Number::R22, is_same, &before.to_string(), after.to_string());
+        return Err(format!("the host cannot restart {}: {}", attempts.slot, answer.shown()));
+    }
     let judged = status_is(&answer, &[200, 202]);
     let is_done = judged.is_ok();
     attempts.findings.judge(Number::R3, judged.clone());
     attempts.findings.judge(Number::R5, judged);
-    let Ok(answer) = answer else { return Ok(None) };
     if !is_done {
         attempts.note_refusal(&answer);
         if answer.status == 412 {
@@ -161,11 +166,6 @@ async fn restart(
             let is_told_wrong = after.generation == before.generation;
             let expected = "the generation that orders must name";
             attempts.findings.expect(Number::G3, !is_told_wrong, expected, before.generation.to_string());
-        }
-        if answer.status == 503 {
-            let after = attempts.live().await?;
-            let is_same = after.generation == before.generation;
-            attempts.findings.expect(Number::R22, is_same, &before.to_string(), after.to_string());
         }
         return Ok(None);
     }
@@ -187,25 +187,22 @@ async fn restart_at_once(
             let order = Order::new(attempts.slot, before.generation, "operator");
             orders.spawn(async move { client.order(&order).await });
         }
-        let answers = orders.join_all().await;
-        let is_busy = |answer: &Result<Answer, String>| matches!(answer, Ok(answer) if matches!(answer.status, 409 | 429));
+        let answers = orders.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let is_busy = |answer: &Answer| matches!(answer.status, 409 | 429);
         if !answers.iter().all(is_busy) || Instant::now() > deadline {
             break answers;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         before = attempts.live().await?;
     };
-    let (done, others): (Vec<_>, Vec<_>) =
-        answers.into_iter().partition(|answer| matches!(answer, Ok(answer) if answer.is_done()));
+    let (done, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(Answer::is_done);
     let expected = format!("1 of {AT_ONCE} done");
     attempts.findings.expect(Number::R13, done.len() == 1, &expected, done.len().to_string());
     for answer in &others {
         attempts.findings.judge(Number::R14, status_is(answer, &[409, 412, 429]));
-        if let Ok(answer) = answer {
-            attempts.note_refusal(answer);
-        }
+        attempts.note_refusal(answer);
     }
-    let Some(Ok(answer)) = done.into_iter().next() else { return Ok(None) };
+    let Some(answer) = done.into_iter().next() else { return Ok(None) };
     attempts.findings.judge(Number::R3, Ok(()));
     self::done(attempts, before, &answer, last).await.map(Some)
 }

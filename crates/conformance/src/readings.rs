@@ -82,11 +82,11 @@ fn reading(memory: &Sample, start: f64) -> Option<(Slot, Reading)> {
     Some((slot, Reading { digest: label("digest")?.clone(), generation, memory_bytes: memory.value as u64 }))
 }
 
-/// The generation that a start time tells. None if it tells none: NaN, negative, after the year 9999.
+/// The generation that a start time tells. None if it tells none: NaN, not after 1970 began, after the year 9999.
 pub(crate) fn generation(seconds: f64) -> Option<u64> {
     const LAST_MILLIS: f64 = 253_402_300_799_000.0;
     let millis = (seconds * 1000.0).round();
-    (0.0..=LAST_MILLIS).contains(&millis).then_some(millis as u64)
+    (1.0..=LAST_MILLIS).contains(&millis).then_some(millis as u64)
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_generation_is_a_start_in_milliseconds() {
         assert_eq!(generation(1_700_000_000.123), Some(1_700_000_000_123));
-        for none in [f64::NAN, f64::INFINITY, -1.0, 2.6e11] {
+        for none in [f64::NAN, f64::INFINITY, -1.0, 0.0, 2.6e11] {
             assert_eq!(generation(none), None, "{none}");
         }
     }

@@ -6,13 +6,17 @@
 //! ([`lifecycle`]).
 
 use std::{
+    any::Any,
     fmt::Display,
+    future::poll_fn,
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -100,9 +104,18 @@ struct Kept<I> {
     _instance: I,
 }
 
+impl<I> Kept<I> {
+    /// How it ends by itself.
+    async fn end(&mut self) -> (Event, String) {
+        (&mut self.ended).await.unwrap_or_else(|_| {
+            (Event::Ended(Cause::Crash), "it ended without a word: its Ending was dropped".to_owned())
+        })
+    }
+}
+
 /// Keeps an instance of `module` alive in `slot`, for as long as this future is polled; when it is dropped, so is the instance,
 /// and the slot is closed. `start` makes an instance; dropping what it returns ends that. It must come to an end: the slot waits
-/// for it.
+/// for it. One that panics has failed.
 ///
 /// Generations are starts by the wall clock. Where that may be set back while the host does not run, the host keeps its
 /// newest generation and begins with [`Slot::new_after`].
@@ -185,14 +198,17 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
                 Event::Started
             }
             Err(cause) => {
-                self.slot.0.set_last_end(format!("{cause:#}"));
+                self.slot.0.set_last_end(cause);
                 Event::StartFailed
             }
         }
     }
 
     /// Makes an instance. It is nobody's yet.
-    async fn make(&mut self) -> Result<Kept<I>, E> {
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    async fn make(&mut self) -> Result<Kept<I>, String> {
         let version = self.module.version();
         let (ending, ended) = oneshot::channel();
         let meter = Arc::new(Meter::default());
@@ -205,7 +221,8 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
             memory_limit: version.memory_limit,
             grow_failures: Arc::clone(&self.module.grow_failures),
         };
-        let instance = (self.start)(next).await?;
+        let instance =
+            caught(async { (self.start)(next).await }).await?.map_err(|cause| format!("{cause:#}"))?;
         let live = Arc::new(Live { generation, version: Version::clone(&version), meter, own: () });
         Ok(Kept { live, ended, _instance: instance })
     }
@@ -214,11 +231,7 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
     async fn watch(&mut self) -> Event {
         let kept = self.kept.as_mut().expect("the lifecycle watches only what it started");
         let (end, how) = {
-            let mut ended = pin!(async {
-                (&mut kept.ended).await.unwrap_or_else(|_| {
-                    (Event::Ended(Cause::Crash), "it ended without a word: its Ending was dropped".to_owned())
-                })
-            });
+            let mut ended = pin!(kept.end());
             loop {
                 let command = tokio::select! {
                     biased;
@@ -245,14 +258,30 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
 
     async fn replace(&mut self) -> Event {
         let order = self.order.take().expect("a replacement follows an order");
-        let kept = match self.make().await {
+        let mut old = self.kept.take().expect("a replacement replaces something");
+        let made = {
+            let slot = Arc::clone(&self.slot.0);
+            let mut made = pin!(self.make());
+            tokio::select! {
+                biased;
+                made = &mut made => made,
+                end = old.end() => {
+                    // It is gone before its successor is there, and nobody may see it live.
+                    slot.set_live(None);
+                    slot.set_last_end(end.1.clone());
+                    old.ended = ended_already(end);
+                    made.await
+                }
+            }
+        };
+        let kept = match made {
             Ok(kept) => kept,
             Err(cause) => {
-                self.slot.0.answer(order, Err(Refusal::CouldNotStart(format!("{cause:#}"))));
+                self.kept = Some(old);
+                self.slot.0.answer(order, Err(Refusal::CouldNotStart(cause)));
                 return Event::ReplacementFailed;
             }
         };
-        let mut old = self.kept.take().expect("a replacement replaces something");
         if let Ok((_, how)) = old.ended.try_recv() {
             self.slot.0.set_last_end(how);
         }
@@ -309,6 +338,34 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
             }
         }
     }
+}
+
+/// What `future` comes to.
+///
+/// # Errors
+/// What it panicked with. It is not polled again.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(format!("it panicked: {}", message(&*panic)))),
+        }
+    })
+    .await
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("with no message")
+}
+
+/// Tells of an end once more.
+fn ended_already(end: (Event, String)) -> oneshot::Receiver<(Event, String)> {
+    let (say, ended) = oneshot::channel();
+    say.send(end).expect("its receiver is here");
+    ended
 }
 
 /// An instance that was replaced, and may still have something to finish.
@@ -412,6 +469,81 @@ mod tests {
         assert!(done.new > done.old && slot.live().unwrap().generation == done.new);
         // By order, and after the start that failed.
         assert_eq!((module.restarts()[Reason::Threshold as usize], slot.own_ends()), (1, 1));
+    }
+
+    /// What starts, says how it ends, and is told what to do by the test: `None` panics.
+    fn told(
+        mut starts: tokio::sync::mpsc::UnboundedReceiver<Option<oneshot::Receiver<()>>>,
+    ) -> (Arc<Module>, Arc<Slot>, tokio::sync::mpsc::UnboundedReceiver<Ending>) {
+        let version = Version { digest: Digest::of(b"leaky"), memory_limit: ByteCount::mib(64) };
+        let module = Arc::new(Module::new("leaky".parse().unwrap(), "command", version));
+        let slot = module.add_slot();
+        let (begun, endings) = tokio::sync::mpsc::unbounded_channel();
+        let start = move |next: Next| {
+            let (begun, how) = (begun.clone(), starts.try_recv().expect("as many starts as were told"));
+            async move {
+                let may_go_on = how.expect("this start is told to panic");
+                // A test that is over lets nobody start.
+                may_go_on.await.map_err(|_| "not today")?;
+                begun.send(next.ending).expect("the test listens");
+                Ok::<_, &str>(())
+            }
+        };
+        let backoff = BackoffPolicy { min: Duration::from_millis(1), ..BackoffPolicy::default() };
+        tokio::spawn(keep(Arc::clone(&module), Arc::clone(&slot), backoff, start));
+        (module, slot, endings)
+    }
+
+    fn at_once() -> Option<oneshot::Receiver<()>> {
+        let (go_on, waits) = oneshot::channel();
+        go_on.send(()).unwrap();
+        Some(waits)
+    }
+
+    #[tokio::test]
+    async fn a_start_that_panics_has_failed_and_leaves_what_lives() {
+        let (say, starts) = tokio::sync::mpsc::unbounded_channel();
+        for start in [None, at_once(), None, at_once()] {
+            say.send(start).unwrap();
+        }
+        let (module, slot, _endings) = told(starts);
+        let first = live(&slot, |live| live.is_some()).await.unwrap();
+        let panicked = "it panicked: this start is told to panic";
+        assert_eq!(slot.progress().last_end.as_deref(), Some(panicked));
+        assert_eq!(restarted(&module, &slot).await, Err(Refusal::CouldNotStart(panicked.to_owned())));
+        assert_eq!(slot.live().unwrap().generation, first.generation);
+        assert!(restarted(&module, &slot).await.unwrap().new > first.generation);
+    }
+
+    #[tokio::test]
+    async fn what_ends_while_its_replacement_starts_is_seen_to_be_gone() {
+        for replacement_starts in [true, false] {
+            let (say, starts) = tokio::sync::mpsc::unbounded_channel();
+            let (go_on, waits) = oneshot::channel();
+            for start in [at_once(), Some(waits), at_once()] {
+                say.send(start).unwrap();
+            }
+            let (module, slot, mut endings) = told(starts);
+            let first = live(&slot, |live| live.is_some()).await.unwrap();
+            let order = module.order_restart(&slot, None, Reason::Threshold, Instant::now()).unwrap();
+            while !matches!(slot.progress().state, State::Restarting { .. }) {
+                tokio::task::yield_now().await;
+            }
+            endings.recv().await.unwrap().exited();
+            live(&slot, |live| live.is_none()).await;
+            assert_eq!(slot.progress().last_end.as_deref(), Some("exited"));
+            if replacement_starts {
+                go_on.send(()).unwrap();
+                assert!(order.await.unwrap().unwrap().new > first.generation);
+            } else {
+                drop(go_on);
+                let refused = order.await.unwrap();
+                assert_eq!(refused, Err(Refusal::CouldNotStart("not today".to_owned())));
+            }
+            let next = live(&slot, |live| live.is_some()).await.unwrap();
+            assert!(next.generation > first.generation);
+            assert_eq!(slot.own_ends(), u64::from(!replacement_starts));
+        }
     }
 
     #[tokio::test]
