@@ -2,7 +2,7 @@
 //!
 //! Each replica is a core module whose exported function `leak` is called ten times a second, for ever. What is Ebb's is marked.
 
-use std::{error::Error, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use ebb_host::{
     control::{self, Access},
@@ -14,17 +14,17 @@ use ebb_host::{
 };
 use ebb_units::{ByteCount, Digest};
 use tokio::{net::TcpListener, task::JoinSet};
-use wasmtime::{Engine, Instance, Store};
+use wasmtime::{Engine, Instance, Store, error::Context as _};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> wasmtime::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (address, path, replicas, token) = match arguments.as_slice() {
         [address, path, replicas] => (address, Path::new(path), replicas.parse::<u32>()?, None),
         [address, path, replicas, token] => {
             (address, Path::new(path), replicas.parse()?, Some(Path::new(token)))
         }
-        _ => return Err("expected ADDRESS MODULE.wasm REPLICAS [TOKEN-FILE]".into()),
+        _ => wasmtime::bail!("expected ADDRESS MODULE.wasm REPLICAS [TOKEN-FILE]"),
     };
     let engine = Engine::default();
     let binary = wat::parse_file(path)?;
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Ebb: what the evaluator and Prometheus ask for.
     let access = token.map_or(Ok(Access::ANYONE), Access::with_token_of)?;
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     eprintln!("listening on {}", listener.local_addr()?);
     axum::serve(listener, control::router(instances, access)).await?;
     Ok(())

@@ -1,6 +1,6 @@
 //! As `wasmtime serve`, with instances that live until they hold too much. What is Ebb's is marked.
 
-use std::{error::Error, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, http::StatusCode};
 use clap::Parser;
@@ -14,10 +14,10 @@ use ebb_host::{
 };
 use ebb_units::{ByteCount, Digest};
 use http_body_util::BodyExt as _;
-use tokio::net::TcpListener;
 use wasmtime::{
     Config, Engine, Store,
     component::{Component, Linker, ResourceTable},
+    error::Context as _,
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
@@ -66,10 +66,10 @@ impl WasiHttpView for Data {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> wasmtime::Result<()> {
     let cli = Cli::parse();
     let engine = Engine::new(Config::new().epoch_interruption(true))?;
-    let binary = std::fs::read(&cli.component)?;
+    let binary = std::fs::read(&cli.component).with_context(|| cli.component.display().to_string())?;
     let mut linker = Linker::<Data>::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
@@ -106,9 +106,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::spawn(Retirement::new(RetirementConfig::default()).run(Arc::clone(&instances), told));
     }
     let access = cli.token_file.as_deref().map_or(Ok(Access::ANYONE), Access::with_token_of)?;
-    let listener = TcpListener::bind(cli.control).await?;
+    let listener = tokio::net::TcpListener::bind(cli.control).await.context(cli.control)?;
     tokio::spawn(axum::serve(listener, control::router(instances, access)).into_future());
-    let listener = TcpListener::bind(cli.listen).await?;
+    let listener = tokio::net::TcpListener::bind(cli.listen).await.context(cli.listen)?;
     eprintln!("listening on {}", listener.local_addr()?);
     let serve = async move |request: Request| {
         let request = request.map(|body| body.map_err(|_| HttpError::ConnectionTerminated).boxed_unsync());
