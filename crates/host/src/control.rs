@@ -110,8 +110,80 @@ pub fn instances_router<L: Send + Sync + 'static>(
         .route("/api/v1/instances/{module}/{replica}/restart", post(restart::<L>))
         .route_layer(middleware::from_fn(authorize))
         .route("/api/v1/instances", get(list::<L>))
+        .merge(growth_router())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(instances)
+}
+
+/// `GET /api/v1/modules/MODULE/growth`.
+#[cfg(feature = "wasmtime")]
+fn growth_router<L: Send + Sync + 'static>() -> Router<Arc<Instances<L>>> {
+    Router::new().route("/api/v1/modules/{module}/growth", get(growth::<L>))
+}
+
+/// What is grown is known of Wasmtime alone.
+#[cfg(not(feature = "wasmtime"))]
+fn growth_router<L: Send + Sync + 'static>() -> Router<Arc<Instances<L>>> {
+    Router::new()
+}
+
+/// One element of `GET /api/v1/modules/MODULE/growth`.
+#[cfg(feature = "wasmtime")]
+#[derive(Serialize)]
+struct BinaryGrowth {
+    digest: String,
+    #[serde(flatten)]
+    growth: crate::growth::Report,
+}
+
+/// How growth is told, and of which binary.
+#[cfg(feature = "wasmtime")]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrowthQuery {
+    #[serde(default)]
+    format: GrowthFormat,
+    /// The newest one's, if it is not said.
+    digest: Option<String>,
+}
+
+#[cfg(feature = "wasmtime")]
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum GrowthFormat {
+    /// All that is known of each binary, the newest first.
+    #[default]
+    Json,
+    /// The stacks of one binary, as flame graphs are made of.
+    Folded,
+}
+
+#[cfg(feature = "wasmtime")]
+async fn growth<L: Send + Sync>(
+    State(instances): State<Arc<Instances<L>>>,
+    Path(name): Path<String>,
+    query: Result<axum::extract::Query<GrowthQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Problem> {
+    let axum::extract::Query(GrowthQuery { format, digest }) = query.map_err(|rejection| {
+        let expected = "expected format=json or format=folded, and digest=DIGEST";
+        Problem::new(StatusCode::BAD_REQUEST, format!("{}: {expected}", clipped(&rejection.body_text())))
+    })?;
+    let modules = instances.modules();
+    let module = modules.iter().find(|module| module.name.as_str() == name).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, format!("there is no module {:?}", clipped(&name)))
+    })?;
+    let growth = module.growth();
+    let mut wanted = growth
+        .iter()
+        .filter(|(known, _)| digest.as_ref().is_none_or(|digest| *digest == known.to_string()))
+        .map(|(digest, growth)| BinaryGrowth { digest: digest.to_string(), growth: growth.report() });
+    match format {
+        GrowthFormat::Json => Ok(Json(wanted.collect::<Vec<_>>()).into_response()),
+        GrowthFormat::Folded => {
+            let folded = wanted.next().map_or_else(String::new, |newest| newest.growth.folded());
+            Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], folded).into_response())
+        }
+    }
 }
 
 /// One element of `GET /api/v1/instances`.

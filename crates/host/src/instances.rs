@@ -1,5 +1,7 @@
 //! Modules and their slots: who may be restarted, and what restarts came to.
 
+#[cfg(feature = "wasmtime")]
+use std::sync::{Mutex, PoisonError};
 use std::{
     sync::{
         Arc,
@@ -9,10 +11,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+#[cfg(feature = "wasmtime")]
+use ebb_units::Digest;
 use ebb_units::{Generation, ModuleName, Replica};
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "wasmtime")]
+use crate::growth::Growth;
 use crate::{
     permits::Permits,
     restart::{Outcome, Reason, Refusal, RestartOrder, Restarted},
@@ -22,6 +28,10 @@ use crate::{
 /// Buckets of restart durations, in seconds: from a small component (0.3 ms) to a large one on a busy host.
 const DURATION_BUCKETS: [f64; 14] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Binaries of a module whose growth is told apart: the newest one, and some before it to compare it with.
+#[cfg(feature = "wasmtime")]
+const BINARIES_MAX: usize = 4;
 
 /// A slot, and the module that it is of.
 pub type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
@@ -95,6 +105,9 @@ pub struct Module<L = ()> {
     pub permits: Arc<Permits>,
     /// Requests of its instances for linear memory that were denied or failed.
     pub grow_failures: Arc<AtomicU64>,
+    /// The newest binary's last.
+    #[cfg(feature = "wasmtime")]
+    growth: Mutex<Vec<(Digest, Arc<Growth>)>>,
     version: ArcSwap<Version>,
     slots: ArcSwap<Vec<Arc<Slot<L>>>>,
     pub(crate) restart_durations: Histogram,
@@ -112,6 +125,8 @@ impl<L> Module<L> {
             kind,
             permits: Arc::default(),
             grow_failures: Arc::default(),
+            #[cfg(feature = "wasmtime")]
+            growth: Mutex::default(),
             version: ArcSwap::from_pointee(version),
             slots: ArcSwap::default(),
             restart_durations: Histogram::new(DURATION_BUCKETS),
@@ -129,6 +144,29 @@ impl<L> Module<L> {
     /// Makes the next instances ones of `version`.
     pub fn set_version(&self, version: Version) {
         self.version.store(Arc::new(version));
+    }
+
+    /// The growth of its instances that are of the binary with this digest.
+    #[cfg(feature = "wasmtime")]
+    pub fn growth_of(&self, digest: &Digest) -> Arc<Growth> {
+        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = growth.iter().find(|(known, _)| known == digest) {
+            return Arc::clone(known);
+        }
+        if growth.len() >= BINARIES_MAX {
+            growth.remove(0);
+        }
+        let new = Arc::<Growth>::default();
+        growth.push((digest.clone(), Arc::clone(&new)));
+        new
+    }
+
+    /// The growth of its instances, by the digests of the last binaries, the newest one first.
+    #[cfg(feature = "wasmtime")]
+    #[must_use]
+    pub fn growth(&self) -> Vec<(Digest, Arc<Growth>)> {
+        let growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        growth.iter().rev().cloned().collect()
     }
 
     /// The slots, by replica.

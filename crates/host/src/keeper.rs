@@ -9,12 +9,11 @@ use std::{
     any::Any,
     fmt::Display,
     future::poll_fn,
-    hash::{BuildHasher as _, Hasher as _, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -23,15 +22,16 @@ use std::{
 use ebb_units::{ByteCount, Generation, Replica};
 use tokio::sync::oneshot;
 
-#[cfg(feature = "wasmtime")]
-use crate::limiter::Limiter;
 use crate::{
+    chance::chance,
     instances::Module,
     lifecycle::{self, Action, BackoffPolicy, Cause, Event, State},
     meter::Meter,
     restart::{Refusal, RestartOrder, Restarted},
     slot::{Command, Live, Slot, Version},
 };
+#[cfg(feature = "wasmtime")]
+use crate::{growth::Growth, limiter::Limiter};
 
 /// How long whoever ordered a restart waits for what was replaced to be gone. After that, the answer says that it drains.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -50,6 +50,10 @@ pub struct Next {
     pub ending: Ending,
     memory_limit: ByteCount,
     grow_failures: Arc<AtomicU64>,
+    #[cfg(feature = "wasmtime")]
+    growth: Arc<Growth>,
+    #[cfg(feature = "wasmtime")]
+    ready: Arc<AtomicBool>,
 }
 
 impl Next {
@@ -71,6 +75,13 @@ impl Next {
         Limiter::new(self.memory_limit)
             .keeping(Arc::clone(&self.meter))
             .counting(Arc::clone(&self.grow_failures))
+    }
+
+    /// The same, which profiles its growth as well: see [`Limiter::profiling`] for what the store must do.
+    #[cfg(feature = "wasmtime")]
+    #[must_use]
+    pub fn profiling_limiter(&self, engine: &wasmtime::Engine) -> Limiter {
+        self.limiter().profiling(engine, Arc::clone(&self.growth), Arc::clone(&self.ready))
     }
 }
 
@@ -155,7 +166,7 @@ pub async fn keep<I, E: Display, F: Future<Output = Result<I, E>>>(
     keeper.slot.0.set_started();
     loop {
         let action;
-        (state, action) = lifecycle::step(state, event, epoch.elapsed(), jitter(), &backoff);
+        (state, action) = lifecycle::step(state, event, epoch.elapsed(), chance(), &backoff);
         keeper.slot.0.set_state(state);
         event = match action {
             Action::Watch => keeper.watch().await,
@@ -213,6 +224,7 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
         let (ending, ended) = oneshot::channel();
         let meter = Arc::new(Meter::default());
         let generation = self.slot.0.next_generation(now_unix_ms());
+        let ready = Arc::new(AtomicBool::new(false));
         let next = Next {
             replica: self.slot.0.replica,
             generation,
@@ -220,9 +232,14 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
             ending: Ending(ending),
             memory_limit: version.memory_limit,
             grow_failures: Arc::clone(&self.module.grow_failures),
+            #[cfg(feature = "wasmtime")]
+            growth: self.module.growth_of(&version.digest),
+            #[cfg(feature = "wasmtime")]
+            ready: Arc::clone(&ready),
         };
         let instance =
             caught(async { (self.start)(next).await }).await?.map_err(|cause| format!("{cause:#}"))?;
+        ready.store(true, Ordering::Relaxed);
         let live = Arc::new(Live { generation, version: Version::clone(&version), meter, own: () });
         Ok(Kept { live, ended, _instance: instance })
     }
@@ -393,11 +410,6 @@ impl Drained {
 fn started_now(slot: &Slot, reply: oneshot::Sender<()>) {
     slot.order_done();
     let _ = reply.send(());
-}
-
-/// Between 0 and 1.
-fn jitter() -> f64 {
-    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
 
 pub(crate) fn now_unix_ms() -> u64 {

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | [`meter`] | | how much memory an instance holds |
 //! | [`limiter`] | `wasmtime` | a limiter of a store that keeps a meter, exactly, and the instance within its limit |
+//! | [`growth`] | `wasmtime` | which functions made memory grow |
 //! | [`instances`] | | modules and their slots |
 //! | [`slot`] | | one replica's place: the lifetime that is live there, and one order at a time |
 //! | [`lifecycle`] | | PURE: what a slot does next |
@@ -22,9 +23,12 @@
 //! host that wants to do it itself says in the slot when a lifetime begins and ends ([`Slot::set_live`](slot::Slot::set_live)), and
 //! carries out what it finds in the slot's mailbox ([`Slot::next_order`](slot::Slot::next_order)).
 
+mod chance;
 #[cfg(feature = "http")]
 pub mod control;
 pub mod exposition;
+#[cfg(feature = "wasmtime")]
+pub mod growth;
 pub mod instances;
 pub mod keeper;
 pub mod lifecycle;

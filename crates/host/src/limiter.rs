@@ -2,13 +2,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use ebb_units::ByteCount;
-use wasmtime::{ResourceLimiter, ResourceLimiterAsync, StoreLimits};
+use wasmtime::{Engine, ResourceLimiter, ResourceLimiterAsync, StoreContextMut, StoreLimits};
 
-use crate::meter::Meter;
+use crate::{
+    growth::{
+        Growth,
+        recorder::{self, Recorder},
+    },
+    meter::Meter,
+};
 
 /// What Wasmtime tells the limiter as the maximum of a heap of garbage-collected objects: all that 32 bits can address.
 const GC_HEAP_BYTES_MAX: usize = 1 << 32;
@@ -49,6 +55,7 @@ pub struct Limiter<R = StoreLimits> {
     /// The last grow that was allowed, until the next one.
     last: Option<Grow>,
     last_table: Option<(usize, usize)>,
+    recorder: Option<Recorder>,
     inner: R,
 }
 
@@ -72,6 +79,7 @@ impl Limiter {
             grow_failures: Arc::default(),
             last: None,
             last_table: None,
+            recorder: None,
             inner: StoreLimits::default(),
         }
     }
@@ -100,8 +108,50 @@ impl<R> Limiter<R> {
     /// The same, which asks `inner` before it allows something.
     #[must_use]
     pub fn wrapping<S>(self, inner: S) -> Limiter<S> {
-        let Self { meter, gc_heap_initial_bytes, limit, grow_failures, last, last_table, inner: _ } = self;
-        Limiter { meter, gc_heap_initial_bytes, limit, grow_failures, last, last_table, inner }
+        let Self { meter, gc_heap_initial_bytes, limit, grow_failures, last, last_table, recorder, inner: _ } =
+            self;
+        Limiter { meter, gc_heap_initial_bytes, limit, grow_failures, last, last_table, recorder, inner }
+    }
+
+    /// The same, which tells `growth` which functions made linear memory grow. `ready`: set once the instance is ready; what grew
+    /// before is told apart.
+    ///
+    /// For that, the store needs epochs, a deadline one tick ahead, and a callback with [`Limiter::take_stack`]. Without these,
+    /// bytes are counted and no stacks are told.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::AtomicBool};
+    /// # use ebb_host::{growth::Growth, limiter::Limiter};
+    /// # use ebb_units::ByteCount;
+    /// # use wasmtime::{Config, Engine, Store, UpdateDeadline};
+    /// let engine = Engine::new(Config::new().epoch_interruption(true))?;
+    /// let growth = Arc::<Growth>::default();
+    /// let ready = Arc::new(AtomicBool::new(false));
+    /// let limiter = Limiter::new(ByteCount::mib(64)).profiling(&engine, Arc::clone(&growth), ready);
+    /// let mut store = Store::new(&engine, limiter);
+    /// store.limiter(|limiter| limiter);
+    /// store.set_epoch_deadline(1);
+    /// store.epoch_deadline_callback(|store| {
+    ///     Limiter::take_stack(store, |limiter| limiter);
+    ///     Ok(UpdateDeadline::Yield(1))
+    /// });
+    /// # Ok::<(), wasmtime::Error>(())
+    /// ```
+    #[must_use]
+    pub fn profiling(self, engine: &Engine, growth: Arc<Growth>, ready: Arc<AtomicBool>) -> Self {
+        Self { recorder: Some(Recorder::new(growth, engine.clone(), ready)), ..self }
+    }
+
+    /// Takes the stack of what has just grown, if that is to be told: to be called when the guest finds that the epoch has
+    /// advanced. `of`: where the store keeps its limiter.
+    pub fn take_stack<T: 'static>(mut store: StoreContextMut<'_, T>, of: impl Fn(&mut T) -> &mut Self) {
+        let waits = |limiter: &mut Self| limiter.recorder.as_ref().is_some_and(Recorder::waits);
+        if waits(of(store.data_mut())) {
+            let stack = recorder::stack(&store);
+            if let Some(recorder) = &mut of(store.data_mut()).recorder {
+                recorder.take(&stack);
+            }
+        }
     }
 
     /// The meter that this limiter keeps.
@@ -147,7 +197,12 @@ impl<R> Limiter<R> {
     fn note(&mut self, allowed: Option<Grow>) -> bool {
         self.last = allowed;
         match allowed {
-            Some(grow) => self.resize(grow),
+            Some(grow) => {
+                self.resize(grow);
+                if let Some(recorder) = self.recorder.as_mut().filter(|_| !grow.is_heap) {
+                    recorder.note(grow.from, grow.to);
+                }
+            }
             None => self.count_failure(),
         }
         allowed.is_some()
@@ -166,6 +221,9 @@ impl<R> Limiter<R> {
         self.count_failure();
         if let Some(Grow { from, to, is_heap }) = self.last.take() {
             self.resize(Grow { from: to, to: from, is_heap });
+            if let Some(recorder) = self.recorder.as_mut().filter(|_| !is_heap) {
+                recorder.take_back(from, to);
+            }
         }
     }
 

@@ -45,7 +45,7 @@ impl Linked {
         }
     }
 
-    pub(super) fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         match self {
             Self::Core(pre) => pre.module().engine(),
             Self::Component(pre) => pre.engine(),

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use ebb_host::meter::Meter;
+use ebb_host::{limiter::Limiter, meter::Meter};
 use tokio::{
     runtime::Handle,
     task::{JoinError, JoinHandle},
@@ -107,7 +107,10 @@ impl Prepared {
         store.set_epoch_deadline(1);
         let turn = Arc::new(Turn::new(tick));
         let taken = Arc::clone(&turn);
-        store.epoch_deadline_callback(move |_| Ok(taken.at_tick()));
+        store.epoch_deadline_callback(move |store| {
+            Limiter::take_stack(store, |state| &mut state.limiter);
+            Ok(taken.at_tick())
+        });
         let entry = linked.instantiate(&mut store).await;
         match entry {
             Ok(entry) => {

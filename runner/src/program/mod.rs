@@ -12,12 +12,12 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use ebb_host::limiter::Limiter;
+use ebb_host::{growth::Growth, limiter::Limiter};
 use ebb_units::{Digest, Generation, ModuleName, Replica};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
@@ -100,6 +100,7 @@ impl Program {
         replica: Replica,
         generation: Generation,
         grow_failures: Arc<AtomicU64>,
+        growth: Arc<Growth>,
         start_timeout: Duration,
     ) -> Result<Prepared, StartError> {
         let started = Instant::now();
@@ -116,14 +117,21 @@ impl Program {
             let opened = opened.map_err(|_| StartError::Folders(start_timeout))?;
             opened.map_err(|error| StartError::Host(error.to_string()))??
         };
-        let mut limiter = Limiter::new(self.guest.memory_limit).counting(grow_failures);
+        let ready = Arc::new(AtomicBool::new(false));
+        let mut limiter = Limiter::new(self.guest.memory_limit).counting(grow_failures).profiling(
+            self.linked.engine(),
+            growth,
+            Arc::clone(&ready),
+        );
         if let Some(initial_bytes) = self.size.gc.heap_initial_bytes() {
             limiter = limiter.with_gc_heap(initial_bytes);
         }
         let state = GuestState::new(wasi, limiter, Arc::clone(&self.outgoing), self.handles());
         let left = start_timeout.saturating_sub(started.elapsed());
         let prepared = TokioContext::new(Prepared::new(&self.linked, state, self.epoch_tick), handle);
-        timeout(left, prepared).await.map_err(too_late)?
+        let prepared = timeout(left, prepared).await.map_err(too_late)??;
+        ready.store(true, Ordering::Relaxed);
+        Ok(prepared)
     }
 
     /// What its instances may hold of the process's descriptors.

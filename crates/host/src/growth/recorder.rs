@@ -1,0 +1,220 @@
+//! Takes stacks of grows for a profile.
+//!
+//! Inside a grow no stack can be taken: the limiter has no store. So it advances the engine's epoch, and the guest
+//! calls the host at the next function or loop that it enters, which is right after the grow.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use wasmtime::{AsContext, Engine, FrameInfo, WasmBacktrace};
+
+use super::{Growth, Phase, Stack};
+use crate::chance::chance;
+
+/// Of the grows in this time, one stands for all, once there were too many.
+const WINDOW: Duration = Duration::from_millis(10);
+
+/// As many as fit into this are not too many, even at once.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Notes the grows of one instance.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    growth: Arc<Growth>,
+    engine: Engine,
+    /// Whether the instance is ready.
+    ready: Arc<AtomicBool>,
+    phase: Phase,
+    window: Option<Window>,
+    /// When all windows so far would be over, one after another.
+    booked_until: Instant,
+}
+
+/// Grows for which one stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    bytes: u64,
+    grows: u64,
+    /// Where they count.
+    stack: Stack,
+    /// The last one that was chosen waits for its stack.
+    waits: bool,
+}
+
+impl Recorder {
+    pub(crate) fn new(growth: Arc<Growth>, engine: Engine, ready: Arc<AtomicBool>) -> Self {
+        growth.begin();
+        Self { growth, engine, ready, phase: Phase::Start, window: None, booked_until: Instant::now() }
+    }
+
+    /// A memory grows from one size to another.
+    pub(crate) fn note(&mut self, from: usize, to: usize) {
+        let bytes = (to - from) as u64;
+        if from == 0 {
+            self.growth.add_initial(bytes, false);
+            return;
+        }
+        if self.phase == Phase::Start && self.ready.load(Ordering::Relaxed) {
+            self.phase = Phase::Run;
+            self.window = None;
+        }
+        let now = Instant::now();
+        // What waits for its stack soon has it.
+        let open = self.window.filter(|window| window.waits || self.booked_until > now + AT_ONCE);
+        let mut window = open.unwrap_or_else(|| {
+            self.booked_until = self.booked_until.max(now) + WINDOW;
+            Window::default()
+        });
+        window.bytes += bytes;
+        window.grows += 1;
+        self.growth.add(window.stack, self.phase, bytes, false);
+        if window.grows == 1 || chance() * window.bytes as f64 <= bytes as f64 {
+            window.waits = true;
+            self.engine.increment_epoch();
+        }
+        self.window = Some(window);
+    }
+
+    /// The last grow that was noted has failed.
+    pub(crate) fn take_back(&mut self, from: usize, to: usize) {
+        let bytes = (to - from) as u64;
+        if from == 0 {
+            self.growth.add_initial(bytes, true);
+        } else if let Some(window) = &mut self.window {
+            self.growth.add(window.stack, self.phase, bytes, true);
+            window.bytes -= bytes;
+            window.grows -= 1;
+            window.waits &= window.grows > 0;
+        }
+    }
+
+    /// Whether the stack of a grow is to be taken now.
+    pub(crate) fn waits(&self) -> bool {
+        self.window.is_some_and(|window| window.waits)
+    }
+
+    /// Takes the stack that [`Recorder::waits`] for.
+    pub(crate) fn take(&mut self, stack: &WasmBacktrace) {
+        let Some(window) = self.window.as_mut().filter(|window| window.waits) else { return };
+        window.waits = false;
+        let known_by: Vec<_> = stack.frames().iter().map(known_by).collect();
+        let stack = self.growth.stack(known_by.iter().map(String::as_str), name);
+        if stack != window.stack {
+            self.growth.transfer(window.stack, stack, self.phase, window.bytes, window.grows);
+            window.stack = stack;
+        }
+    }
+}
+
+/// The stack of what runs in `store`.
+pub(crate) fn stack(store: impl AsContext) -> WasmBacktrace {
+    WasmBacktrace::force_capture(store)
+}
+
+/// What a function is known by: its symbol. Without one, its module, its number and where in the binary it is, for tools that know more.
+fn known_by(frame: &FrameInfo) -> String {
+    if let Some(symbol) = frame.func_name() {
+        return symbol.to_owned();
+    }
+    let module = frame.module().name().unwrap_or("<module>");
+    let function = frame.func_index();
+    frame.module_offset().map_or_else(
+        || format!("{module}!<wasm function {function}>"),
+        |offset| format!("{module}!<wasm function {function}> {offset:#x}"),
+    )
+}
+
+/// A symbol of Rust or C++ as people write it; any other as it is.
+fn name(symbol: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(symbol) {
+        // Without the hash at its end.
+        return format!("{rust:#}");
+    }
+    let cpp = cpp_demangle::Symbol::new(symbol).ok().and_then(|symbol| symbol.demangle().ok());
+    cpp.unwrap_or_else(|| symbol.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use ebb_units::ByteCount;
+    use wasmtime::{Config, Instance, Module, Store, UpdateDeadline};
+
+    use super::*;
+    use crate::{growth::Report, limiter::Limiter, meter::Meter};
+
+    /// What grew in `calls` of a guest with two leaks, a page in seven calls of ten and a page in three, and its meter.
+    fn leaks(calls: i32) -> (Report, Arc<Meter>) {
+        let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        let text = r#"(module
+            (memory 3)
+            (func $malloc (drop (memory.grow (i32.const 1))) (loop))
+            (func $_ZN3app5leaky17h0123456789abcdefE (call $malloc))
+            (func $_ZN3app6leaky217h0123456789abcdefE (call $malloc))
+            (func (export "run") (param i32)
+                (loop
+                    (if (i32.lt_u (i32.rem_u (local.get 0) (i32.const 10)) (i32.const 7))
+                        (then (call $_ZN3app5leaky17h0123456789abcdefE))
+                        (else (call $_ZN3app6leaky217h0123456789abcdefE)))
+                    (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))"#;
+        let growth = Arc::<Growth>::default();
+        let ready = Arc::new(AtomicBool::new(false));
+        let limiter =
+            Limiter::new(ByteCount::mib(4096)).profiling(&engine, Arc::clone(&growth), Arc::clone(&ready));
+        let meter = limiter.meter();
+        let mut store = Store::new(&engine, limiter);
+        store.limiter(|limiter| limiter);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            Limiter::take_stack(store, |limiter| limiter);
+            Ok(UpdateDeadline::Continue(1))
+        });
+        let module = Module::new(&engine, text).unwrap();
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        ready.store(true, Ordering::Relaxed);
+        instance.get_typed_func::<i32, ()>(&mut store, "run").unwrap().call(&mut store, calls).unwrap();
+        (growth.report(), meter)
+    }
+
+    #[test]
+    fn what_grows_now_and_then_is_told_to_the_byte() {
+        let (report, meter) = leaks(100);
+        assert_eq!((report.initial_bytes, report.bytes), (3 * 65_536, 100 * 65_536));
+        assert_eq!(report.initial_bytes + report.start_bytes + report.bytes, meter.bytes().0);
+        let told: Vec<_> =
+            report.functions.iter().map(|told| (told.function.as_str(), told.bytes / 65_536)).collect();
+        assert_eq!(told, [("app::leaky", 70), ("app::leaky2", 30)], "{report:#?}");
+        let innermost = report.stacks[0].functions.last().map(String::as_str);
+        assert_eq!((innermost, report.unknown_bytes), (Some("malloc"), 0));
+    }
+
+    #[test]
+    fn what_grows_all_the_time_counts_to_the_byte_in_few_stacks() {
+        let (report, meter) = leaks(60_000);
+        assert_eq!(report.initial_bytes + report.bytes, meter.bytes().0);
+        let stacks: u64 = report.stacks.iter().map(|stack| stack.bytes).sum();
+        assert_eq!(stacks + report.unknown_bytes, report.bytes);
+        assert!(report.functions.iter().any(|told| told.function == "app::leaky"), "{report:#?}");
+        // Whoever stands for others counts for their grows as well.
+        assert_eq!(report.stacks.iter().map(|stack| stack.grows).sum::<u64>(), 60_000);
+    }
+
+    #[test]
+    fn symbols_of_rust_and_cpp_are_names() {
+        for (symbol, expected) in [
+            ("_ZN10ebb_guests6memory4leak17h0123456789abcdefE", "ebb_guests::memory::leak"),
+            ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
+            ("_Z4leakj", "leak(unsigned int)"),
+            ("_Znwm", "operator new(unsigned long)"),
+            ("dlmalloc", "dlmalloc"),
+            ("PyObject_Malloc", "PyObject_Malloc"),
+            ("ebb_guests::memory::leak", "ebb_guests::memory::leak"),
+        ] {
+            assert_eq!(name(symbol), expected);
+        }
+    }
+}
