@@ -1,5 +1,7 @@
 //! The command line: flags, config, signals, exit code.
 
+mod growth;
+
 use std::{
     io,
     net::SocketAddr,
@@ -16,6 +18,7 @@ use ebb_service::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::growth::GrowthArgs;
 use crate::{Listeners, RunError, config::Config};
 
 /// The runner failed while running.
@@ -48,6 +51,8 @@ struct Flags {
 enum Command {
     /// Validate the config file, compile and link its modules; start nothing.
     Check,
+    /// Show which functions have made a module's memory grow since the runner started.
+    Growth(GrowthArgs),
     #[command(flatten)]
     Common(CommonCommand),
 }
@@ -58,6 +63,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Some(Command::Common(command)) => common(command, config.as_deref()),
         Some(Command::Check) => with_config(config, true),
+        Some(Command::Growth(args)) => growth::show(&args, &listens(config.as_deref())),
         None => with_config(config, false),
     };
     let (code, last_words) = match outcome {
@@ -74,12 +80,17 @@ pub fn main() -> ExitCode {
 type Failed = (u8, String);
 
 fn common(command: CommonCommand, config: Option<&Path>) -> Result<(), Failed> {
-    let listens = || {
-        let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
-        Ok(Config::load(file)?.control.listen)
-    };
+    let listens = listens(config);
     let program = Program { command: Flags::command(), schema: Config::schema, listens: &listens };
     command.execute(program).map_err(|error| (FAILURE, Chain(&error).to_string()))
+}
+
+/// Where the runner listens that the config file is of.
+fn listens(config: Option<&Path>) -> impl Fn() -> Result<SocketAddr, CommandError> {
+    move || {
+        let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
+        Ok(Config::load(file)?.control.listen)
+    }
 }
 
 /// Runs what the config file says, or only judges it.

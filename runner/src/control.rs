@@ -31,8 +31,8 @@ use crate::{
     reload::{ReloadError, Reloader},
 };
 
-const PATHS: &str = "/metrics, /-/healthy, /-/ready, /-/reload, /api/v1/instances or \
-                     /api/v1/instances/MODULE/REPLICA/restart";
+const PATHS: &str = "/metrics, /-/healthy, /-/ready, /-/reload, /api/v1/instances, \
+                     /api/v1/instances/MODULE/REPLICA/restart or /api/v1/modules/MODULE/growth";
 
 struct Control {
     fleet: Arc<Fleet>,

@@ -12,6 +12,7 @@ mod docs;
 mod exposition;
 mod faults;
 mod gauge;
+mod growth;
 mod guests;
 mod hosts;
 mod http_abuse;

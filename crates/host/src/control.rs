@@ -32,6 +32,8 @@ use ebb_service::{auth, problem::Problem, quote::clipped, secret::BearerToken};
 use ebb_units::{Generation, ModuleName, Replica};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "wasmtime")]
+use crate::growth::OfBinary;
 use crate::{
     exposition,
     instances::Instances,
@@ -127,15 +129,6 @@ fn growth_router<L: Send + Sync + 'static>() -> Router<Arc<Instances<L>>> {
     Router::new()
 }
 
-/// One element of `GET /api/v1/modules/MODULE/growth`.
-#[cfg(feature = "wasmtime")]
-#[derive(Serialize)]
-struct BinaryGrowth {
-    digest: String,
-    #[serde(flatten)]
-    growth: crate::growth::Report,
-}
-
 /// How growth is told, and of which binary.
 #[cfg(feature = "wasmtime")]
 #[derive(Deserialize)]
@@ -156,6 +149,8 @@ enum GrowthFormat {
     Json,
     /// The stacks of one binary, as flame graphs are made of.
     Folded,
+    /// Likewise, as a protobuf of pprof.
+    Pprof,
 }
 
 #[cfg(feature = "wasmtime")]
@@ -165,7 +160,7 @@ async fn growth<L: Send + Sync>(
     query: Result<axum::extract::Query<GrowthQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let axum::extract::Query(GrowthQuery { format, digest }) = query.map_err(|rejection| {
-        let expected = "expected format=json or format=folded, and digest=DIGEST";
+        let expected = "expected format=json, folded or pprof, and digest=DIGEST";
         Problem::new(StatusCode::BAD_REQUEST, format!("{}: {expected}", clipped(&rejection.body_text())))
     })?;
     let modules = instances.modules();
@@ -176,14 +171,17 @@ async fn growth<L: Send + Sync>(
     let mut wanted = growth
         .iter()
         .filter(|(known, _)| digest.as_ref().is_none_or(|digest| *digest == known.to_string()))
-        .map(|(digest, growth)| BinaryGrowth { digest: digest.to_string(), growth: growth.report() });
-    match format {
-        GrowthFormat::Json => Ok(Json(wanted.collect::<Vec<_>>()).into_response()),
-        GrowthFormat::Folded => {
-            let folded = wanted.next().map_or_else(String::new, |newest| newest.growth.folded());
-            Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], folded).into_response())
-        }
-    }
+        .map(|(digest, growth)| OfBinary { digest: digest.to_string(), growth: growth.report() });
+    let mut newest = || {
+        let has_not_run = || format!("of module {name}, no binary with that digest has run");
+        wanted.next().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, has_not_run()))
+    };
+    let (content_type, body) = match format {
+        GrowthFormat::Json => return Ok(Json(wanted.collect::<Vec<_>>()).into_response()),
+        GrowthFormat::Folded => ("text/plain; charset=utf-8", newest()?.growth.folded().into_bytes()),
+        GrowthFormat::Pprof => ("application/octet-stream", newest()?.growth.pprof()),
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
 }
 
 /// One element of `GET /api/v1/instances`.

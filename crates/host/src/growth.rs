@@ -7,6 +7,7 @@
 //!
 //! [`Limiter::profiling`](crate::limiter::Limiter::profiling) fills it.
 
+mod pprof;
 pub(crate) mod recorder;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Stacks that are told apart. What comes after them counts, and its stack is not told.
 const STACKS_MAX: usize = 2_000;
@@ -200,7 +201,7 @@ fn shortened(name: &str) -> &str {
 }
 
 /// Growth of the linear memories of all instances of one binary, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// How many instances there were.
     pub lifetimes: u64,
@@ -218,8 +219,18 @@ pub struct Report {
     pub stacks: Vec<Grown>,
 }
 
+/// Growth of the instances of one binary of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfBinary {
+    /// The binary's digest.
+    pub digest: String,
+    /// What is known.
+    #[serde(flatten)]
+    pub growth: Report,
+}
+
 /// Growth by one function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Its name.
     pub function: String,
@@ -228,7 +239,7 @@ pub struct Function {
 }
 
 /// Growth at one stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grown {
     /// The functions that called each other, the outermost first.
     pub functions: Vec<String>,

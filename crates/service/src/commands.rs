@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use clap::Subcommand;
 use clap_complete::Shell;
 use ebb_units::Span;
@@ -69,7 +70,10 @@ pub enum CommandError {
     NoPort(SocketAddr),
     /// The program is not ready.
     #[error("not ready")]
-    NotReady(#[from] ProbeError),
+    NotReady(#[source] ProbeError),
+    /// The program did not answer.
+    #[error(transparent)]
+    Asked(ProbeError),
     /// There is no runtime to ask in.
     #[error("starting")]
     Start(#[source] io::Error),
@@ -98,12 +102,7 @@ impl CommonCommand {
                     Some(address) => address,
                     None => reachable((program.listens)()?)?,
                 };
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(CommandError::Start)?;
-                let asked = runtime.block_on(probe::ready(&address, timeout));
-                // A name that is still being resolved would be waited for.
-                runtime.shutdown_background();
-                asked?;
+                wait_for(probe::ready(&address, timeout))?.map_err(CommandError::NotReady)?;
                 print(format!("{address} is ready\n").as_bytes())
             }
             Self::Completions { shell } => print(&completions(program.command, shell)),
@@ -124,6 +123,23 @@ pub fn reachable(listens: SocketAddr) -> Result<String, CommandError> {
         return Err(CommandError::NoPort(listens));
     }
     Ok(probe::reachable(listens).to_string())
+}
+
+/// What the running program at `address`, `host:port`, answers to `GET path`; waits for at most `within`.
+///
+/// # Errors
+/// [`CommandError::Asked`], unless the answer is 200.
+pub fn get(address: &str, path: &str, within: Span) -> Result<Bytes, CommandError> {
+    wait_for(probe::get(address, path, within))?.map_err(CommandError::Asked)
+}
+
+fn wait_for<T>(asked: impl Future<Output = T>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CommandError::Start)?;
+    let answer = runtime.block_on(asked);
+    // A name that is still being resolved would be waited for.
+    runtime.shutdown_background();
+    Ok(answer)
 }
 
 /// Writes `bytes` to standard output.

@@ -1,4 +1,4 @@
-//! Is the program that listens there ready? Asked over HTTP, as a container's health check asks it.
+//! What does the program say that listens there? Asked over HTTP by its own commands: is it ready, as a container's health check asks.
 
 use std::{
     io,
@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 
 use crate::quote;
 
-/// What is asked for.
-const PATH: &str = "/-/ready";
+/// Where a program says whether it is ready.
+const READY: &str = "/-/ready";
 
-/// The longest answer that is passed on: a line or two.
-const ANSWER_BYTES_MAX: usize = 4 * 1024;
+/// The longest answer.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Why a program is not taken for ready.
+/// Why a program did not answer what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Nothing listens there, or cannot be reached.
@@ -33,28 +33,34 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// What came back is no answer.
-    #[error("asking http://{address}{PATH}")]
+    #[error("asking http://{address}{path}")]
     Exchange {
         /// Who was asked.
         address: String,
+        /// For what.
+        path: String,
         /// What went wrong.
-        source: hyper::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It answered that it is not ready.
-    #[error("http://{address}{PATH}: expected 200, got {status}{}", told(.answer))]
-    NotReady {
+    /// It refused.
+    #[error("http://{address}{path}: expected 200, got {status}{}", told(.answer))]
+    Status {
         /// Who was asked.
         address: String,
+        /// For what.
+        path: String,
         /// What it answered.
         status: StatusCode,
         /// And what it said about it.
         answer: String,
     },
     /// It did not answer in time.
-    #[error("http://{address}{PATH}: no answer within {within}")]
+    #[error("http://{address}{path}: no answer within {within}")]
     Timeout {
         /// Who was asked.
         address: String,
+        /// For what.
+        path: String,
         /// How long was waited.
         within: Span,
     },
@@ -79,33 +85,42 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
 /// # Errors
 /// [`ProbeError`] unless the answer is 200.
 pub(crate) async fn ready(address: &str, within: Span) -> Result<(), ProbeError> {
-    let too_late = |_| ProbeError::Timeout { address: address.to_owned(), within };
-    tokio::time::timeout(Duration::from(within), ask(address)).await.map_err(too_late)?
+    get(address, READY, within).await.map(drop)
 }
 
-async fn ask(address: &str) -> Result<(), ProbeError> {
-    let failed = |source| ProbeError::Exchange { address: address.to_owned(), source };
+/// Asks the program at `address`, `host:port`, for `path`; waits for its answer for at most `within`.
+///
+/// # Errors
+/// [`ProbeError`] unless the answer is 200.
+pub(crate) async fn get(address: &str, path: &str, within: Span) -> Result<Bytes, ProbeError> {
+    let too_late = |_| ProbeError::Timeout { address: address.to_owned(), path: path.to_owned(), within };
+    tokio::time::timeout(Duration::from(within), ask(address, path)).await.map_err(too_late)?
+}
+
+async fn ask(address: &str, path: &str) -> Result<Bytes, ProbeError> {
+    let exchange =
+        |source| ProbeError::Exchange { address: address.to_owned(), path: path.to_owned(), source };
+    let failed = |error: hyper::Error| exchange(error.into());
     let connection = TcpStream::connect(address)
         .await
         .map_err(|source| ProbeError::Connect { address: address.to_owned(), source })?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(connection)).await.map_err(failed)?;
     // It ends with the exchange; its error, if any, is the exchange's as well.
     tokio::spawn(connection);
-    let request = Request::get(PATH)
+    let request = Request::get(path)
         .header(header::HOST, address)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new());
-    // What cannot stand in a header cannot be connected to either.
-    let request = request.expect("an address that was connected to can stand in a header");
+    let request = request.map_err(|error| exchange(error.into()))?;
     let answer = requests.send_request(request).await.map_err(failed)?;
     let status = answer.status();
-    if status == StatusCode::OK {
-        return Ok(());
-    }
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let answer = quote::clipped_bytes(&body);
-    Err(ProbeError::NotReady { address: address.to_owned(), status, answer })
+    let body = body.map(http_body_util::Collected::to_bytes);
+    if status == StatusCode::OK {
+        return body.map_err(exchange);
+    }
+    let answer = quote::clipped_bytes(&body.unwrap_or_default());
+    Err(ProbeError::Status { address: address.to_owned(), path: path.to_owned(), status, answer })
 }
 
 #[cfg(test)]

@@ -1,0 +1,119 @@
+//! `growth`: which functions have made a module's memory grow, asked of the running runner.
+
+use std::{
+    fmt::{self, Write as _},
+    net::SocketAddr,
+};
+
+use clap::{Args, ValueEnum};
+use ebb_host::growth::OfBinary;
+use ebb_service::{
+    commands::{self, CommandError, print},
+    logging::Chain,
+    quote,
+};
+use ebb_units::{ByteCount, ModuleName, Span};
+
+use super::{FAILURE, Failed};
+
+/// Functions that the table has.
+const FUNCTIONS_MAX: usize = 20;
+
+#[derive(Args, Debug)]
+pub(super) struct GrowthArgs {
+    /// The module.
+    module: ModuleName,
+    /// Of the binary with this digest; otherwise of all of them, or of the newest one.
+    #[arg(long)]
+    digest: Option<String>,
+    /// Address of the running runner; otherwise the config's.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// How to show it.
+    #[arg(long, default_value = "table")]
+    format: Format,
+    /// Longest wait for the answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    timeout: Span,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Functions that asked for most, for people.
+    Table,
+    /// All that is known.
+    Json,
+    /// Stacks of the newest binary, one a line, as flame graphs are made of.
+    Folded,
+    /// Likewise as a protobuf, for `go tool pprof`, speedscope and Pyroscope.
+    Pprof,
+}
+
+pub(super) fn show(
+    args: &GrowthArgs,
+    listens: &dyn Fn() -> Result<SocketAddr, CommandError>,
+) -> Result<(), Failed> {
+    let failed = |message: String| (FAILURE, message);
+    let shown = ask(args, listens).map_err(|error| failed(Chain(&error).to_string()))?;
+    let Format::Table = args.format else {
+        return print(&shown).map_err(|error| failed(Chain(&error).to_string()));
+    };
+    let binaries: Vec<OfBinary> = serde_json::from_slice(&shown)
+        .map_err(|error| failed(format!("the answer is not what a runner of this version gives: {error}")))?;
+    let mut table = String::new();
+    for binary in &binaries {
+        let _ = writeln!(table, "{}", Table(binary));
+    }
+    if binaries.is_empty() {
+        let _ = writeln!(table, "no instance of {} has run with that digest", args.module);
+    }
+    print(table.as_bytes()).map_err(|error| failed(Chain(&error).to_string()))
+}
+
+fn ask(
+    args: &GrowthArgs,
+    listens: &dyn Fn() -> Result<SocketAddr, CommandError>,
+) -> Result<Vec<u8>, CommandError> {
+    let address = match &args.address {
+        Some(address) => address.clone(),
+        None => commands::reachable(listens()?)?,
+    };
+    let format = match args.format {
+        Format::Table | Format::Json => "json",
+        Format::Folded => "folded",
+        Format::Pprof => "pprof",
+    };
+    let mut path = format!("/api/v1/modules/{}/growth?format={format}", args.module);
+    if let Some(digest) = &args.digest {
+        // Whatever else is in it is no digest, and none is found.
+        let digest = digest.chars().filter(char::is_ascii_alphanumeric);
+        path.extend("&digest=".chars().chain(digest));
+    }
+    Ok(commands::get(&address, &path, args.timeout)?.to_vec())
+}
+
+struct Table<'a>(&'a OfBinary);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OfBinary { digest, growth } = self.0;
+        let [initial, start, grown] = [growth.initial_bytes, growth.start_bytes, growth.bytes].map(ByteCount);
+        let instances = if growth.lifetimes == 1 { "instance" } else { "instances" };
+        writeln!(f, "digest {}: {} {instances}", quote::message(digest), growth.lifetimes)?;
+        writeln!(f, "began with {initial}, grew by {start} before they were ready and by {grown} since")?;
+        let share = |bytes: u64| 100.0 * bytes as f64 / growth.bytes.max(1) as f64;
+        let mut row = |bytes: u64, function: &str| {
+            writeln!(f, "  {:5.1} %  {:>12}  {function}", share(bytes), ByteCount(bytes).to_string())
+        };
+        for function in growth.functions.iter().take(FUNCTIONS_MAX) {
+            row(function.bytes, &quote::message(&function.function))?;
+        }
+        let others: u64 = growth.functions.iter().skip(FUNCTIONS_MAX).map(|function| function.bytes).sum();
+        for (bytes, what) in [(others, "others"), (growth.unknown_bytes, "where no stack was taken")] {
+            if bytes > 0 {
+                row(bytes, what)?;
+            }
+        }
+        Ok(())
+    }
+}

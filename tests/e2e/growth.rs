@@ -1,0 +1,101 @@
+//! Which functions made memory grow: told by the runner, to the byte, over lifetimes.
+
+use std::process::Command;
+
+use ebb_host::growth::{OfBinary, Report};
+use ebb_testbed::{
+    http::{client, json},
+    paths,
+    runner::Runner,
+    wait,
+};
+use tokio::task::JoinSet;
+
+use crate::support::{self, DEADLINE};
+
+const PAGE_BYTES: u64 = 65_536;
+
+/// The growth of the newest binary of `module`.
+async fn growth(runner: &Runner, module: &str) -> Report {
+    let url = format!("http://{}/api/v1/modules/{module}/growth", runner.address);
+    let binaries: Vec<OfBinary> = serde_json::from_value(json(&url).await.unwrap()).unwrap();
+    binaries.into_iter().next().unwrap().growth
+}
+
+async fn held(runner: &Runner) -> u64 {
+    runner.scrape().await.sum("wasm_linear_memory_bytes", &[]) as u64
+}
+
+/// Waits until all instances of the guest `two-leaks` have leaked what they do, and are `instances`.
+async fn have_leaked(runner: &Runner, instances: u64) {
+    wait::until("all of it is leaked", DEADLINE, async || {
+        (held(runner).await == instances * 101 * PAGE_BYTES).then_some(())
+    })
+    .await;
+}
+
+fn shown(runner: &Runner, more: &[&str]) -> String {
+    let arguments = [&["growth", "two-leaks", "--address", &runner.address], more].concat();
+    let output = Command::new(paths::program("ebb-runner")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn two_leaks_are_told_to_the_byte_over_lifetimes() {
+    let runner =
+        Runner::start(&support::wat("two-leaks", "    replicas: 2\n").replacen("    replicas: 1\n", "", 1))
+            .await;
+    have_leaked(&runner, 2).await;
+    let first = growth(&runner, "two-leaks").await;
+    assert_eq!(first.initial_bytes + first.start_bytes + first.bytes, held(&runner).await);
+    assert!(runner.restart("two-leaks", 0).send().await.unwrap().status().is_success());
+    have_leaked(&runner, 2).await;
+    let report = growth(&runner, "two-leaks").await;
+    assert_eq!((report.lifetimes, report.initial_bytes), (3, 3 * PAGE_BYTES));
+    assert_eq!((report.start_bytes, report.unknown_bytes), (0, 0));
+    let told: Vec<_> =
+        report.functions.iter().map(|told| (told.function.as_str(), told.bytes / PAGE_BYTES)).collect();
+    assert_eq!(told, [("app::sessions::open", 210), ("app::cache::fill", 90)]);
+
+    let table = shown(&runner, &[]);
+    assert!(table.contains("70.0 %") && table.contains("30.0 %"), "{table}");
+    let folded = shown(&runner, &["--format", "folded"]);
+    let expected = format!("_start;app::sessions::open;malloc {}\n", 210 * PAGE_BYTES);
+    assert!(folded.starts_with(&expected), "{folded}");
+    assert!(shown(&runner, &["--format", "pprof"]).contains("app::cache::fill"));
+    assert!(shown(&runner, &["--digest", "000000000000"]).contains("no instance of two-leaks"));
+}
+
+#[tokio::test]
+async fn what_leaks_in_rust_is_told_by_its_name() {
+    let runner = Runner::start(&support::leaky(2)).await;
+    wait::until("it has leaked", DEADLINE, async || {
+        (growth(&runner, "leaky").await.bytes > 32 * 1024 * 1024).then_some(())
+    })
+    .await;
+    let report = growth(&runner, "leaky").await;
+    let leak = &report.functions[0];
+    assert_eq!(leak.function, "ebb_guests::memory::leak", "{:?}", report.functions);
+    assert!(leak.bytes * 100 >= report.bytes * 99, "{:?}", report.functions);
+}
+
+#[tokio::test]
+async fn what_several_requests_at_once_make_grow_is_told_in_full() {
+    const BYTES: u64 = 1 << 20;
+    let runner =
+        Runner::start(&support::http("test_http_03", 2, "memory_limit: 64MiB", "concurrency: 8")).await;
+    let before = growth(&runner, "test_http_03").await;
+    let mut requests = JoinSet::new();
+    for _ in 0..16 {
+        let url = format!("http://{}/grow?bytes={BYTES}", runner.http_address);
+        requests.spawn(async move { client().get(url).send().await.unwrap().status().as_u16() });
+    }
+    assert!(requests.join_all().await.iter().all(|status| *status == 200));
+    let report = growth(&runner, "test_http_03").await;
+    assert_eq!(report.initial_bytes + report.start_bytes + report.bytes, held(&runner).await);
+    assert!(report.bytes - before.bytes >= 16 * BYTES, "{report:#?}");
+    let known: u64 = report.functions.iter().map(|function| function.bytes).sum();
+    assert_eq!(known + report.unknown_bytes, report.bytes);
+    assert!(report.functions[0].bytes >= 16 * BYTES, "{:#?}", report.stacks);
+}
