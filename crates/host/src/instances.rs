@@ -29,9 +29,9 @@ use crate::{
 const DURATION_BUCKETS: [f64; 14] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Binaries of a module whose growth is told apart: the newest one, and some before it to compare it with.
+/// Binaries of a module whose growth is told apart: the newest one, and the one before to compare it with.
 #[cfg(feature = "wasmtime")]
-const BINARIES_MAX: usize = 4;
+const BINARIES_MAX: usize = 2;
 
 /// A slot, and the module that it is of.
 pub type ModuleSlot<L> = (Arc<Module<L>>, Arc<Slot<L>>);
@@ -105,7 +105,7 @@ pub struct Module<L = ()> {
     pub permits: Arc<Permits>,
     /// Requests of its instances for linear memory that were denied or failed.
     pub grow_failures: Arc<AtomicU64>,
-    /// The newest binary's last.
+    /// That of the binary that was started last comes last.
     #[cfg(feature = "wasmtime")]
     growth: Mutex<Vec<(Digest, Arc<Growth>)>>,
     version: ArcSwap<Version>,
@@ -146,22 +146,20 @@ impl<L> Module<L> {
         self.version.store(Arc::new(version));
     }
 
-    /// The growth of its instances that are of the binary with this digest.
+    /// The growth of its instances that are of the binary with this digest, of which one is about to be started.
     #[cfg(feature = "wasmtime")]
     pub fn growth_of(&self, digest: &Digest) -> Arc<Growth> {
         let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = growth.iter().find(|(known, _)| known == digest) {
-            return Arc::clone(known);
-        }
+        let known = growth.iter().position(|(known, _)| known == digest);
+        let of_digest = known.map_or_else(Arc::default, |place| growth.remove(place).1);
         if growth.len() >= BINARIES_MAX {
             growth.remove(0);
         }
-        let new = Arc::<Growth>::default();
-        growth.push((digest.clone(), Arc::clone(&new)));
-        new
+        growth.push((digest.clone(), Arc::clone(&of_digest)));
+        of_digest
     }
 
-    /// The growth of its instances, by the digests of the last binaries, the newest one first.
+    /// The growth of its instances, by the digests of the last two binaries; that of which one was started last comes first.
     #[cfg(feature = "wasmtime")]
     #[must_use]
     pub fn growth(&self) -> Vec<(Digest, Arc<Growth>)> {
@@ -235,5 +233,28 @@ impl<L> Module<L> {
         self.restart_durations.observe(done.duration.as_secs_f64());
         self.reclaimed_bytes.inc_by(done.reclaimed.0);
         self.released_bytes.inc_by(done.released.0);
+    }
+}
+
+#[cfg(all(test, feature = "wasmtime"))]
+mod tests {
+    use ebb_units::ByteCount;
+
+    use super::*;
+
+    #[test]
+    fn growth_of_the_last_two_binaries_is_known_the_one_started_last_first() {
+        let [a, b, c] = ["a", "b", "c"].map(|text| Digest::of(text.as_bytes()));
+        let version = Version { digest: a.clone(), memory_limit: ByteCount::mib(1) };
+        let module = <Module>::new("m".parse().unwrap(), "command", version);
+        module.growth_of(&a).begin();
+        module.growth_of(&b);
+        // Back to what ran before: it goes on.
+        module.growth_of(&a).begin();
+        let known =
+            || module.growth().into_iter().map(|(digest, growth)| (digest, growth.report().lifetimes));
+        assert_eq!(known().collect::<Vec<_>>(), [(a.clone(), 2), (b, 0)]);
+        module.growth_of(&c);
+        assert_eq!(known().collect::<Vec<_>>(), [(c, 0), (a, 2)]);
     }
 }
