@@ -63,7 +63,8 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Some(Command::Common(command)) => common(command, config.as_deref()),
         Some(Command::Check) => with_config(config, true),
-        Some(Command::Growth(args)) => growth::show(&args, &listens(config.as_deref())),
+        Some(Command::Growth(args)) => growth::show(&args, &listens(config.as_deref()))
+            .map_err(|error| (FAILURE, Chain(&error).to_string())),
         None => with_config(config, false),
     };
     let (code, last_words) = match outcome {

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -215,6 +216,8 @@ impl Engines {
             .wasm_exceptions(gc)
             .gc_heap_initial_size(GC_HEAP_INITIAL_BYTES as u64)
             .epoch_interruption(true)
+            // Growth is told by stacks, and those of interpreters are deep.
+            .wasm_backtrace_max_frames(NonZeroUsize::new(64))
             .memory_init_cow(true)
             .wasm_multi_memory(true)
             // WASI 0.3.

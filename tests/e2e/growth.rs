@@ -64,7 +64,9 @@ async fn two_leaks_are_told_to_the_byte_over_lifetimes() {
     let expected = format!("_start;app::sessions::open;malloc {}\n", 210 * PAGE_BYTES);
     assert!(folded.starts_with(&expected), "{folded}");
     assert!(shown(&runner, &["--format", "pprof"]).contains("app::cache::fill"));
-    assert!(shown(&runner, &["--digest", "000000000000"]).contains("no instance of two-leaks"));
+    assert!(
+        shown(&runner, &["--digest", "000000000000"]).contains("no instance of two-leaks with the digest")
+    );
 }
 
 #[tokio::test]

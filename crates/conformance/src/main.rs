@@ -53,7 +53,10 @@ async fn main() -> ExitCode {
         }
     };
     let report = check(&options).await;
-    print(&report, cli.json);
+    if let Err(error) = print(&report, cli.json) {
+        eprintln!("ebb-conformance: writing to standard output: {error}");
+        return ExitCode::from(2);
+    }
     ExitCode::from(report.exit_code())
 }
 
@@ -82,14 +85,17 @@ fn address(text: &str) -> Result<String, String> {
         .ok_or_else(|| "expected host and port alone, such as 127.0.0.1:9742".to_owned())
 }
 
-fn print(report: &Report, as_json: bool) {
+fn print(report: &Report, as_json: bool) -> io::Result<()> {
     let shown = if as_json {
         serde_json::to_string_pretty(report).expect("a report is JSON")
     } else {
         report.to_string()
     };
-    // Whoever reads no further has seen enough; the exit code tells the rest.
-    let _ = writeln!(io::stdout(), "{shown}");
+    match writeln!(io::stdout(), "{shown}") {
+        // Whoever reads no further has seen enough; the exit code tells the rest.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 #[cfg(test)]

@@ -149,11 +149,7 @@ async fn restart(
         before = attempts.live().await?;
     };
     if answer.status == 503 {
-        attempts.note_refusal(&answer);
-        let after = attempts.live().await?;
-        let is_same = after.generation == before.generation;
-        attempts.findings.expect(Number::R22, is_same, &before.to_string(), after.to_string());
-        return Err(format!("the host cannot restart {}: {}", attempts.slot, answer.shown()));
+        return Err(cannot_restart(attempts, &before, &answer).await?);
     }
     let judged = status_is(&answer, &[200, 202]);
     let is_done = judged.is_ok();
@@ -170,6 +166,19 @@ async fn restart(
         return Ok(None);
     }
     done(attempts, before, &answer, last).await.map(Some)
+}
+
+/// Judges the `answer` of a host that cannot start another instance. Why nothing more can be checked.
+async fn cannot_restart(
+    attempts: &mut Attempts<'_>,
+    before: &Reading,
+    answer: &Answer,
+) -> Result<String, String> {
+    attempts.note_refusal(answer);
+    let after = attempts.live().await?;
+    let is_same = after.generation == before.generation;
+    attempts.findings.expect(Number::R22, is_same, &before.to_string(), after.to_string());
+    Ok(format!("the host cannot restart {}: {}", attempts.slot, answer.shown()))
 }
 
 /// Several orders at the same moment. None if none was carried out.
@@ -195,6 +204,9 @@ async fn restart_at_once(
         tokio::time::sleep(Duration::from_millis(200)).await;
         before = attempts.live().await?;
     };
+    if let Some(answer) = answers.iter().find(|answer| answer.status == 503) {
+        return Err(cannot_restart(attempts, &before, answer).await?);
+    }
     let (done, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(Answer::is_done);
     let expected = format!("1 of {AT_ONCE} done");
     attempts.findings.expect(Number::R13, done.len() == 1, &expected, done.len().to_string());

@@ -173,7 +173,12 @@ async fn growth<L: Send + Sync>(
         .filter(|(known, _)| digest.as_ref().is_none_or(|digest| *digest == known.to_string()))
         .map(|(digest, growth)| OfBinary { digest: digest.to_string(), growth: growth.report() });
     let mut newest = || {
-        let has_not_run = || format!("of module {name}, no binary with that digest has run");
+        let has_not_run = || match &digest {
+            Some(digest) => {
+                format!("of module {name}, no binary with the digest {:?} has run", clipped(digest))
+            }
+            None => format!("of module {name}, no instance has run"),
+        };
         wanted.next().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, has_not_run()))
     };
     let (content_type, body) = match format {

@@ -20,8 +20,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Stacks that are told apart. What comes after them counts, and its stack is not told. Together with the next three: half a
-/// mebibyte at most.
+/// Stacks that are told apart. What comes after them counts, and its stack is not told. Together with the next three: about
+/// half a mebibyte at most.
 const STACKS_MAX: usize = 1_000;
 
 /// Functions that are told apart, likewise.
@@ -37,7 +37,7 @@ pub(crate) const FRAMES_MAX: usize = 64;
 #[derive(Default)]
 pub struct Growth(Mutex<State>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     lifetimes: u64,
     initial_bytes: u64,
@@ -151,7 +151,8 @@ impl Growth {
     /// What the profile tells now.
     #[must_use]
     pub fn report(&self) -> Report {
-        let state = self.state();
+        // Guests that grow wait for a copy, not for a report.
+        let state = self.state().clone();
         let sum = |stack: usize| state.sums.get(stack).copied().unwrap_or_default();
         let unknown = sum(0);
         let mut stacks: Vec<_> = state
@@ -302,7 +303,7 @@ fn is_allocator(function: &str) -> bool {
         "prepend_alloc",
         "sys_alloc",
     ];
-    const BEGINNINGS: [&str; 14] = [
+    const BEGINNINGS: [&str; 18] = [
         "dlmalloc",
         "dlcalloc",
         "dlrealloc",
@@ -313,6 +314,10 @@ fn is_allocator(function: &str) -> bool {
         "__rustc[",
         "alloc::",
         "std::alloc::",
+        "std::collections::",
+        "hashbrown::",
+        "std::__2::",
+        "__rg_",
         "std::sys::alloc::",
         "operator new",
         "runtime.alloc",

@@ -117,7 +117,10 @@ impl<R> Limiter<R> {
     /// before is told apart.
     ///
     /// For that, the store needs epochs, a deadline one tick ahead, and a callback with [`Limiter::take_stack`]. Without these,
-    /// bytes are counted and no stacks are told.
+    /// bytes are counted and no stacks are told. Stacks have as many frames as `Config::wasm_backtrace_max_frames` says, 20 by
+    /// default; 64 are kept.
+    ///
+    /// The epoch of `engine` advances with grows as well, so it is no clock: a deadline of several ticks comes sooner.
     ///
     /// ```
     /// # use std::sync::{Arc, atomic::AtomicBool};
@@ -133,7 +136,8 @@ impl<R> Limiter<R> {
     /// store.set_epoch_deadline(1);
     /// store.epoch_deadline_callback(|store| {
     ///     Limiter::take_stack(store, |limiter| limiter);
-    ///     Ok(UpdateDeadline::Yield(1))
+    ///     // Or `Yield(1)`, where guests are called asynchronously.
+    ///     Ok(UpdateDeadline::Continue(1))
     /// });
     /// # Ok::<(), wasmtime::Error>(())
     /// ```

@@ -19,7 +19,7 @@ use crate::quote;
 const READY: &str = "/-/ready";
 
 /// The longest answer.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Why a program did not answer what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -9,12 +9,9 @@ use clap::{Args, ValueEnum};
 use ebb_host::growth::OfBinary;
 use ebb_service::{
     commands::{self, CommandError, print},
-    logging::Chain,
     quote,
 };
 use ebb_units::{ByteCount, ModuleName, Span};
-
-use super::{FAILURE, Failed};
 
 /// Functions that the table has.
 const FUNCTIONS_MAX: usize = 20;
@@ -49,25 +46,37 @@ enum Format {
     Pprof,
 }
 
+/// Why nothing is shown.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GrowthError {
+    /// The runner was not asked, or did not answer; or standard output is full.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// It answered something else.
+    #[error("the growth of {0}: expected what a runner of this version answers")]
+    Answer(ModuleName, #[source] serde_json::Error),
+}
+
 pub(super) fn show(
     args: &GrowthArgs,
     listens: &dyn Fn() -> Result<SocketAddr, CommandError>,
-) -> Result<(), Failed> {
-    let failed = |message: String| (FAILURE, message);
-    let shown = ask(args, listens).map_err(|error| failed(Chain(&error).to_string()))?;
-    let Format::Table = args.format else {
-        return print(&shown).map_err(|error| failed(Chain(&error).to_string()));
-    };
-    let binaries: Vec<OfBinary> = serde_json::from_slice(&shown)
-        .map_err(|error| failed(format!("the answer is not what a runner of this version gives: {error}")))?;
+) -> Result<(), GrowthError> {
+    let shown = ask(args, listens)?;
+    let Format::Table = args.format else { return Ok(print(&shown)?) };
+    let binaries: Vec<OfBinary> =
+        serde_json::from_slice(&shown).map_err(|error| GrowthError::Answer(args.module.clone(), error))?;
     let mut table = String::new();
     for binary in &binaries {
         let _ = writeln!(table, "{}", Table(binary));
     }
     if binaries.is_empty() {
-        let _ = writeln!(table, "no instance of {} has run with that digest", args.module);
+        let digest = args
+            .digest
+            .as_ref()
+            .map_or_else(String::new, |digest| format!(" with the digest {}", quote::message(digest)));
+        let _ = writeln!(table, "no instance of {}{digest} has run", args.module);
     }
-    print(table.as_bytes()).map_err(|error| failed(Chain(&error).to_string()))
+    Ok(print(table.as_bytes())?)
 }
 
 fn ask(
@@ -85,7 +94,7 @@ fn ask(
     };
     let mut path = format!("/api/v1/modules/{}/growth?format={format}", args.module);
     if let Some(digest) = &args.digest {
-        // Whatever else is in it is no digest, and none is found.
+        // What cannot stand in a digest must not stand in an address.
         let digest = digest.chars().filter(char::is_ascii_alphanumeric);
         path.extend("&digest=".chars().chain(digest));
     }

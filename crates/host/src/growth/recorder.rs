@@ -31,6 +31,8 @@ pub(crate) struct Recorder {
     ready: Arc<AtomicBool>,
     phase: Phase,
     window: Option<Window>,
+    /// The last grow was a memory's beginning.
+    began: bool,
     /// When all windows so far would be over, one after another.
     booked_until: Instant,
 }
@@ -49,19 +51,29 @@ struct Window {
 impl Recorder {
     pub(crate) fn new(growth: Arc<Growth>, engine: Engine, ready: Arc<AtomicBool>) -> Self {
         growth.begin();
-        Self { growth, engine, ready, phase: Phase::Start, window: None, booked_until: Instant::now() }
+        Self {
+            growth,
+            engine,
+            ready,
+            phase: Phase::Start,
+            window: None,
+            began: false,
+            booked_until: Instant::now(),
+        }
     }
 
     /// A memory grows from one size to another.
     pub(crate) fn note(&mut self, from: usize, to: usize) {
         let bytes = (to - from) as u64;
-        if from == 0 {
-            self.growth.add_initial(bytes, false);
-            return;
-        }
         if self.phase == Phase::Start && self.ready.load(Ordering::Relaxed) {
             self.phase = Phase::Run;
             self.window = None;
+        }
+        // One that begins with nothing may grow from there, later.
+        self.began = from == 0 && self.phase == Phase::Start;
+        if self.began {
+            self.growth.add_initial(bytes, false);
+            return;
         }
         let now = Instant::now();
         // What waits for its stack soon has it.
@@ -83,7 +95,7 @@ impl Recorder {
     /// The last grow that was noted has failed.
     pub(crate) fn take_back(&mut self, from: usize, to: usize) {
         let bytes = (to - from) as u64;
-        if from == 0 {
+        if self.began {
             self.growth.add_initial(bytes, true);
         } else if let Some(window) = &mut self.window {
             self.growth.add(window.stack, self.phase, bytes, true);
