@@ -8,18 +8,17 @@
 use std::{
     any::Any,
     fmt::Display,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ebb_units::{ByteCount, Generation, Replica};
+use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -237,8 +236,10 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
             #[cfg(feature = "wasmtime")]
             ready: Arc::clone(&ready),
         };
-        let instance =
-            caught(async { (self.start)(next).await }).await?.map_err(|cause| format!("{cause:#}"))?;
+        let started = AssertUnwindSafe(async { (self.start)(next).await }).catch_unwind().await;
+        let instance = started
+            .map_err(|panic| format!("it panicked: {}", message(&*panic)))?
+            .map_err(|cause| format!("{cause:#}"))?;
         ready.store(true, Ordering::Relaxed);
         let live = Arc::new(Live { generation, version: Version::clone(&version), meter, own: () });
         Ok(Kept { live, ended, _instance: instance })
@@ -357,22 +358,7 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
     }
 }
 
-/// What `future` comes to.
-///
-/// # Errors
-/// What it panicked with. It is not polled again.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
-        match polled {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(format!("it panicked: {}", message(&*panic)))),
-        }
-    })
-    .await
-}
-
+/// What was panicked with.
 fn message(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("with no message")

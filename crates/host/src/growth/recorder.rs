@@ -159,11 +159,13 @@ mod tests {
     use super::*;
     use crate::{growth::Report, limiter::Limiter, meter::Meter};
 
-    /// What grew in `calls` of a guest with two leaks, a page in seven calls of ten and a page in three, and its meter.
-    fn leaks(calls: i32) -> (Report, Arc<Meter>) {
+    /// What grew in `calls` of a guest with two leaks, a page in seven calls of ten and a page in three, and its meter. Its memory
+    /// begins with so many pages.
+    fn leaks(pages: u32, calls: i32) -> (Report, Arc<Meter>) {
         let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
-        let text = r#"(module
-            (memory 3)
+        let text = format!(
+            r#"(module
+            (memory {pages})
             (func $malloc (drop (memory.grow (i32.const 1))) (loop))
             (func $_ZN3app5leaky17h0123456789abcdefE (call $malloc))
             (func $_ZN3app6leaky217h0123456789abcdefE (call $malloc))
@@ -172,7 +174,8 @@ mod tests {
                     (if (i32.lt_u (i32.rem_u (local.get 0) (i32.const 10)) (i32.const 7))
                         (then (call $_ZN3app5leaky17h0123456789abcdefE))
                         (else (call $_ZN3app6leaky217h0123456789abcdefE)))
-                    (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))"#;
+                    (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))"#
+        );
         let growth = Arc::<Growth>::default();
         let ready = Arc::new(AtomicBool::new(false));
         let limiter =
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_grows_now_and_then_is_told_to_the_byte() {
-        let (report, meter) = leaks(100);
+        let (report, meter) = leaks(3, 100);
         assert_eq!((report.initial_bytes, report.bytes), (3 * 65_536, 100 * 65_536));
         assert_eq!(report.initial_bytes + report.start_bytes + report.bytes, meter.bytes().0);
         let told: Vec<_> =
@@ -205,8 +208,15 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_that_begins_with_nothing_grows_like_others() {
+        let (report, meter) = leaks(0, 10);
+        assert_eq!((report.initial_bytes, report.bytes, report.unknown_bytes), (0, meter.bytes().0, 0));
+        assert_eq!(report.functions[0].bytes, 7 * 65_536, "{report:#?}");
+    }
+
+    #[test]
     fn what_grows_all_the_time_counts_to_the_byte_in_few_stacks() {
-        let (report, meter) = leaks(60_000);
+        let (report, meter) = leaks(3, 60_000);
         assert_eq!(report.initial_bytes + report.bytes, meter.bytes().0);
         let stacks: u64 = report.stacks.iter().map(|stack| stack.bytes).sum();
         assert_eq!(stacks + report.unknown_bytes, report.bytes);
