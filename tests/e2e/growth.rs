@@ -34,8 +34,8 @@ async fn have_leaked(runner: &Runner, instances: u64) {
     .await;
 }
 
-fn shown(runner: &Runner, more: &[&str]) -> String {
-    let arguments = [&["growth", "two-leaks", "--address", &runner.address], more].concat();
+fn shown(runner: &Runner, module: &str, more: &[&str]) -> String {
+    let arguments = [&["growth", module, "--address", &runner.address], more].concat();
     let output = Command::new(paths::program("ebb-runner")).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -58,14 +58,15 @@ async fn two_leaks_are_told_to_the_byte_over_lifetimes() {
         report.functions.iter().map(|told| (told.function.as_str(), told.bytes / PAGE_BYTES)).collect();
     assert_eq!(told, [("app::sessions::open", 210), ("app::cache::fill", 90)]);
 
-    let table = shown(&runner, &[]);
+    let table = shown(&runner, "two-leaks", &[]);
     assert!(table.contains("70.0 %") && table.contains("30.0 %"), "{table}");
-    let folded = shown(&runner, &["--format", "folded"]);
+    let folded = shown(&runner, "two-leaks", &["--format", "folded"]);
     let expected = format!("_start;app::sessions::open;malloc {}\n", 210 * PAGE_BYTES);
     assert!(folded.starts_with(&expected), "{folded}");
-    assert!(shown(&runner, &["--format", "pprof"]).contains("app::cache::fill"));
+    assert!(shown(&runner, "two-leaks", &["--format", "pprof"]).contains("app::cache::fill"));
     assert!(
-        shown(&runner, &["--digest", "000000000000"]).contains("no instance of two-leaks with the digest")
+        shown(&runner, "two-leaks", &["--digest", "000000000000"])
+            .contains("no instance of two-leaks with the digest")
     );
 }
 
@@ -100,4 +101,60 @@ async fn what_several_requests_at_once_make_grow_is_told_in_full() {
     let known: u64 = report.functions.iter().map(|function| function.bytes).sum();
     assert_eq!(known + report.unknown_bytes, report.bytes);
     assert!(report.functions[0].bytes >= 16 * BYTES, "{:#?}", report.stacks);
+}
+
+/// Of the requests of `module`: method and route, how many there were, how much grew during them.
+async fn requests(runner: &Runner, module: &str) -> Vec<(String, u64, u64)> {
+    let told = growth(runner, module).await.requests;
+    told.into_iter().map(|of| (format!("{} {}", of.method, of.route), of.requests, of.bytes)).collect()
+}
+
+/// Sends a request for each of `targets`, all at once.
+async fn get_all(runner: &Runner, targets: impl Iterator<Item = String>) {
+    let mut requests = JoinSet::new();
+    for target in targets {
+        let url = format!("http://{}{target}", runner.http_address);
+        requests.spawn(async move { client().get(url).send().await.unwrap().bytes().await.unwrap() });
+    }
+    requests.join_all().await;
+}
+
+#[tokio::test]
+async fn the_one_route_of_ten_that_leaks_is_found() {
+    const BYTES: u64 = 1 << 20;
+    let runner = Runner::start(&support::http("test_http", 2, "memory_limit: 128MiB", "")).await;
+    let others =
+        ["hello", "count", "headers", "status?code=200", "unread", "objects/1", "objects/2", "a", "b"];
+    for round in 0..20 {
+        let others = others.iter().map(|target| format!("/{target}"));
+        get_all(&runner, others.chain([format!("/grow?bytes={BYTES}&round={round}")])).await;
+    }
+    let told = requests(&runner, "test_http").await;
+    let (route, number, bytes) = &told[0];
+    assert_eq!((route.as_str(), *number), ("GET /grow", 20), "{told:#?}");
+    let report = growth(&runner, "test_http").await;
+    assert!(*bytes >= 20 * BYTES && bytes * 100 >= report.bytes * 98, "{told:#?}");
+    assert_eq!(
+        told.iter().find(|(route, ..)| route == "GET /objects/*").map(|(_, number, _)| *number),
+        Some(40)
+    );
+    let table = shown(&runner, "test_http", &[]);
+    assert!(table.contains("GET /grow  20\n"), "{table}");
+}
+
+#[tokio::test]
+async fn of_several_requests_at_once_the_one_that_makes_memory_grow_is_told() {
+    const BYTES: u64 = 1 << 20;
+    let runner =
+        Runner::start(&support::http("test_http_03", 1, "memory_limit: 128MiB", "concurrency: 16")).await;
+    for _ in 0..8 {
+        let waiting = (0..8).map(|number| format!("/sleep?ms={}", 10 * number));
+        let growing = (0..4).map(|_| format!("/grow?bytes={BYTES}"));
+        get_all(&runner, waiting.chain(growing)).await;
+    }
+    let told = requests(&runner, "test_http_03").await;
+    let (route, number, bytes) = &told[0];
+    assert_eq!((route.as_str(), *number), ("GET /grow", 32), "{told:#?}");
+    let report = growth(&runner, "test_http_03").await;
+    assert!(bytes * 100 >= report.bytes * 98, "{told:#?} of {}", report.bytes);
 }

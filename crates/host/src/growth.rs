@@ -1,4 +1,4 @@
-//! Which functions made memory grow: a profile of a module's instances, over all of their lifetimes.
+//! Which functions, and which requests, made memory grow: a profile of a module's instances, over all of their lifetimes.
 //!
 //! Bytes are counted at every grow, so the sums are those of the meters. A stack is taken of each grow of an instance while these
 //! are a hundred a second at most. Beyond that, one stands for all in a hundredth of a second, chosen by chance in proportion
@@ -7,25 +7,32 @@
 //!
 //! [`Limiter::profiling`](crate::limiter::Limiter::profiling) fills it.
 
+mod allocators;
 mod pprof;
 pub(crate) mod recorder;
+mod report;
+mod routes;
+mod sampling;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     hash::{BuildHasher as _, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
+pub use report::{Function, Grown, OfBinary, Report, Requests};
+pub use routes::Route;
+use routes::Routes;
+pub(crate) use sampling::Grows;
 
-/// Stacks that are told apart. What comes after them counts, and its stack is not told. Together with the next three: about
+/// Stacks that are told apart. What comes after them counts, and its stack is not told. Together with functions and routes: about
 /// half a mebibyte at most.
-const STACKS_MAX: usize = 1_000;
+const STACKS_MAX: usize = 800;
 
 /// Functions that are told apart, likewise.
-const FUNCTIONS_MAX: usize = 1_000;
+const FUNCTIONS_MAX: usize = 800;
 
 /// The longest name of a function, in bytes.
 const NAME_BYTES_MAX: usize = 160;
@@ -35,7 +42,7 @@ pub(crate) const FRAMES_MAX: usize = 64;
 
 /// The growth of the linear memories of all instances of one binary since this host runs.
 #[derive(Default)]
-pub struct Growth(Mutex<State>);
+pub struct Profile(Mutex<State>);
 
 #[derive(Clone, Default)]
 struct State {
@@ -49,6 +56,7 @@ struct State {
     stacks: HashMap<Box<[u32]>, usize>,
     /// By stack; the first one is that of grows whose stack is not known.
     sums: Vec<Sum>,
+    routes: Routes,
 }
 
 /// What grew at one stack.
@@ -70,44 +78,60 @@ pub(crate) enum Phase {
     Run,
 }
 
-impl fmt::Debug for Growth {
+/// Where a grow counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) phase: Phase,
+    pub(crate) stack: Stack,
+    /// None outside of requests, and while that is not known.
+    pub(crate) route: Option<Route>,
+}
+
+impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        f.debug_struct("Growth")
+        f.debug_struct("Profile")
             .field("lifetimes", &state.lifetimes)
             .field("stacks", &state.stacks.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Growth {
+impl Profile {
     /// Another instance begins.
     pub(crate) fn begin(&self) {
         self.state().lifetimes += 1;
     }
 
-    /// A memory begins with so much; taken back where that fails.
-    pub(crate) fn add_initial(&self, bytes: u64, takes_back: bool) {
-        let mut state = self.state();
-        add(&mut state.initial_bytes, bytes, takes_back);
+    /// Another request begins, with this method and path.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Route {
+        self.state().routes.begin(method, path)
     }
 
-    /// A memory grows by so much, at `stack`; taken back where that fails.
-    pub(crate) fn add(&self, stack: Stack, phase: Phase, bytes: u64, takes_back: bool) {
-        let mut state = self.state();
-        let sum = state.sum(stack);
-        add(&mut sum.bytes[phase as usize], bytes, takes_back);
-        add(&mut sum.grows, 1, takes_back);
+    /// A memory begins with so much.
+    pub(crate) fn add_initial(&self, bytes: u64) {
+        self.state().initial_bytes += bytes;
     }
 
-    /// What counted at one stack counts at another: so much in so many grows.
-    pub(crate) fn transfer(&self, from: Stack, to: Stack, phase: Phase, bytes: u64, grows: u64) {
+    /// So much of what memories began with was none of theirs.
+    pub(crate) fn subtract_initial(&self, bytes: u64) {
         let mut state = self.state();
-        for (stack, takes_back) in [(from, true), (to, false)] {
-            let sum = state.sum(stack);
-            add(&mut sum.bytes[phase as usize], bytes, takes_back);
-            add(&mut sum.grows, grows, takes_back);
-        }
+        state.initial_bytes = state.initial_bytes.saturating_sub(bytes);
+    }
+
+    pub(crate) fn add(&self, place: Place, grows: Grows) {
+        self.state().add(place, grows);
+    }
+
+    pub(crate) fn subtract(&self, place: Place, grows: Grows) {
+        self.state().subtract(place, grows);
+    }
+
+    /// What counted at one place counts at another.
+    pub(crate) fn transfer(&self, from: Place, to: Place, grows: Grows) {
+        let mut state = self.state();
+        state.subtract(from, grows);
+        state.add(to, grows);
     }
 
     /// The stack of these functions, from the innermost to the outermost: each by what it is known by. `name` makes a name for
@@ -169,6 +193,11 @@ impl Growth {
         stacks.sort_by(|a, b| {
             (b.bytes, b.start_bytes, &a.functions).cmp(&(a.bytes, a.start_bytes, &b.functions))
         });
+        let requests = state.routes.told().into_iter();
+        let requests =
+            requests.map(|(method, route, requests, bytes)| Requests { method, route, requests, bytes });
+        let mut requests: Vec<_> = requests.collect();
+        requests.sort_by_key(|told| Reverse((told.bytes, told.requests)));
         let total = |phase: usize| state.sums.iter().map(|sum| sum.bytes[phase]).sum();
         Report {
             lifetimes: state.lifetimes,
@@ -176,7 +205,8 @@ impl Growth {
             start_bytes: total(Phase::Start as usize),
             bytes: total(Phase::Run as usize),
             unknown_bytes: unknown.bytes[Phase::Run as usize],
-            functions: functions(&stacks),
+            functions: report::functions(&stacks),
+            requests,
             stacks,
         }
     }
@@ -194,161 +224,55 @@ impl State {
         }
         &mut self.sums[stack]
     }
-}
 
-fn add(sum: &mut u64, more: u64, takes_back: bool) {
-    *sum = if takes_back { sum.saturating_sub(more) } else { sum.saturating_add(more) };
+    fn add(&mut self, Place { phase, stack, route }: Place, grows: Grows) {
+        let sum = self.sum(stack);
+        sum.bytes[phase as usize] += grows.bytes;
+        sum.grows += grows.number;
+        if let Some(route) = route {
+            self.routes.add(route, grows.bytes);
+        }
+    }
+
+    fn subtract(&mut self, Place { phase, stack, route }: Place, grows: Grows) {
+        let sum = self.sum(stack);
+        sum.bytes[phase as usize] -= grows.bytes;
+        sum.grows -= grows.number;
+        if let Some(route) = route {
+            self.routes.subtract(route, grows.bytes);
+        }
+    }
 }
 
 fn shortened(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
-/// Growth of the linear memories of all instances of one binary, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// How many instances there were.
-    pub lifetimes: u64,
-    /// What their memories began with.
-    pub initial_bytes: u64,
-    /// By how much they grew before they were ready.
-    pub start_bytes: u64,
-    /// By how much they have grown since.
-    pub bytes: u64,
-    /// How much of `bytes` grew where no stack was taken.
-    pub unknown_bytes: u64,
-    /// The functions that asked allocators for `bytes`, those first that asked for most.
-    pub functions: Vec<Function>,
-    /// Where all of that grew, those first where most did.
-    pub stacks: Vec<Grown>,
-}
-
-/// Growth of the instances of one binary of a module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfBinary {
-    /// The binary's digest.
-    pub digest: String,
-    /// What is known.
-    #[serde(flatten)]
-    pub growth: Report,
-}
-
-/// Growth by one function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Function {
-    /// Its name.
-    pub function: String,
-    /// How much grew when it, or an allocator that it called, asked for memory.
-    pub bytes: u64,
-}
-
-/// Growth at one stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grown {
-    /// The functions that called each other, the outermost first.
-    pub functions: Vec<String>,
-    /// How much grew while instances ran.
-    pub bytes: u64,
-    /// How much grew before they were ready.
-    pub start_bytes: u64,
-    /// In how many grows.
-    pub grows: u64,
-}
-
-impl Report {
-    /// Growth while instances ran, one stack a line, as flame graphs are made of: `outer;inner bytes`.
-    #[must_use]
-    pub fn folded(&self) -> String {
-        let known = self.stacks.iter().filter(|stack| stack.bytes > 0);
-        let lines = known.map(|stack| {
-            let functions: Vec<_> =
-                stack.functions.iter().map(|name| name.replace([';', '\n'], ",")).collect();
-            format!("{} {}\n", functions.join(";"), stack.bytes)
-        });
-        let unknown = (self.unknown_bytes > 0).then(|| format!("[unknown] {}\n", self.unknown_bytes));
-        lines.chain(unknown).collect()
-    }
-}
-
-fn functions(stacks: &[Grown]) -> Vec<Function> {
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    for stack in stacks.iter().filter(|stack| stack.bytes > 0) {
-        *sums.entry(asking(&stack.functions)).or_default() += stack.bytes;
-    }
-    let mut functions: Vec<_> =
-        sums.into_iter().map(|(function, bytes)| Function { function: function.to_owned(), bytes }).collect();
-    functions.sort_by_key(|function| Reverse(function.bytes));
-    functions
-}
-
-/// The innermost of `functions` that is no part of an allocator.
-fn asking(functions: &[String]) -> &str {
-    let own = functions.iter().rev().find(|function| !is_allocator(function));
-    own.or(functions.last()).map_or("", String::as_str)
-}
-
-/// Whether a function is a part of allocators of Rust, C, C++, Go or AssemblyScript, or of a collection that asks one for room.
-fn is_allocator(function: &str) -> bool {
-    const NAMES: [&str; 12] = [
-        "malloc",
-        "calloc",
-        "realloc",
-        "aligned_alloc",
-        "posix_memalign",
-        "sbrk",
-        "__sbrk",
-        "cabi_realloc",
-        "internal_memalign",
-        "internal_realloc",
-        "prepend_alloc",
-        "sys_alloc",
-    ];
-    const BEGINNINGS: [&str; 18] = [
-        "dlmalloc",
-        "dlcalloc",
-        "dlrealloc",
-        "__rust_alloc",
-        "__rust_realloc",
-        "__rdl_",
-        "__rustc::",
-        "__rustc[",
-        "alloc::",
-        "std::alloc::",
-        "std::collections::",
-        "hashbrown::",
-        "std::__2::",
-        "__rg_",
-        "std::sys::alloc::",
-        "operator new",
-        "runtime.alloc",
-        "~lib/rt/",
-    ];
-    // A method of a generic type or a trait, `<alloc::vec::Vec<T> as …>::f`, is named by what stands first.
-    let name = function.trim_start_matches('<');
-    NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(growth: &Growth, stack: &[&str]) -> Stack {
-        growth.stack(stack.iter().copied(), str::to_uppercase)
+    fn at(profile: &Profile, stack: &[&str]) -> Place {
+        Place {
+            phase: Phase::Run,
+            stack: profile.stack(stack.iter().copied(), str::to_uppercase),
+            ..Place::default()
+        }
     }
 
     #[test]
     fn what_grows_is_told_by_stack_and_by_the_function_that_asked() {
-        let growth = Growth::default();
-        growth.begin();
-        growth.add_initial(10, false);
-        let (leak, cache) = (at(&growth, &["malloc", "leak", "main"]), at(&growth, &["cache", "main"]));
-        growth.add(leak, Phase::Run, 70, false);
-        growth.add(cache, Phase::Run, 30, false);
-        growth.add(cache, Phase::Start, 5, false);
-        growth.add(Stack::default(), Phase::Run, 8, false);
-        growth.add(leak, Phase::Run, 1000, false);
-        growth.add(leak, Phase::Run, 1000, true);
-        let report = growth.report();
+        let profile = Profile::default();
+        profile.begin();
+        profile.add_initial(10);
+        let (leak, cache) = (at(&profile, &["malloc", "leak", "main"]), at(&profile, &["cache", "main"]));
+        profile.add(leak, Grows::one(70));
+        profile.add(cache, Grows::one(30));
+        profile.add(Place { phase: Phase::Start, ..cache }, Grows::one(5));
+        profile.add(at(&profile, &[]), Grows::one(8));
+        profile.add(leak, Grows::one(1000));
+        profile.subtract(leak, Grows::one(1000));
+        let report = profile.report();
         assert_eq!((report.lifetimes, report.initial_bytes, report.start_bytes), (1, 10, 5));
         assert_eq!((report.bytes, report.unknown_bytes), (108, 8));
         assert_eq!(report.stacks[0].functions, ["MAIN", "LEAK", "MALLOC"]);
@@ -358,12 +282,12 @@ mod tests {
 
     #[test]
     fn what_counted_elsewhere_is_moved_and_nothing_is_lost() {
-        let growth = Growth::default();
-        let (one, other) = (at(&growth, &["one"]), at(&growth, &["other"]));
-        growth.add(one, Phase::Run, 3, false);
-        growth.add(one, Phase::Run, 4, false);
-        growth.transfer(one, other, Phase::Run, 7, 2);
-        let report = growth.report();
+        let profile = Profile::default();
+        let (one, other) = (at(&profile, &["one"]), at(&profile, &["other"]));
+        profile.add(one, Grows::one(3));
+        profile.add(one, Grows::one(4));
+        profile.transfer(one, other, Grows { bytes: 7, number: 2 });
+        let report = profile.report();
         assert_eq!(
             report.stacks,
             [Grown { functions: vec!["OTHER".into()], bytes: 7, start_bytes: 0, grows: 2 }]
@@ -373,13 +297,13 @@ mod tests {
 
     #[test]
     fn a_profile_stays_small_and_counts_all_the_same() {
-        let growth = Growth::default();
+        let profile = Profile::default();
         for number in 0..10_000 {
             let (name, other) = (format!("{}{number}", "x".repeat(1000)), format!("f{number}"));
-            let stack = at(&growth, &[&name, &other]);
-            growth.add(stack, Phase::Run, 1, false);
+            let stack = at(&profile, &[&name, &other]);
+            profile.add(stack, Grows::one(1));
         }
-        let report = growth.report();
+        let report = profile.report();
         assert_eq!(report.bytes, 10_000);
         assert!(report.stacks.len() <= STACKS_MAX && report.unknown_bytes >= 9_000, "{report:?}");
         let longest = report.stacks.iter().flat_map(|stack| &stack.functions).map(String::len).max();
@@ -387,25 +311,21 @@ mod tests {
     }
 
     #[test]
-    fn allocators_are_told_from_those_who_ask_them() {
-        for (stack, expected) in [
-            (
-                &[
-                    "leaky::main",
-                    "ebb_guests::memory::leak",
-                    "<alloc::raw_vec::RawVecInner>::try_allocate_in",
-                    "__rustc::__rust_alloc",
-                    "malloc",
-                    "dlmalloc",
-                ][..],
-                "ebb_guests::memory::leak",
-            ),
-            (&["main", "grow(int)", "operator new(unsigned long)", "malloc"], "grow(int)"),
-            (&["main", "mallocs"], "mallocs"),
-            (&["malloc"], "malloc"),
-        ] {
-            let stack: Vec<_> = stack.iter().map(ToString::to_string).collect();
-            assert_eq!(asking(&stack), expected);
-        }
+    fn what_grows_during_requests_is_told_by_their_route() {
+        let profile = Profile::default();
+        let upload = profile.request("POST", "/upload/17?a");
+        let other = profile.request("POST", "/upload/18");
+        let place = at(&profile, &["main"]);
+        profile.add(place, Grows::one(5));
+        profile.add(Place { route: Some(upload), ..place }, Grows::one(70));
+        profile.add(Place { route: Some(other), ..place }, Grows::one(30));
+        profile.request("GET", "/");
+        let told: Vec<_> = profile
+            .report()
+            .requests
+            .into_iter()
+            .map(|told| (told.route, told.requests, told.bytes))
+            .collect();
+        assert_eq!(told, [("/upload/*".to_owned(), 2, 100), ("/".to_owned(), 1, 0)]);
     }
 }

@@ -18,7 +18,7 @@ use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use tokio::sync::oneshot;
 
 #[cfg(feature = "wasmtime")]
-use crate::growth::Growth;
+use crate::growth::Profile;
 use crate::{
     permits::Permits,
     restart::{Outcome, Reason, Refusal, RestartOrder, Restarted},
@@ -107,7 +107,7 @@ pub struct Module<L = ()> {
     pub grow_failures: Arc<AtomicU64>,
     /// That of the binary that was started last comes last.
     #[cfg(feature = "wasmtime")]
-    growth: Mutex<Vec<(Digest, Arc<Growth>)>>,
+    growth: Mutex<Vec<(Digest, Arc<Profile>)>>,
     version: ArcSwap<Version>,
     slots: ArcSwap<Vec<Arc<Slot<L>>>>,
     pub(crate) restart_durations: Histogram,
@@ -148,7 +148,7 @@ impl<L> Module<L> {
 
     /// The growth of its instances that are of the binary with this digest, of which one is about to be started.
     #[cfg(feature = "wasmtime")]
-    pub fn growth_of(&self, digest: &Digest) -> Arc<Growth> {
+    pub fn growth_of(&self, digest: &Digest) -> Arc<Profile> {
         let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         let known = growth.iter().position(|(known, _)| known == digest);
         let of_digest = known.map_or_else(Arc::default, |place| growth.remove(place).1);
@@ -162,7 +162,7 @@ impl<L> Module<L> {
     /// The growth of its instances, by the digests of the last two binaries; that of which one was started last comes first.
     #[cfg(feature = "wasmtime")]
     #[must_use]
-    pub fn growth(&self) -> Vec<(Digest, Arc<Growth>)> {
+    pub fn growth(&self) -> Vec<(Digest, Arc<Profile>)> {
         let growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         growth.iter().rev().cloned().collect()
     }

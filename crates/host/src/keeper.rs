@@ -12,7 +12,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -30,7 +30,7 @@ use crate::{
     slot::{Command, Live, Slot, Version},
 };
 #[cfg(feature = "wasmtime")]
-use crate::{growth::Growth, limiter::Limiter};
+use {crate::limiter::Limiter, ebb_units::Digest};
 
 /// How long whoever ordered a restart waits for what was replaced to be gone. After that, the answer says that it drains.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -48,9 +48,9 @@ pub struct Next {
     /// Says that it ended by itself. To be kept for as long as it lives: dropped, it says that the instance crashed.
     pub ending: Ending,
     memory_limit: ByteCount,
-    grow_failures: Arc<AtomicU64>,
+    module: Arc<Module>,
     #[cfg(feature = "wasmtime")]
-    growth: Arc<Growth>,
+    digest: Digest,
     #[cfg(feature = "wasmtime")]
     ready: Arc<AtomicBool>,
 }
@@ -64,7 +64,7 @@ impl Next {
 
     /// Counts a request of it for memory that was denied or failed. The limiter does so by itself.
     pub fn count_grow_failure(&self) {
-        self.grow_failures.fetch_add(1, Ordering::Relaxed);
+        self.module.grow_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A limiter for its store, which keeps its meter.
@@ -73,14 +73,14 @@ impl Next {
     pub fn limiter(&self) -> Limiter {
         Limiter::new(self.memory_limit)
             .keeping(Arc::clone(&self.meter))
-            .counting(Arc::clone(&self.grow_failures))
+            .counting(Arc::clone(&self.module.grow_failures))
     }
 
     /// The same, which profiles its growth as well: see [`Limiter::profiling`] for what the store must do.
     #[cfg(feature = "wasmtime")]
     #[must_use]
     pub fn profiling_limiter(&self, engine: &wasmtime::Engine) -> Limiter {
-        self.limiter().profiling(engine, Arc::clone(&self.growth), Arc::clone(&self.ready))
+        self.limiter().profiling(engine, self.module.growth_of(&self.digest), Arc::clone(&self.ready))
     }
 }
 
@@ -230,9 +230,9 @@ impl<I, E: Display, F: Future<Output = Result<I, E>>, S: FnMut(Next) -> F> Keepe
             meter: Arc::clone(&meter),
             ending: Ending(ending),
             memory_limit: version.memory_limit,
-            grow_failures: Arc::clone(&self.module.grow_failures),
+            module: Arc::clone(&self.module),
             #[cfg(feature = "wasmtime")]
-            growth: self.module.growth_of(&version.digest),
+            digest: version.digest.clone(),
             #[cfg(feature = "wasmtime")]
             ready: Arc::clone(&ready),
         };

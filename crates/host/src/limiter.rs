@@ -10,7 +10,7 @@ use wasmtime::{Engine, ResourceLimiter, ResourceLimiterAsync, StoreContextMut, S
 
 use crate::{
     growth::{
-        Growth,
+        Profile, Route,
         recorder::{self, Recorder},
     },
     meter::Meter,
@@ -113,7 +113,7 @@ impl<R> Limiter<R> {
         Limiter { meter, gc_heap_initial_bytes, limit, grow_failures, last, last_table, recorder, inner }
     }
 
-    /// The same, which tells `growth` which functions made linear memory grow. `ready`: set once the instance is ready; what grew
+    /// The same, which tells `profile` which functions made linear memory grow. `ready`: set once the instance is ready; what grew
     /// before is told apart.
     ///
     /// For that, the store needs epochs, a deadline one tick ahead, and a callback with [`Limiter::take_stack`]. Without these,
@@ -124,13 +124,13 @@ impl<R> Limiter<R> {
     ///
     /// ```
     /// # use std::sync::{Arc, atomic::AtomicBool};
-    /// # use ebb_host::{growth::Growth, limiter::Limiter};
+    /// # use ebb_host::{growth::Profile, limiter::Limiter};
     /// # use ebb_units::ByteCount;
     /// # use wasmtime::{Config, Engine, Store, UpdateDeadline};
     /// let engine = Engine::new(Config::new().epoch_interruption(true))?;
-    /// let growth = Arc::<Growth>::default();
+    /// let profile = Arc::<Profile>::default();
     /// let ready = Arc::new(AtomicBool::new(false));
-    /// let limiter = Limiter::new(ByteCount::mib(64)).profiling(&engine, Arc::clone(&growth), ready);
+    /// let limiter = Limiter::new(ByteCount::mib(64)).profiling(&engine, Arc::clone(&profile), ready);
     /// let mut store = Store::new(&engine, limiter);
     /// store.limiter(|limiter| limiter);
     /// store.set_epoch_deadline(1);
@@ -142,15 +142,35 @@ impl<R> Limiter<R> {
     /// # Ok::<(), wasmtime::Error>(())
     /// ```
     #[must_use]
-    pub fn profiling(self, engine: &Engine, growth: Arc<Growth>, ready: Arc<AtomicBool>) -> Self {
-        Self { recorder: Some(Recorder::new(growth, engine.clone(), ready)), ..self }
+    pub fn profiling(self, engine: &Engine, profile: Arc<Profile>, ready: Arc<AtomicBool>) -> Self {
+        Self { recorder: Some(Recorder::new(profile, engine.clone(), ready)), ..self }
+    }
+
+    /// Counts a request of this method and path in the profile: what grows during it is told by its route, in which segments of
+    /// the path that vary are one. None without a profile.
+    pub fn request(&self, method: &str, path: &str) -> Option<Route> {
+        self.recorder.as_ref().map(|recorder| recorder.request(method, path))
+    }
+
+    /// What grows from now on does so during this request, or during none.
+    ///
+    /// An instance that works on several at once says so before each stack that is taken, if
+    /// [`Limiter::waits_for_stack`]: `StoreContextMut::async_call_stack` tells which task runs.
+    pub fn serve(&mut self, request: Option<Route>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.serve(request);
+        }
+    }
+
+    /// Whether [`Limiter::take_stack`] would take one.
+    pub fn waits_for_stack(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recorder::waits)
     }
 
     /// Takes the stack of what has just grown, if that is to be told: to be called when the guest finds that the epoch has
     /// advanced. `of`: where the store keeps its limiter.
     pub fn take_stack<T: 'static>(mut store: StoreContextMut<'_, T>, of: impl Fn(&mut T) -> &mut Self) {
-        let waits = |limiter: &mut Self| limiter.recorder.as_ref().is_some_and(Recorder::waits);
-        if waits(of(store.data_mut())) {
+        if of(store.data_mut()).waits_for_stack() {
             let stack = recorder::stack(&store);
             if let Some(recorder) = &mut of(store.data_mut()).recorder {
                 recorder.take(&stack);
@@ -169,7 +189,11 @@ impl<R> Limiter<R> {
         let bytes = bytes as u64;
         let (linear, heap) = (self.meter.bytes().0, self.meter.gc_heap_bytes().0);
         self.meter.gc_heap.store(bytes, Ordering::Release);
-        self.meter.linear.store((linear + heap).saturating_sub(bytes), Ordering::Release);
+        let corrected = (linear + heap).saturating_sub(bytes);
+        self.meter.linear.store(corrected, Ordering::Release);
+        if let Some(recorder) = &self.recorder {
+            recorder.correct_initial(linear.saturating_sub(corrected));
+        }
     }
 
     /// Whether it is the heap that grows: to the limiter, Wasmtime's heap is a memory like any other.

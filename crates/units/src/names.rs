@@ -88,6 +88,21 @@ impl Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 12 && text.bytes().all(is_digit) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Invalid(format!(
+                "{text:?} is no digest: expected the first 12 hexadecimal digits of a SHA-256, such as ba7816bf8f01"
+            )))
+        }
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -306,5 +321,9 @@ mod tests {
     fn a_digest_is_the_start_of_the_sha_256() {
         // printf abc | sha256sum → ba7816bf8f01cfea…
         assert_eq!(Digest::of(b"abc").as_str(), "ba7816bf8f01");
+        assert_eq!("ba7816bf8f01".parse(), Ok(Digest::of(b"abc")));
+        for text in ["", "ba7816bf8f0", "ba7816bf8f011", "BA7816BF8F01", "ba7816bf8f0g"] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
     }
 }

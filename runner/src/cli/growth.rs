@@ -6,15 +6,15 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use ebb_host::growth::OfBinary;
+use ebb_host::growth::{OfBinary, Requests};
 use ebb_service::{
     commands::{self, CommandError, print},
     quote,
 };
-use ebb_units::{ByteCount, ModuleName, Span};
+use ebb_units::{ByteCount, Digest, ModuleName, Span};
 
-/// Functions that the table has.
-const FUNCTIONS_MAX: usize = 20;
+/// Functions, and kinds of requests, that the table has.
+const ROWS_MAX: usize = 20;
 
 #[derive(Args, Debug)]
 pub(super) struct GrowthArgs {
@@ -22,7 +22,7 @@ pub(super) struct GrowthArgs {
     module: ModuleName,
     /// Of the binary with this digest; otherwise of all of them, or of the newest one.
     #[arg(long)]
-    digest: Option<String>,
+    digest: Option<Digest>,
     /// Address of the running runner; otherwise the config's.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
@@ -70,10 +70,8 @@ pub(super) fn show(
         let _ = writeln!(table, "{}", Table(binary));
     }
     if binaries.is_empty() {
-        let digest = args
-            .digest
-            .as_ref()
-            .map_or_else(String::new, |digest| format!(" with the digest {}", quote::message(digest)));
+        let digest =
+            args.digest.as_ref().map_or_else(String::new, |digest| format!(" with the digest {digest}"));
         let _ = writeln!(table, "no instance of {}{digest} has run", args.module);
     }
     Ok(print(table.as_bytes())?)
@@ -94,9 +92,7 @@ fn ask(
     };
     let mut path = format!("/api/v1/modules/{}/growth?format={format}", args.module);
     if let Some(digest) = &args.digest {
-        // What cannot stand in a digest must not stand in an address.
-        let digest = digest.chars().filter(char::is_ascii_alphanumeric);
-        path.extend("&digest=".chars().chain(digest));
+        let _ = write!(path, "&digest={digest}");
     }
     Ok(commands::get(&address, &path, args.timeout)?.to_vec())
 }
@@ -111,17 +107,34 @@ impl fmt::Display for Table<'_> {
         writeln!(f, "digest {}: {} {instances}", quote::message(digest), growth.lifetimes)?;
         writeln!(f, "began with {initial}, grew by {start} before they were ready and by {grown} since")?;
         let share = |bytes: u64| 100.0 * bytes as f64 / growth.bytes.max(1) as f64;
-        let mut row = |bytes: u64, function: &str| {
-            writeln!(f, "  {:5.1} %  {:>12}  {function}", share(bytes), ByteCount(bytes).to_string())
+        let mut row = |bytes: u64, what: &str| {
+            writeln!(f, "  {:5.1} %  {:>12}  {what}", share(bytes), ByteCount(bytes).to_string())
         };
-        for function in growth.functions.iter().take(FUNCTIONS_MAX) {
+        for function in growth.functions.iter().take(ROWS_MAX) {
             row(function.bytes, &quote::message(&function.function))?;
         }
-        let others: u64 = growth.functions.iter().skip(FUNCTIONS_MAX).map(|function| function.bytes).sum();
+        let others: u64 = growth.functions.iter().skip(ROWS_MAX).map(|function| function.bytes).sum();
         for (bytes, what) in [(others, "others"), (growth.unknown_bytes, "where no stack was taken")] {
             if bytes > 0 {
                 row(bytes, what)?;
             }
+        }
+        if growth.requests.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "by request, and how many of these there were:")?;
+        let mut row = |bytes: u64, what: &str, requests: u64| {
+            let bytes_told = ByteCount(bytes).to_string();
+            writeln!(f, "  {:5.1} %  {bytes_told:>12}  {what}  {requests}", share(bytes))
+        };
+        let grew = growth.requests.iter().take(ROWS_MAX).take_while(|told| told.bytes > 0);
+        for Requests { method, route, requests, bytes } in grew.clone() {
+            row(*bytes, &format!("{} {}", quote::message(method), quote::message(route)), *requests)?;
+        }
+        let others = &growth.requests[grew.count()..];
+        let sum = |of: fn(&Requests) -> u64| others.iter().map(of).sum();
+        if !others.is_empty() {
+            row(sum(|told| told.bytes), "others", sum(|told| told.requests))?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use ebb_host::{limiter::Limiter, meter::Meter};
+use ebb_host::meter::Meter;
 use tokio::{
     runtime::Handle,
     task::{JoinError, JoinHandle},
@@ -108,7 +108,7 @@ impl Prepared {
         let turn = Arc::new(Turn::new(tick));
         let taken = Arc::clone(&turn);
         store.epoch_deadline_callback(move |store| {
-            Limiter::take_stack(store, |state| &mut state.limiter);
+            state::take_stack(store);
             Ok(taken.at_tick())
         });
         let entry = linked.instantiate(&mut store).await;

@@ -56,7 +56,10 @@ pub(super) async fn serve(store: &mut Store<GuestState>, proxy: &Proxy, worker: 
 /// Hands one request to the guest, and returns when the guest has returned.
 async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> wasmtime::Result<()> {
     let Job { request, exchange, reply } = job;
-    store.data_mut().answers_head = request.method() == Method::HEAD;
+    let state = store.data_mut();
+    state.answers_head = request.method() == Method::HEAD;
+    let route = state.limiter.request(request.method().as_str(), request.uri().path());
+    state.limiter.serve(route);
     let mut view = store.data_mut().http();
     let request = view.new_incoming_request(types_02::Scheme::Http, request)?;
     // On both sides, because a guest that returns without a response leaves its side where it is.
@@ -78,6 +81,7 @@ async fn handle_02(store: &mut Store<GuestState>, proxy: &Proxy02, job: Job) -> 
         }
     })?;
     proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await?;
+    store.data_mut().limiter.serve(None);
     if take(&reply).is_some() {
         exchange.fail(Fault::NoResponse);
     } else {
@@ -110,8 +114,17 @@ async fn handle_03(
     let Job { request, exchange, reply } = job;
     let request = absolute(request);
     let (sender, response) = futures::channel::oneshot::channel();
-    let prepared = accessor
-        .with(|mut store| Prepared::new(store.as_context_mut(), proxy, request, GuestState::http, sender))?;
+    let (prepared, task) = accessor.with(|mut store| {
+        let limiter = &store.get().limiter;
+        let route = limiter.request(request.method().as_str(), request.uri().path());
+        let prepared = Prepared::new(store.as_context_mut(), proxy, request, GuestState::http, sender)?;
+        let task = match &prepared {
+            Prepared::P2 { call, .. } => call.task(),
+            Prepared::P3 { call, .. } => call.task(),
+        };
+        store.get().tasks.push((task, route));
+        wasmtime::error::Ok((prepared, task))
+    })?;
     prepared.run(accessor, std::future::pending()).await?;
     match response.await {
         Ok(Ok(response)) => {
@@ -128,6 +141,7 @@ async fn handle_03(
         },
         Err(_) => exchange.fail(Fault::NoResponse),
     }
+    accessor.with(|mut store| store.get().tasks.retain(|(of, _)| *of != task));
     Ok(exchange)
 }
 

@@ -2,7 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use ebb_host::limiter::Limiter;
+use ebb_host::{growth::Route, limiter::Limiter};
+use wasmtime::{StoreContextMut, component::GuestTaskId};
 use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -21,6 +22,8 @@ pub(crate) struct GuestState {
     pub(super) handles: HandleCounter,
     /// The request that it works on is a HEAD. Only WASI 0.2 has one at a time.
     pub(super) answers_head: bool,
+    /// Those that it works on at once, for the growth profile. Only WASI 0.3 has several.
+    pub(super) tasks: Vec<(GuestTaskId, Option<Route>)>,
 }
 
 impl fmt::Debug for GuestState {
@@ -47,6 +50,7 @@ impl GuestState {
             limiter,
             handles: HandleCounter::default(),
             answers_head: false,
+            tasks: Vec::new(),
         }
     }
 
@@ -55,6 +59,17 @@ impl GuestState {
         self.handles.count(self.wasi.ctx().table);
         &mut self.wasi
     }
+}
+
+/// Takes the stack of what has just grown, if it is to be told.
+pub(super) fn take_stack(mut store: StoreContextMut<'_, GuestState>) {
+    if store.data().limiter.waits_for_stack() && !store.data().tasks.is_empty() {
+        // The host's call comes last: what the guest calls in other components belongs to the same request.
+        let task = store.async_call_stack().ok().and_then(Iterator::last);
+        let GuestState { tasks, limiter, .. } = store.data_mut();
+        limiter.serve(tasks.iter().find(|(of, _)| Some(*of) == task).and_then(|(_, route)| *route));
+    }
+    Limiter::take_stack(store, |state| &mut state.limiter);
 }
 
 impl WasiView for GuestState {

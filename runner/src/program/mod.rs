@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_host::{growth::Growth, limiter::Limiter};
+use ebb_host::{growth::Profile, limiter::Limiter};
 use ebb_units::{Digest, Generation, ModuleName, Replica};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{context::TokioContext, task::AbortOnDropHandle};
@@ -100,7 +100,7 @@ impl Program {
         replica: Replica,
         generation: Generation,
         grow_failures: Arc<AtomicU64>,
-        growth: Arc<Growth>,
+        growth: Arc<Profile>,
         start_timeout: Duration,
     ) -> Result<Prepared, StartError> {
         let started = Instant::now();

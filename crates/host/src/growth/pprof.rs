@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use prost::Message;
 
-use super::{Grown, Report};
+use super::report::{Grown, Report};
 
 /// `perftools.profiles.Profile`, as far as it is needed. Strings are places in `string_table`, whose first one is empty.
 #[derive(Clone, PartialEq, Message)]
@@ -128,12 +128,10 @@ mod tests {
         };
         let report = Report {
             lifetimes: 1,
-            initial_bytes: 0,
-            start_bytes: 0,
             bytes: 108,
             unknown_bytes: 8,
-            functions: Vec::new(),
             stacks: vec![stack(&["main", "leak"], 70, 7), stack(&["main", "cache"], 30, 3)],
+            ..Report::default()
         };
         let profile = Profile::decode(&*report.pprof()).unwrap();
         let name = |id: &u64| {

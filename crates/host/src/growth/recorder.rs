@@ -8,58 +8,54 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use wasmtime::{AsContext, Engine, FrameInfo, WasmBacktrace};
 
-use super::{Growth, Phase, Stack};
+use super::{
+    Grows, Phase, Place, Profile, Route,
+    sampling::{Move, Sampling},
+};
 use crate::chance::chance;
-
-/// Of the grows in this time, one stands for all, once there were too many.
-const WINDOW: Duration = Duration::from_millis(10);
-
-/// As many as fit into this are not too many, even at once.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Notes the grows of one instance.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    growth: Arc<Growth>,
+    profile: Arc<Profile>,
     engine: Engine,
     /// Whether the instance is ready.
     ready: Arc<AtomicBool>,
     phase: Phase,
-    window: Option<Window>,
+    /// The request that it works on.
+    serves: Option<Route>,
+    sampling: Sampling<Place>,
     /// The last grow was a memory's beginning.
     began: bool,
-    /// When all windows so far would be over, one after another.
-    booked_until: Instant,
-}
-
-/// Grows for which one stands.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    bytes: u64,
-    grows: u64,
-    /// Where they count.
-    stack: Stack,
-    /// The last one that was chosen waits for its stack.
-    waits: bool,
 }
 
 impl Recorder {
-    pub(crate) fn new(growth: Arc<Growth>, engine: Engine, ready: Arc<AtomicBool>) -> Self {
-        growth.begin();
+    pub(crate) fn new(profile: Arc<Profile>, engine: Engine, ready: Arc<AtomicBool>) -> Self {
+        profile.begin();
         Self {
-            growth,
+            profile,
             engine,
             ready,
             phase: Phase::Start,
-            window: None,
+            serves: None,
+            sampling: Sampling::new(Instant::now()),
             began: false,
-            booked_until: Instant::now(),
         }
+    }
+
+    /// A request begins, with this method and path.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Route {
+        self.profile.request(method, path)
+    }
+
+    /// What grows from now on does so during requests of this route.
+    pub(crate) fn serve(&mut self, request: Option<Route>) {
+        self.serves = request;
     }
 
     /// A memory grows from one size to another.
@@ -67,58 +63,48 @@ impl Recorder {
         let bytes = (to - from) as u64;
         if self.phase == Phase::Start && self.ready.load(Ordering::Relaxed) {
             self.phase = Phase::Run;
-            self.window = None;
+            self.sampling.forget();
         }
         // One that begins with nothing may grow from there, later.
         self.began = from == 0 && self.phase == Phase::Start;
         if self.began {
-            self.growth.add_initial(bytes, false);
+            self.profile.add_initial(bytes);
             return;
         }
-        let now = Instant::now();
-        // What waits for its stack soon has it.
-        let open = self.window.filter(|window| window.waits || self.booked_until > now + AT_ONCE);
-        let mut window = open.unwrap_or_else(|| {
-            self.booked_until = self.booked_until.max(now) + WINDOW;
-            Window::default()
-        });
-        window.bytes += bytes;
-        window.grows += 1;
-        self.growth.add(window.stack, self.phase, bytes, false);
-        if window.grows == 1 || chance() * window.bytes as f64 <= bytes as f64 {
-            window.waits = true;
+        let (place, chosen) = self.sampling.note(bytes, Instant::now(), chance());
+        self.profile.add(Place { phase: self.phase, ..place }, Grows::one(bytes));
+        if chosen {
             self.engine.increment_epoch();
         }
-        self.window = Some(window);
     }
 
     /// The last grow that was noted has failed.
     pub(crate) fn take_back(&mut self, from: usize, to: usize) {
         let bytes = (to - from) as u64;
         if self.began {
-            self.growth.add_initial(bytes, true);
-        } else if let Some(window) = &mut self.window {
-            self.growth.add(window.stack, self.phase, bytes, true);
-            window.bytes -= bytes;
-            window.grows -= 1;
-            window.waits &= window.grows > 0;
+            self.profile.subtract_initial(bytes);
+        } else if let Some(place) = self.sampling.take_back(bytes) {
+            self.profile.subtract(Place { phase: self.phase, ..place }, Grows::one(bytes));
         }
+    }
+
+    /// So much of what memories began with was none of theirs.
+    pub(crate) fn correct_initial(&self, bytes: u64) {
+        self.profile.subtract_initial(bytes);
     }
 
     /// Whether the stack of a grow is to be taken now.
     pub(crate) fn waits(&self) -> bool {
-        self.window.is_some_and(|window| window.waits)
+        self.sampling.waits()
     }
 
     /// Takes the stack that [`Recorder::waits`] for.
     pub(crate) fn take(&mut self, stack: &WasmBacktrace) {
-        let Some(window) = self.window.as_mut().filter(|window| window.waits) else { return };
-        window.waits = false;
         let known_by: Vec<_> = stack.frames().iter().map(known_by).collect();
-        let stack = self.growth.stack(known_by.iter().map(String::as_str), name);
-        if stack != window.stack {
-            self.growth.transfer(window.stack, stack, self.phase, window.bytes, window.grows);
-            window.stack = stack;
+        let stack = self.profile.stack(known_by.iter().map(String::as_str), name);
+        let place = Place { phase: self.phase, stack, route: self.serves };
+        if let Some(Move { from, grows }) = self.sampling.settle(place) {
+            self.profile.transfer(Place { phase: self.phase, ..from }, place, grows);
         }
     }
 }
@@ -176,10 +162,10 @@ mod tests {
                         (else (call $_ZN3app6leaky217h0123456789abcdefE)))
                     (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))"#
         );
-        let growth = Arc::<Growth>::default();
+        let profile = Arc::<Profile>::default();
         let ready = Arc::new(AtomicBool::new(false));
         let limiter =
-            Limiter::new(ByteCount::mib(4096)).profiling(&engine, Arc::clone(&growth), Arc::clone(&ready));
+            Limiter::new(ByteCount::mib(4096)).profiling(&engine, Arc::clone(&profile), Arc::clone(&ready));
         let meter = limiter.meter();
         let mut store = Store::new(&engine, limiter);
         store.limiter(|limiter| limiter);
@@ -192,7 +178,7 @@ mod tests {
         let instance = Instance::new(&mut store, &module, &[]).unwrap();
         ready.store(true, Ordering::Relaxed);
         instance.get_typed_func::<i32, ()>(&mut store, "run").unwrap().call(&mut store, calls).unwrap();
-        (growth.report(), meter)
+        (profile.report(), meter)
     }
 
     #[test]
