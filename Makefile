@@ -71,6 +71,7 @@ bench: tools guests prometheus bench-tools ## measure speed and memory; tables, 
 	target/release/ebb-bench density
 	target/release/ebb-bench evaluator
 	target/release/ebb-bench host
+	target/release/ebb-bench growth
 	target/release/ebb-lab speed
 
 .PHONY: fuzz

@@ -3,7 +3,7 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | `restart`, `http`, `fairness`, `scrape`, `density`, `evaluator`, `host` | the benchmarks |
+//! | `restart`, `http`, `fairness`, `scrape`, `density`, `evaluator`, `host`, `growth` | the benchmarks |
 //! | `restart_latency` | how long restarts take, as whoever orders them sees it |
 //! | `cpu` | CPU time and memory of a process |
 //! | `statistics` | PURE: many measurements → one |
@@ -13,6 +13,7 @@ mod cpu;
 mod density;
 mod evaluator;
 mod fairness;
+mod growth;
 mod host;
 mod http;
 mod report;
@@ -41,6 +42,8 @@ enum Benchmark {
     Evaluator,
     /// What `ebb-host` costs a host: against a server on Wasmtime's `ProxyHandler` without it.
     Host,
+    /// The growth profile, against modules without one.
+    Growth,
 }
 
 fn main() {
@@ -52,5 +55,6 @@ fn main() {
         Benchmark::Density => density::run(),
         Benchmark::Evaluator => evaluator::run(),
         Benchmark::Host => host::run(),
+        Benchmark::Growth => growth::run(),
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Decision {
     /// What was seen of it afterwards.
     #[serde(flatten)]
     pub effect: Option<Effect>,
+    /// Where instances of the binary have grown, of a restart that was ordered.
+    pub growth: Option<String>,
 }
 
 /// The newest decisions.
@@ -112,6 +114,7 @@ impl Journal {
             explanation,
             action,
             effect: None,
+            growth: None,
         });
         if inner.decisions.len() > DECISIONS_MAX {
             inner.decisions.pop_front();
@@ -136,6 +139,16 @@ impl Journal {
         }
     }
 
+    /// Adds to these decisions where their instances have grown.
+    pub(crate) fn tell_growth(&self, decisions: &[u64], growth: &str) {
+        let mut inner = self.lock();
+        for id in decisions {
+            if let Some(decision) = inner.get_mut(*id) {
+                decision.growth = Some(growth.to_owned());
+            }
+        }
+    }
+
     /// The newest `limit` decisions that `wanted` keeps, newest first.
     pub(crate) fn newest(&self, limit: usize, wanted: impl Fn(&Decision) -> bool) -> Vec<Decision> {
         self.lock().decisions.iter().rev().filter(|decision| wanted(decision)).take(limit).cloned().collect()
@@ -156,13 +169,12 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use ebb_core::{
         decide::{budget::Limit, order::Restarted},
         policy::Bound,
     };
     use ebb_units::Population;
-
-    use super::*;
 
     fn judgement(replica: u32, generation: u64) -> Judgement {
         let population = Population { module: "leaky".into(), digest: "d".into() };

@@ -16,6 +16,7 @@ use ebb_core::{
         clock::Now,
         hold::Hold,
         judgement::Judgement,
+        order::{Action, Outcome},
         tick::{Fleet, Plan, Settings, Tick},
     },
     history::{Contradiction, Extract, Sample},
@@ -28,10 +29,11 @@ use tracing::{debug, info, warn};
 pub(crate) use self::sinks::Sinks;
 use self::{
     logged_once::LoggedOnce,
-    orders::{give, record, record_effect},
+    orders::{Restarts, give, note_growth, record, record_effect},
 };
 use crate::{
     config::Config,
+    growth::GrowthReader,
     runners::Restarter,
     snapshot::{PopulationSnapshot, Snapshot},
     store::{ClockCheck, EarlierSize, Fetched, Sink, Store, StoreError, labels::differences},
@@ -50,6 +52,7 @@ pub(crate) struct Evaluator {
     nameless_logged: LoggedOnce,
     hold_logged: LoggedOnce,
     module_holds_logged: LoggedOnce,
+    growth: GrowthReader,
     sinks: Sinks,
 }
 
@@ -58,7 +61,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub(crate) fn new(config: Arc<Config>, sinks: Sinks) -> Result<Self, StoreError> {
+    pub(crate) fn new(config: Arc<Config>, sinks: Sinks, growth: GrowthReader) -> Result<Self, StoreError> {
         Ok(Self {
             store: Store::new(&config.store, &config.runners.address)?,
             restarter: Restarter::new(&config.runners),
@@ -70,6 +73,7 @@ impl Evaluator {
             nameless_logged: LoggedOnce::default(),
             hold_logged: LoggedOnce::default(),
             module_holds_logged: LoggedOnce::default(),
+            growth,
             sinks,
         })
     }
@@ -124,9 +128,17 @@ impl Evaluator {
         for (order, action) in &given {
             self.tick.conclude(order, action, now);
         }
-        for (wish, action) in declined.iter().chain(&given) {
+        for (wish, action) in &declined {
             record(&populations, wish, action, &self.sinks, now.wall);
         }
+        let mut restarts = Restarts::new();
+        for (order, action) in &given {
+            let recorded = record(&populations, order, action, &self.sinks, now.wall);
+            if let (Some(id), Action::Ordered(Outcome::Restarted(_))) = (recorded, action) {
+                restarts.entry(order.slot.population.clone()).or_default().push(id);
+            }
+        }
+        note_growth(&self.growth, &self.config, &instances, restarts, &self.sinks.journal);
         timer.step("restart");
         self.publish(populations, instances, hold, now.wall);
     }

@@ -23,6 +23,7 @@ mod decisions;
 mod evaluation;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod growth;
 mod live;
 mod metrics;
 mod runners;

@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     decisions::Journal,
     evaluation::{Evaluator, Sinks},
+    growth::GrowthReader,
     metrics::Metrics,
     snapshot::SnapshotCell,
     store::{Store, StoreError},
@@ -91,13 +92,14 @@ pub(crate) async fn run(service: Service) -> Result<(), RunError> {
     let sinks = Sinks { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
     config.bearer_token_file.as_deref().map(BearerToken::from_file).transpose()?;
     let (config, config_seen) = watch::channel(Arc::new(config));
-    let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), sinks.clone())?;
+    let growth = GrowthReader::new();
+    let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), sinks.clone(), growth.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
     let (extract_sender, extract_requests) = mpsc::channel(1);
     let handle = EvaluatorHandle { reload: reload_sender, extract: extract_sender };
     let dry_run = config_seen.borrow().dry_run;
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
-    let web = web::router(Web::new(sinks, registry, config_seen, handle));
+    let web = web::router(Web::new(sinks, registry, config_seen, handle, growth));
     let stopped = stop.clone();
     let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());

@@ -5,10 +5,12 @@
 //! | `state.rs` | what the handlers read, and what they ask the evaluation for |
 //! | `api.rs` | health, metrics, reload, and JSON: what was learned, what was decided |
 //! | `site.rs` | what a page needs, gathered; its rendering, sent |
+//! | `flame_graph.rs` | PURE: where memory grew → SVG |
 //! | `page.rs`, `page/` | PURE: snapshot, decisions, extract → HTML |
 //! | `assets/` | the page's style sheet and script |
 
 mod api;
+mod flame_graph;
 mod page;
 mod site;
 mod state;
@@ -38,7 +40,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    // A flame graph has its own, which is as strict.
+    let policy = headers.entry(header::CONTENT_SECURITY_POLICY);
+    policy.or_insert(HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response

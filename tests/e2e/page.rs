@@ -12,7 +12,7 @@ use crate::{
 /// Two modules: one that leaks and is restarted, one that does not and is not.
 struct Fleet {
     evaluator: Evaluator,
-    _runner: Runner,
+    runner: Runner,
 }
 
 impl Fleet {
@@ -20,7 +20,7 @@ impl Fleet {
         let runner = Runner::start(&[support::leaky(4), support::steady(5)].concat()).await;
         let store = support::scrape_store(&[&runner.address]);
         let config = support::evaluator(&store, &[&runner.address], "");
-        Self { evaluator: Evaluator::start_with(&config, flags).await, _runner: runner }
+        Self { evaluator: Evaluator::start_with(&config, flags).await, runner }
     }
 
     fn url(&self, path: &str) -> String {
@@ -168,6 +168,47 @@ async fn each_replica_has_a_chart_and_each_decision_an_explanation() {
     // And why not that one?
     browser.driver.goto(fleet.url("/modules/steady/0")).await.unwrap();
     says(&browser, "[data-verdict=within]", "≤").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_tells_which_function_and_which_request_makes_memory_grow() {
+    let http = support::http("test_http", 2, "memory_limit: 128MiB", "");
+    let runner = Runner::start(&[support::leaky(4), http].concat()).await;
+    let store = support::scrape_store(&[&runner.address]);
+    let evaluator = Evaluator::start(&support::evaluator(&store, &[&runner.address], "")).await;
+    let fleet = Fleet { evaluator, runner };
+    for path in ["/grow?bytes=4194304", "/hello", "/hello"] {
+        let url = format!("http://{}{path}", fleet.runner.http_address);
+        assert_eq!(http::client().get(url).send().await.unwrap().status(), 200);
+    }
+    fleet.decided("restarted", 1).await;
+    let browser = Browser::start((1200, 1400)).await;
+    browser.driver.goto(fleet.url("/modules/leaky")).await.unwrap();
+    says(&browser, "[data-growth] tbody tr", "ebb_guests::memory::leak").await;
+    says(&browser, "[data-growth] tbody tr", "100.0 %").await;
+    click(&browser, "[data-growth] summary").await;
+    wait::until("the flame graph is drawn", DEADLINE, async || {
+        let width = script(&browser, "return document.querySelector('[data-growth] img').naturalWidth").await;
+        (width.as_u64()? >= 1000).then_some(())
+    })
+    .await;
+    browser.screenshot("growth").await;
+    says(&browser, "[data-action=restarted] .growth", "100 % were asked for by ebb_guests::memory::leak")
+        .await;
+
+    // The picture by itself can be zoomed into.
+    let picture = of(&browser, "[data-growth] img", async |image| image.attr("src").await.ok()?).await;
+    browser.driver.goto(fleet.url(&picture)).await.unwrap();
+    says(&browser, "svg #title", "Growth of leaky").await;
+    click(&browser, "svg #frames g:last-of-type").await;
+    let zoomed = "return getComputedStyle(document.getElementById('unzoom')).opacity !== '0'";
+    assert_eq!(script(&browser, zoomed).await, json!(true));
+    browser.driver.goto(fleet.url("/modules/test_http")).await.unwrap();
+    says(&browser, "[data-growth] div.scroll:nth-of-type(2) tbody tr", "GET /grow").await;
+    says(&browser, "[data-growth] div.scroll:nth-of-type(2)", "Other requests").await;
+    browser.screenshot("growth-requests").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
 }

@@ -1,7 +1,7 @@
 //! Orders that a tick admitted → given to the runners; what became of them → the journal, metrics and the log.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,12 +13,18 @@ use ebb_core::{
     },
     explain::explain,
 };
-use ebb_units::{Millis, RunnerId};
+use ebb_units::{Millis, Population, RunnerId};
 use futures::{StreamExt as _, future::join_all, stream};
 use tracing::{info, warn};
 
 use super::sinks::Sinks;
-use crate::{runners::Restarter, snapshot::PopulationSnapshot};
+use crate::{
+    config::Config,
+    decisions::Journal,
+    growth::{GrowthReader, Profile},
+    runners::Restarter,
+    snapshot::PopulationSnapshot,
+};
 
 /// Gives orders: the modules side by side, `max_unavailable` at a time in each.
 pub(super) async fn give(
@@ -63,20 +69,20 @@ pub(super) fn record_effect(restart: &Restart, effect: Effect, sinks: &Sinks) {
     }
 }
 
-/// Records what was done about an instance that asks for a restart.
+/// Records what was done about an instance that asks for a restart. The number of the decision, if it is a new one.
 pub(super) fn record(
     populations: &[PopulationSnapshot],
     wish: &Judgement,
     action: &Action,
     sinks: &Sinks,
     now: Millis,
-) {
+) -> Option<u64> {
     let population = populations.iter().find(|snapshot| snapshot.population == wish.slot.population);
     let explanation =
         population.map_or_else(String::new, |snapshot| explain(&snapshot.rule, &snapshot.learned, wish));
     sinks.metrics.acted(&wish.slot.population.module, action);
     let recorded = sinks.journal.record(wish.clone(), explanation.clone(), action.clone(), now);
-    let Some(id) = recorded else { return };
+    let id = recorded?;
     info!(
         decision = id,
         instance = %wish.slot,
@@ -96,5 +102,33 @@ pub(super) fn record(
     {
         let message = outcome.message();
         warn!(decision = id, instance = %wish.slot, outcome = outcome.name(), message, "a restart could not be done");
+    }
+    Some(id)
+}
+
+/// The numbers of decisions by which instances were restarted.
+pub(super) type Restarts = BTreeMap<Population, Vec<u64>>;
+
+/// Notes at `restarts` where their instances have grown, as soon as the runners have told. No tick waits for that.
+pub(super) fn note_growth(
+    growth: &GrowthReader,
+    config: &Arc<Config>,
+    instances: &[Judgement],
+    restarts: Restarts,
+    journal: &Arc<Journal>,
+) {
+    for (population, decisions) in restarts {
+        let of_module = |judgement: &&Judgement| judgement.slot.population.module == population.module;
+        let runners = instances.iter().filter(of_module).map(|judgement| &judgement.slot.runner.address);
+        let runners: BTreeSet<_> = runners.cloned().collect();
+        let (growth, config, journal) = (growth.clone(), Arc::clone(config), Arc::clone(journal));
+        tokio::spawn(async move {
+            let runners = runners.into_iter().collect();
+            let growth = growth.growth(&population.module, runners, &config.runners.allow).await;
+            let sentence = growth.of(&population.digest).and_then(Profile::sentence);
+            if let Some(sentence) = sentence {
+                journal.tell_growth(&decisions, &sentence);
+            }
+        });
     }
 }

@@ -11,12 +11,14 @@
 //! | `instances.rs`, `charts.rs` | a table, and charts, of instances |
 //! | `query.rs` | what an address asks for; the address that asks for it |
 //! | `paging.rs` | a long list → one page of it, and how to get to the others |
+//! | `growth.rs` | where a module's memory grows |
 //! | `format.rs` | times, sizes, policies and outcomes in words |
 
 mod charts;
 mod context;
 mod decisions;
 mod format;
+mod growth;
 mod instance;
 mod instances;
 mod module;

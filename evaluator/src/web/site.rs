@@ -1,6 +1,7 @@
 //! The page for operators: gathers what it needs, has it rendered, sends it.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,13 +20,15 @@ use ebb_core::{
 use ebb_service::quote;
 use ebb_units::Millis;
 use maud::Markup;
+use serde::Deserialize;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
+    flame_graph,
     page::{self, Listing, PageContext, PageData, PageQuery},
     state::{ExtractRequest, Web},
 };
-use crate::{config::Config, decisions::Decision, snapshot::Snapshot};
+use crate::{config::Config, decisions::Decision, growth::Growth, snapshot::Snapshot};
 
 /// Decisions that stand on another page than their own.
 const DECISIONS: usize = 10;
@@ -33,6 +36,9 @@ const DECISIONS: usize = 10;
 /// How long the history is waited for. The evaluation gives it out between two ticks, and a tick that waits for the
 /// store may take long: the page is then sent without charts.
 const EXTRACT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Its style and script stand in the picture. Opened by itself it is a page of nobody's: what runs there reaches nothing.
+const FLAME_GRAPH_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; sandbox allow-scripts allow-modals";
 
 const STYLE: &str = include_str!("assets/page.css");
 const SCRIPT: &str = include_str!("assets/page.js");
@@ -43,6 +49,7 @@ pub(super) fn routes() -> Router<Web> {
         .route("/", get(overview))
         .route("/modules", get(|| async { Redirect::permanent("/") }))
         .route("/modules/{module}", get(module))
+        .route("/modules/{module}/growth.svg", get(flame_graph))
         .route("/modules/{module}/{replica}", get(instance))
         .route("/decisions", get(decisions))
         .route("/config", get(config))
@@ -106,7 +113,7 @@ async fn overview(State(web): State<Web>, query: QueryResult) -> Response {
         Err(rejection) => return request.refused(&rejection),
     };
     let decisions = web.sinks.journal.newest(DECISIONS, |_| true);
-    let data = PageData { decisions: &decisions, extract: None };
+    let data = PageData { decisions: &decisions, extract: None, growth: None };
     send(StatusCode::OK, page::overview(&request.context(), &query, data))
 }
 
@@ -119,8 +126,9 @@ async fn module(State(web): State<Web>, Path(module): Path<String>, query: Query
     let listing = Listing::new(&request.snapshot, &module, &query);
     let of_module = |decision: &Decision| *decision.judgement.slot.population.module == *module;
     let decisions = web.sinks.journal.newest(DECISIONS, of_module);
-    let extract = extract(&web, &request, &query, &listing.instances).await;
-    let data = PageData { decisions: &decisions, extract: extract.as_ref() };
+    let (extract, growth) =
+        tokio::join!(extract(&web, &request, &query, &listing.instances), growth(&web, &request, &module));
+    let data = PageData { decisions: &decisions, extract: extract.as_ref(), growth: growth.as_deref() };
     match page::module(&request.context(), &module, &query, &listing, data) {
         Some(page) => send(StatusCode::OK, page),
         None => request.not_found(&format!("Module {module}")),
@@ -155,7 +163,7 @@ async fn instance(
     let instances: Vec<_> = request.snapshot.instances.iter().filter(is_wanted).take(TRACES_MAX).collect();
     let decisions = web.sinks.journal.newest(DECISIONS, |decision| page::wants(&wanted, decision));
     let extract = extract(&web, &request, &query, &instances).await;
-    let data = PageData { decisions: &decisions, extract: extract.as_ref() };
+    let data = PageData { decisions: &decisions, extract: extract.as_ref(), growth: None };
     match page::instance(&request.context(), (&module, replica), &query, &instances, data) {
         Some(page) => send(StatusCode::OK, page),
         None => request.not_found(&name),
@@ -176,6 +184,46 @@ async fn decisions(State(web): State<Web>, query: QueryResult) -> Response {
 async fn config(State(web): State<Web>) -> Response {
     let request = RequestContext::of(&web);
     send(StatusCode::OK, page::settings(&request.context()))
+}
+
+/// Where the memory of `module` grows; none if no runner hosts it.
+async fn growth(web: &Web, request: &RequestContext, module: &str) -> Option<Arc<Growth>> {
+    let of_module = |judgement: &&Judgement| *judgement.slot.population.module == *module;
+    let slots = request.snapshot.instances.iter().filter(of_module).map(|judgement| &judgement.slot);
+    let name = Arc::clone(&slots.clone().next()?.population.module);
+    let runners: BTreeSet<_> = slots.map(|slot| Arc::clone(&slot.runner.address)).collect();
+    Some(web.growth.growth(&name, runners.into_iter().collect(), &request.config.runners.allow).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlameGraphQuery {
+    digest: String,
+}
+
+async fn flame_graph(
+    State(web): State<Web>,
+    Path(module): Path<String>,
+    query: Result<Query<FlameGraphQuery>, QueryRejection>,
+) -> Response {
+    let request = RequestContext::of(&web);
+    let Query(FlameGraphQuery { digest }) = match query {
+        Ok(query) => query,
+        Err(rejection) => return request.refused(&rejection),
+    };
+    let growth = growth(&web, &request, &module).await;
+    let profile = growth.as_ref().and_then(|growth| growth.of(&digest));
+    match profile.and_then(|profile| flame_graph::svg(&module, profile)) {
+        Some(svg) => {
+            let headers = [
+                (header::CONTENT_TYPE, "image/svg+xml"),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::CONTENT_SECURITY_POLICY, FLAME_GRAPH_POLICY),
+            ];
+            (headers, svg).into_response()
+        }
+        None => request.not_found(&format!("Growth of module {module} with digest {digest}")),
+    }
 }
 
 /// The memory of the first of `instances` over time; none when the evaluation does not answer in time.

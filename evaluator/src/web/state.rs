@@ -7,7 +7,7 @@ use ebb_units::{Millis, SlotId};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{config::Config, evaluation::Sinks};
+use crate::{config::Config, evaluation::Sinks, growth::GrowthReader};
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<(), String>>;
@@ -39,6 +39,7 @@ pub(crate) struct Web {
     pub(super) registry: Arc<Registry>,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) evaluator: EvaluatorHandle,
+    pub(super) growth: GrowthReader,
     pub(super) exposition_bytes: Arc<AtomicUsize>,
 }
 
@@ -49,7 +50,9 @@ impl Web {
         registry: Registry,
         config: watch::Receiver<Arc<Config>>,
         evaluator: EvaluatorHandle,
+        growth: GrowthReader,
     ) -> Self {
-        Self { sinks, registry: Arc::new(registry), config, evaluator, exposition_bytes: Arc::default() }
+        let exposition_bytes = Arc::default();
+        Self { sinks, registry: Arc::new(registry), config, evaluator, growth, exposition_bytes }
     }
 }

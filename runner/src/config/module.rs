@@ -103,6 +103,8 @@ pub(crate) struct GuestConfig {
     pub inherit_network: bool,
     /// The sum of its linear memories may not exceed this.
     pub memory_limit: ByteCount,
+    /// Whether the runner notes which functions and requests make its memory grow.
+    pub growth_profile: bool,
     /// How many handles it may hold at once; what is usual for its kind, if `None`.
     pub max_handles: Option<NonZeroU32>,
 }
@@ -150,6 +152,9 @@ pub(super) struct RawModule {
     /// For the sum of an instance's linear memories; more is denied to the guest.
     #[serde(default)]
     memory_limit: MemoryLimit,
+    /// Whether to note which functions and requests make memory grow.
+    #[serde(default = "yes")]
+    growth_profile: bool,
     /// Files, directories, sockets, bodies and header fields that an instance may hold at once; more ends it. A quarter as many
     /// outgoing requests are sent at once. By default 512, or 32 for each request that it may work on at once if that is more.
     max_handles: Option<NonZeroU32>,
@@ -169,6 +174,10 @@ pub(super) struct RawModule {
 
 fn module_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ModuleName, D::Error> {
     located::scalar(deserializer, "a module's name", |text| text.parse().map_err(|error| format!("{error}")))
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn one() -> Replicas {
@@ -215,6 +224,7 @@ impl TryFrom<RawModule> for ModuleConfig {
                 dirs: raw.dirs,
                 inherit_network: raw.inherit_network,
                 memory_limit: raw.memory_limit.0,
+                growth_profile: raw.growth_profile,
                 max_handles: raw.max_handles,
             },
             max_restarting: raw.max_restarting,

@@ -31,7 +31,7 @@ impl Preparation {
     ) -> Self {
         let timeout = module.settings().start_timeout;
         let grow_failures = Arc::clone(&module.host.grow_failures);
-        let growth = module.host.growth_of(&program.digest);
+        let growth = program.guest.growth_profile.then(|| module.host.growth_of(&program.digest));
         let prepare = Arc::clone(program).prepare(replica, generation, grow_failures, growth, timeout);
         Self(AbortOnDropHandle::new(threads.spawn(prepare)))
     }

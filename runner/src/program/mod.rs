@@ -100,7 +100,7 @@ impl Program {
         replica: Replica,
         generation: Generation,
         grow_failures: Arc<AtomicU64>,
-        growth: Arc<Profile>,
+        growth: Option<Arc<Profile>>,
         start_timeout: Duration,
     ) -> Result<Prepared, StartError> {
         let started = Instant::now();
@@ -118,11 +118,10 @@ impl Program {
             opened.map_err(|error| StartError::Host(error.to_string()))??
         };
         let ready = Arc::new(AtomicBool::new(false));
-        let mut limiter = Limiter::new(self.guest.memory_limit).counting(grow_failures).profiling(
-            self.linked.engine(),
-            growth,
-            Arc::clone(&ready),
-        );
+        let mut limiter = Limiter::new(self.guest.memory_limit).counting(grow_failures);
+        if let Some(growth) = growth {
+            limiter = limiter.profiling(self.linked.engine(), growth, Arc::clone(&ready));
+        }
         if let Some(initial_bytes) = self.size.gc.heap_initial_bytes() {
             limiter = limiter.with_gc_heap(initial_bytes);
         }

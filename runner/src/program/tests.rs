@@ -88,8 +88,13 @@ fn metered(wat: &str) -> (Arc<Meter>, u64) {
     let handles = threads.handles();
     let places = Places { home: &handles.guests, busy: &handles.busy, host_calls: &handles.guests };
     let meter = handles.starts.block_on(async {
-        let prepare =
-            program.prepare(server.replica, server.generation, Arc::clone(&refused), Arc::default(), TIMEOUT);
+        let prepare = program.prepare(
+            server.replica,
+            server.generation,
+            Arc::clone(&refused),
+            Some(Arc::default()),
+            TIMEOUT,
+        );
         let prepared = prepare.await.unwrap();
         let meter = Arc::clone(prepared.meter());
         let remains = prepared.launch(&places, server).ended().await.unwrap();
@@ -216,7 +221,8 @@ fn a_failed_instantiation_leaves_the_meter_at_zero() {
     let program = program(&core(r#"(memory (export "memory") 30) (memory 30)"#, ""));
     let refused = Arc::new(AtomicU64::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let prepare = program.prepare(Replica(0), Generation(1), Arc::clone(&refused), Arc::default(), TIMEOUT);
+    let prepare =
+        program.prepare(Replica(0), Generation(1), Arc::clone(&refused), Some(Arc::default()), TIMEOUT);
     assert!(runtime.block_on(prepare).is_err());
     assert_eq!(refused.load(Ordering::Relaxed), 1);
 }

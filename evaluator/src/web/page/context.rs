@@ -5,7 +5,7 @@ use ebb_units::{Elapsed, Millis};
 use maud::{DOCTYPE, Markup, html};
 
 use super::format;
-use crate::{config::Config, decisions::Decision, snapshot::Snapshot};
+use crate::{config::Config, decisions::Decision, growth::Growth, snapshot::Snapshot};
 
 /// What every page rests on.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,8 @@ pub(in crate::web) struct PageData<'a> {
     pub(in crate::web) decisions: &'a [Decision],
     /// Memory over time; none while the evaluation is too busy to tell.
     pub(in crate::web) extract: Option<&'a Extract>,
+    /// Where memory grows, for the page of a module.
+    pub(in crate::web) growth: Option<&'a Growth>,
 }
 
 /// The pages that the navigation leads to.

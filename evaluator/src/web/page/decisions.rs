@@ -102,6 +102,7 @@ fn item(context: &PageContext<'_>, decision: &Decision) -> Markup {
                     }
                 }
             }
+            @if let Some(growth) = &decision.growth { p.faint.growth { (growth) } }
             @if let Some(message) = message(&decision.action) { p.faint { (message) } }
             details id={ "decision-" (decision.id) } {
                 summary { "All inputs" }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     charts::{self, Size},
     context::{PageContext, PageData, Tab},
-    decisions, format,
+    decisions, format, growth,
     instances::{self, Listing},
     query::{PageQuery, module_path},
 };
@@ -41,6 +41,7 @@ pub(in crate::web) fn module(
             p.faint { "Of the first " (charted.len()) " instances listed below. Every instance has a page with its own." }
         }
         (charts::charts(context, &path, query, charted, data.extract, Size::Small))
+        (growth::section(module, data.growth))
         h2 #instances { "Instances" }
         (instances::table(context, module, query, listing))
         h2 { "Newest decisions" }

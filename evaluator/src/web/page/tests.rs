@@ -17,6 +17,7 @@ use crate::{
     chart,
     config::Config,
     decisions::Journal,
+    growth::{Growth, Profile},
     snapshot::{PopulationSnapshot, Snapshot},
 };
 
@@ -84,7 +85,7 @@ fn snapshot(module: &str, replicas: u32) -> Snapshot {
     }
 }
 
-const NOTHING: PageData<'_> = PageData { decisions: &[], extract: None };
+const NOTHING: PageData<'_> = PageData { decisions: &[], extract: None, growth: None };
 
 fn overview_of(snapshot: &Snapshot, config: &Config) -> String {
     overview(&PageContext { snapshot, config, now: NOW }, &PageQuery::default(), NOTHING).into_string()
@@ -114,6 +115,43 @@ fn count(page: &str, text: &str) -> usize {
 
 fn decided(journal: &Journal, judgement: Judgement, action: Action) {
     journal.record(judgement, "9.0 MiB > 8.0 MiB, because".to_owned(), action, NOW.minus(Elapsed(60_000)));
+}
+
+#[test]
+fn the_page_of_a_module_tells_where_its_memory_grows() {
+    let profile: Profile = serde_json::from_value(serde_json::json!({
+        "digest": "0123456789ab", "lifetimes": 3, "initial_bytes": 3 << 20, "start_bytes": 0, "bytes": 100 << 20, "unknown_bytes": 0,
+        "functions": [{"function": HOSTILE, "bytes": 70 << 20}, {"function": "cache", "bytes": 30 << 20}],
+        "requests": [{"method": "PUT", "route": "/objects/*", "requests": 12, "bytes": 60 << 20},
+            {"method": "GET", "route": "/", "requests": 5, "bytes": 0}],
+        "stacks": [],
+    }))
+    .unwrap();
+    let growth = Growth {
+        profiles: vec![profile],
+        fault: Some("r:2 is not in runners.allow".into()),
+        told: 1,
+        runners: 2,
+    };
+    let data = PageData { growth: Some(&growth), ..NOTHING };
+    let page = module_of(&snapshot("leaky", 2), "leaky", &PageQuery::default(), data);
+    has(
+        &page,
+        &[
+            "3 instances began with 3.0 MiB",
+            "100.0 MiB",
+            "70.0 %",
+            "cache",
+            "PUT /objects/*",
+            "60.0 %",
+            "Other requests",
+            "Outside of requests",
+            "40.0 %",
+            "growth.svg?digest=0123456789ab",
+            "Told by 1 of 2 runners: r:2 is not in runners.allow",
+        ],
+    );
+    has_not(&page, &[HOSTILE]);
 }
 
 #[test]
@@ -216,7 +254,7 @@ fn labels_from_outside_are_text_and_never_markup() {
     let context = PageContext { snapshot: &snapshot, config: &config, now: NOW };
     let extract = history(HOSTILE, HOSTILE, 1)
         .extract(&[snapshot.instances[0].slot.clone()], NOW.minus(Elapsed(3_600_000)));
-    let data = PageData { decisions: &found, extract: Some(&extract) };
+    let data = PageData { decisions: &found, extract: Some(&extract), growth: None };
     let query =
         PageQuery { module: Some(HOSTILE.into()), verdict: Some(HOSTILE.into()), ..PageQuery::default() };
     let all = PageQuery::default();
@@ -346,7 +384,7 @@ fn a_module_page_has_one_chart_per_replica_up_to_a_limit() {
     let snapshot = snapshot("leaky", 30);
     let slots: Vec<_> = snapshot.instances.iter().map(|one| one.slot.clone()).collect();
     let extract = history("leaky", "r:1", 30).extract(&slots, NOW.minus(Elapsed(86_400_000)));
-    let data = PageData { decisions: &[], extract: Some(&extract) };
+    let data = PageData { decisions: &[], extract: Some(&extract), growth: None };
     let page = module_of(&snapshot, "leaky", &PageQuery::default(), data);
     assert_eq!(count(&page, "<figure"), 12);
     has(&page, &["Of the first 12 instances listed below", "threshold 7.6 MiB, 1 restart", "role=\"img\""]);
@@ -380,7 +418,12 @@ fn an_unknown_module_has_no_page() {
     let journal = Journal::default();
     decided(&journal, judgement("other", "r:1", 0), Action::DryRun);
     let decisions = journal.newest(1, |_| true);
-    let page = module_of(&snapshot, "other", &query, PageData { decisions: &decisions, extract: None });
+    let page = module_of(
+        &snapshot,
+        "other",
+        &query,
+        PageData { decisions: &decisions, extract: None, growth: None },
+    );
     has(&page, &["No instance of it was seen within", "dry run"]);
     assert!(instance(&context, ("other", 0), &query, &[], NOTHING).is_none());
 }
@@ -404,7 +447,7 @@ fn the_style_sheet_knows_every_colour_of_a_chart() {
             &snapshot,
             "leaky",
             &PageQuery::default(),
-            PageData { decisions: &[], extract: Some(&extract) },
+            PageData { decisions: &[], extract: Some(&extract), growth: None },
         )
     };
     let figure = &svg[svg.find("<figure").unwrap()..svg.find("</figure>").unwrap()];

@@ -1,0 +1,130 @@
+//! Where a module's memory grows, as its runners tell it: asked when somebody wants to know, and kept for some seconds.
+
+mod merged;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ebb_service::{logging::Chain, quote};
+use futures::{StreamExt as _, stream};
+use reqwest::StatusCode;
+
+pub(crate) use self::merged::{Function, Profile, Requests};
+use crate::{
+    client::{self, client_builder},
+    config::AllowList,
+};
+
+/// For so long an answer is good enough for whoever asks again.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+
+/// Runners of a module that are asked. Of a larger fleet, these stand for the others.
+const RUNNERS_MAX: usize = 32;
+
+/// Runners that are asked at once.
+const AT_ONCE: usize = 8;
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest answer. A full profile has less than 2 MB.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Where a module's memory grows.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
+    /// Of each binary, the newest one first.
+    pub profiles: Vec<Profile>,
+    /// Why runners told nothing: that of the first one that did not.
+    pub fault: Option<String>,
+    /// Runners that told, and those that host the module.
+    pub told: usize,
+    pub runners: usize,
+}
+
+impl Growth {
+    /// That of instances of the binary with this digest.
+    pub(crate) fn of(&self, digest: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.digest == digest)
+    }
+}
+
+type Kept = HashMap<Arc<str>, (Instant, Arc<Growth>)>;
+
+/// Asks runners where memory grows.
+#[derive(Clone, Debug)]
+pub(crate) struct GrowthReader {
+    http: reqwest::Client,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl GrowthReader {
+    /// Asks nobody yet.
+    pub(crate) fn new() -> Self {
+        let http = client_builder().no_proxy().timeout(TIMEOUT).build();
+        let http = http.expect("a client without certificates of its own can be built");
+        Self { http, kept: Arc::default() }
+    }
+
+    /// Where the memory of `module` grows, which these `runners` host; `allow`: whom the evaluator may speak to.
+    pub(crate) async fn growth(
+        &self,
+        module: &Arc<str>,
+        runners: Vec<Arc<str>>,
+        allow: &AllowList,
+    ) -> Arc<Growth> {
+        if let Some(kept) = self.kept(module) {
+            return kept;
+        }
+        let (allowed, others): (Vec<_>, Vec<_>) =
+            runners.into_iter().partition(|runner| allow.allows(runner));
+        let runners = allowed.len() + others.len();
+        let ask = |runner: Arc<str>| async move { self.ask(&runner, module).await };
+        let asked = stream::iter(allowed.into_iter().take(RUNNERS_MAX)).map(ask).buffered(AT_ONCE);
+        let (mut answers, mut fault) = (Vec::new(), None);
+        for answer in asked.collect::<Vec<_>>().await {
+            match answer {
+                Ok(profiles) => answers.push(profiles),
+                Err(message) => fault = fault.or(Some(message)),
+            }
+        }
+        let not_allowed = others.first().map(|runner| format!("{runner} is not in runners.allow"));
+        let growth = Arc::new(Growth {
+            told: answers.len(),
+            runners,
+            profiles: merged::merged(answers),
+            fault: fault.or(not_allowed),
+        });
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, (asked, _)| asked.elapsed() < KEPT_FOR);
+        kept.insert(Arc::clone(module), (Instant::now(), Arc::clone(&growth)));
+        growth
+    }
+
+    fn kept(&self, module: &str) -> Option<Arc<Growth>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, growth) = kept.get(module)?;
+        (asked.elapsed() < KEPT_FOR).then(|| Arc::clone(growth))
+    }
+
+    async fn ask(&self, runner: &str, module: &str) -> Result<Vec<Profile>, String> {
+        let url = format!("http://{runner}/api/v1/modules/{module}/growth");
+        let failed = |what: &dyn std::fmt::Display| format!("GET {url}: {what}");
+        let response = self.http.get(&url).send().await;
+        let response = response.map_err(|error| failed(&Chain(&error.without_url())))?;
+        match response.status() {
+            StatusCode::OK => {
+                let body =
+                    client::body(response, ANSWER_BYTES_MAX).await.map_err(|error| failed(&Chain(&error)))?;
+                merged::parse(&body).map_err(|error| failed(&quote::clipped(&error.to_string())))
+            }
+            // A host of another kind, or an older one.
+            StatusCode::NOT_FOUND => Err(failed(&"this host has no growth profile")),
+            status => {
+                Err(failed(&format!("{status}: {}", quote::clipped_bytes(&client::refusal(response).await))))
+            }
+        }
+    }
+}

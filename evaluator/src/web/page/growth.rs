@@ -1,0 +1,108 @@
+//! PURE: where a module's memory grows: by function, by request, and as a flame graph.
+
+use maud::{Markup, html};
+
+use super::{format, query::module_path};
+use crate::growth::{Function, Growth, Profile, Requests};
+
+/// Functions, and kinds of requests, that are listed.
+const ROWS: usize = 10;
+
+/// The section of a module's page.
+pub(super) fn section(module: &str, growth: Option<&Growth>) -> Markup {
+    html! {
+        h2 #growth { "Where memory grows" }
+        @if let Some(growth) = growth {
+            @for profile in &growth.profiles { (binary(module, profile)) }
+            @if growth.told < growth.runners {
+                p.faint {
+                    @if growth.profiles.is_empty() { "Nothing is known" } @else { "Told by " (growth.told) " of " (growth.runners) " runners" }
+                    @if let Some(fault) = &growth.fault { ": " (fault) }
+                }
+            }
+        } @else {
+            p.faint { "No runner hosts it now." }
+        }
+    }
+}
+
+fn binary(module: &str, profile: &Profile) -> Markup {
+    let lifetimes = usize::try_from(profile.lifetimes).unwrap_or(usize::MAX);
+    let picture = format!("{}/growth.svg?digest={}", module_path(module), profile.digest);
+    html! {
+        section data-growth=(profile.digest) {
+            p.rule {
+                "Digest " code { (profile.digest) } ", since its runners were started: "
+                (format::count(lifetimes, "instance")) " began with " (format::bytes(profile.initial_bytes)) " and grew by "
+                @if profile.start_bytes > 0 { (format::bytes(profile.start_bytes)) " before they were ready, by " }
+                strong { (format::bytes(profile.bytes)) } " while they ran."
+            }
+            @if profile.bytes > 0 {
+                div.columns {
+                    (functions(profile))
+                    @if !profile.requests.is_empty() { (requests(profile)) }
+                }
+                details id={ "flame-" (profile.digest) } {
+                    summary { "Flame graph" }
+                    a href=(picture) { img src=(picture) loading="lazy" alt={ "Flame graph of where " (module) " grew" }; }
+                }
+            }
+        }
+    }
+}
+
+fn functions(profile: &Profile) -> Markup {
+    let rest: u64 = profile.functions.iter().skip(ROWS).map(|of| of.bytes).sum();
+    let rows =
+        profile.functions.iter().take(ROWS).map(|Function { function, bytes }| (function.as_str(), *bytes));
+    let others = [("Other functions", rest), ("No stack was taken", profile.unknown_bytes)];
+    let others: Vec<_> = others.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+    html! {
+        div.scroll {
+            table {
+                thead { tr { th scope="col" { "Function that asked for memory" } th.number scope="col" { "Grew by" } th.number scope="col" { "Share" } } }
+                tbody {
+                    @for (function, bytes) in rows {
+                        tr { td { code { (function) } } (size(profile, bytes)) }
+                    }
+                    @for (what, bytes) in others {
+                        tr { td.faint { (what) } (size(profile, bytes)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn requests(profile: &Profile) -> Markup {
+    let during: u64 = profile.requests.iter().map(|of| of.bytes).sum();
+    let grew = profile.requests.iter().take(ROWS).take_while(|of| of.bytes > 0);
+    let others = &profile.requests[grew.clone().count()..];
+    let other_requests: u64 = others.iter().map(|of| of.requests).sum();
+    let outside = profile.bytes.saturating_sub(during);
+    html! {
+        div.scroll {
+            table {
+                thead { tr { th scope="col" { "Request" } th.number scope="col" { "Requests" } th.number scope="col" { "Grew by" } th.number scope="col" { "Share" } } }
+                tbody {
+                    @for Requests { method, route, requests, bytes } in grew {
+                        tr { td { code { (method) " " (route) } } td.number { (requests) } (size(profile, *bytes)) }
+                    }
+                    @if !others.is_empty() {
+                        tr { td.faint { "Other requests" } td.number { (other_requests) } (size(profile, others.iter().map(|of| of.bytes).sum())) }
+                    }
+                    @if outside > 0 {
+                        tr { td.faint { "Outside of requests" } td.number {} (size(profile, outside)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn size(profile: &Profile, bytes: u64) -> Markup {
+    html! {
+        td.number { (format::bytes(bytes)) }
+        td.number { (format!("{:.1} %", profile.percent(bytes))) }
+    }
+}
