@@ -4,6 +4,7 @@
 //!
 //! Every decision is made by [`ebb_core`]; this file fetches, orders and records.
 
+mod kinds;
 mod logged_once;
 mod orders;
 mod sinks;
@@ -28,6 +29,7 @@ use tracing::{debug, info, warn};
 
 pub(crate) use self::sinks::Sinks;
 use self::{
+    kinds::Kinds,
     logged_once::LoggedOnce,
     orders::{Restarts, give, note_growth, record, record_effect},
 };
@@ -53,6 +55,7 @@ pub(crate) struct Evaluator {
     hold_logged: LoggedOnce,
     module_holds_logged: LoggedOnce,
     growth: GrowthReader,
+    kinds: Kinds,
     sinks: Sinks,
 }
 
@@ -74,6 +77,7 @@ impl Evaluator {
             hold_logged: LoggedOnce::default(),
             module_holds_logged: LoggedOnce::default(),
             growth,
+            kinds: Kinds::default(),
             sinks,
         })
     }
@@ -122,6 +126,7 @@ impl Evaluator {
         self.tell_hold(hold.as_ref());
         timer.step("judge");
         let Assessment { populations, instances } = assessment;
+        self.kinds.look(self.intake.history(), now.steady);
         let snapshot = |assessed| self.population_snapshot(assessed, &instances, &module_holds, now);
         let populations: Vec<_> = populations.into_iter().map(snapshot).collect();
         let given = give(&self.restarter, self.config.budget.max_unavailable, orders).await;
@@ -319,6 +324,7 @@ impl Evaluator {
         PopulationSnapshot {
             rule: assessed.rule,
             learned: assessed.learned,
+            growth: self.kinds.of(&assessed.population),
             instances: instances.len(),
             memory_bytes: instances.iter().map(|instance| instance.memory_bytes).sum(),
             reclaimable_bytes: above.map(|instance| instance.reclaimable_bytes).sum(),

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ebb_core::{
     decide::{hold::Hold, judgement::Judgement},
+    estimate::growth::Growth,
     explain::explain,
     policy::{Learned, Rule},
 };
@@ -21,6 +22,8 @@ pub(crate) struct PopulationSnapshot {
     /// What was learned of it.
     #[serde(flatten)]
     pub learned: Learned,
+    /// How its memory grows; none in its first tick.
+    pub growth: Option<Growth>,
     /// Live instances.
     pub instances: usize,
     /// Their linear memory together, in bytes.

@@ -10,6 +10,7 @@
 //! | `contender` | the policies that are compared, each as a sweep of its knob |
 //! | `score` | PURE: sweeps → restarts over the optimum's at equal memory |
 //! | `costs` | the shipped rule at its own price, on seeds that nobody tunes on |
+//! | `kinds` | how well the kind of growth is told, on seeds that nobody tunes on |
 //! | `study` | all of it: workloads × seeds × contenders |
 //! | `live` | the experiment on real instances |
 //! | `record` | real apps under a day's load → what each minute asks of an instance |
@@ -17,6 +18,7 @@
 
 mod contender;
 mod costs;
+mod kinds;
 mod live;
 mod optimum;
 mod record;
@@ -47,6 +49,7 @@ use rayon::prelude::*;
 use self::{
     contender::{contenders, no_budget, paper, t_interval},
     costs::{costs, write_costs},
+    kinds::{kinds, write_kinds},
     live::{Live, arm::Protocol},
     recording::App,
     report::{ReportError, Simulation, Storm, read, write},
@@ -107,6 +110,21 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
     },
+    /// Tell the kinds of growth of workloads whose kind is known; writes `kinds.json` and `kinds.md`.
+    Kinds {
+        /// Seeds of each workload.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// Simulated days.
+        #[arg(long, default_value_t = 14)]
+        days: u32,
+        /// Only these workloads.
+        #[arg(long)]
+        workload: Vec<String>,
+        /// Where to write them.
+        #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
+        folder: PathBuf,
+    },
     /// Record how much memory real apps need under a day's load; writes `storage.csv`, `python.csv` and `axum.csv`. Takes minutes.
     Record {
         /// Where to write them.
@@ -149,6 +167,9 @@ fn main() -> ExitCode {
         Command::Report { simulation, live, long, folder } => report(&simulation, &live, &long, &folder),
         Command::Live { clock, protocol, policy, out } => live(clock, &protocol, &policy, &out),
         Command::Costs { seeds, folder } => write_costs(&costs(seeds), &folder),
+        Command::Kinds { seeds, days, workload, folder } => {
+            write_kinds(&kinds(seeds, days, &workload), &folder)
+        }
         Command::Record { folder } => record(&folder),
         Command::Speed { policy } => {
             speed(&policy);

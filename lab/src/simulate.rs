@@ -103,6 +103,24 @@ pub(crate) fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
     run(setup, traces.iter().map(|trace| ("simulated", trace)), ticks)
 }
 
+/// As [`simulate`]; `watch` sees what the evaluator knows after each tick.
+///
+/// # Panics
+/// When something does not hold that must.
+pub(crate) fn simulate_watched(
+    setup: &Setup,
+    traces: &[Trace],
+    ticks: Tick,
+    mut watch: impl FnMut(Tick, &History),
+) -> Run {
+    let mut simulation = Simulation::new(setup, traces.iter().map(|trace| ("simulated", trace)));
+    for tick in 1..ticks {
+        simulation.tick(tick);
+        watch(tick, &simulation.evaluator.history);
+    }
+    simulation.run
+}
+
 /// As [`simulate`], of several modules under the same rule, each a population of its own.
 ///
 /// # Panics

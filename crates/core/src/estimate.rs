@@ -4,6 +4,7 @@
 //! never on the order in which a map or a fetch yields them.
 
 pub(crate) mod cost;
+pub mod growth;
 pub(crate) mod quantile;
 pub(crate) mod rhythm;
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use ebb_core::estimate::growth::GrowthKind;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -25,7 +26,7 @@ impl SnapshotCollector {
 /// Name, help, unit and value of one gauge per population.
 type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationSnapshot) -> Option<f64>);
 
-const POPULATION_GAUGES: [PopulationGauge; 10] = [
+const POPULATION_GAUGES: [PopulationGauge; 11] = [
     (
         "ebb_evaluator_threshold",
         "Size above which an instance is restarted; where each has its own, the typical one",
@@ -58,6 +59,12 @@ const POPULATION_GAUGES: [PopulationGauge; 10] = [
         Some(snapshot.memory_bytes as f64)
     }),
     (
+        "ebb_evaluator_growth_bytes_per_hour",
+        "By how much an instance's memory grows at ages above half of those that were seen",
+        None,
+        |snapshot| snapshot.growth?.bytes_per_hour.map(|rate| rate.mean),
+    ),
+    (
         "ebb_evaluator_module_suspended",
         "Whether restarts are suspended because they did not help",
         None,
@@ -70,6 +77,26 @@ const POPULATION_GAUGES: [PopulationGauge; 10] = [
         |snapshot| Some(f64::from(u8::from(snapshot.hold.is_some()))),
     ),
 ];
+
+/// A series for each kind of growth of each population: 1 for the one that it has.
+fn encode_kinds(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(
+        "ebb_evaluator_growth_kind",
+        "How memory grows with the age of instances: 1 for the kind that is seen",
+        None,
+        MetricType::Gauge,
+    )?;
+    for PopulationSnapshot { population, growth, .. } in &snapshot.populations {
+        let Some(growth) = growth else { continue };
+        for kind in GrowthKind::ALL {
+            let labels =
+                [("module", &*population.module), ("digest", &*population.digest), ("kind", kind.name())];
+            ConstGauge::new(f64::from(u8::from(growth.kind == kind)))
+                .encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
 
 /// A series for each living instance.
 fn encode_thresholds(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -114,6 +141,7 @@ impl Collector for SnapshotCollector {
                 }
             }
         }
+        encode_kinds(&snapshot, &mut encoder)?;
         if snapshot.instances.len() <= snapshot.instance_series {
             encode_thresholds(&snapshot, &mut encoder)?;
         }

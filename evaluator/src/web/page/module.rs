@@ -75,6 +75,11 @@ fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup
             }
             @if let Some(fresh) = learned.fresh_bytes { " A start was seen with " (format::bytes(fresh)) "." }
         }
+        @if let Some(growth) = &population.growth {
+            p.rule data-kind=(growth.kind.name()) {
+                "Growth with age: " strong { (growth.kind.name()) } " — " (growth) "."
+            }
+        }
         @if let Some(hold) = &population.hold {
             div.notice.hold {
                 strong { "No restart of this module is ordered: " (format::spaced(hold.name())) "." }

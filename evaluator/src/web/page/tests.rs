@@ -48,6 +48,7 @@ fn population(module: &str) -> PopulationSnapshot {
             },
         },
         learned,
+        growth: None,
         instances: 1,
         memory_bytes: 9_000_000,
         reclaimable_bytes: 8_000_000,

@@ -1,0 +1,83 @@
+//! PURE: growth that becomes slower: does it come to an end?
+
+use ebb_units::{Elapsed, Millis};
+
+use super::seen::{Seen, first_at_age, size_at};
+
+/// Whether growth goes on beyond any plateau that could be behind it: of S·(1 − e^(−age/τ)) + r·age, with whatever τ explains it as
+/// well as the best one does and lets it end at no more than twice what was seen, r is above zero.
+pub(super) fn outlasts_plateaus(slots: &[Seen<'_>], oldest: f64) -> bool {
+    let mut points = Vec::new();
+    for lifetime in slots.iter().flat_map(|slot| &slot.lifetimes) {
+        let age = |at: Millis| lifetime.age_at(at).as_seconds();
+        let (mut from, mut bytes) = match lifetime.start_bytes() {
+            Some(start) if lifetime.seen_from_start() => (0.0, start),
+            _ => (age(lifetime.first_at()), lifetime.first_bytes()),
+        };
+        for bin in BINS {
+            let Some(until) = first_at_age(lifetime, Elapsed((bin * oldest * 1000.0) as i64)) else { break };
+            if age(until) > from {
+                let size = size_at(lifetime, until);
+                points.push((from, age(until), (size - bytes) as f64));
+                (from, bytes) = (age(until), size);
+            }
+        }
+        let last = age(lifetime.last_at());
+        if last > from {
+            points.push((from, last, (lifetime.bytes() - bytes) as f64));
+        }
+    }
+    let n = points.len() as f64;
+    if n < 12.0 {
+        return false;
+    }
+    let fits: Vec<_> = (0..24)
+        .map(|step| oldest / 40.0 * (40.0_f64 / 0.7).powf(f64::from(step) / 23.0))
+        .map(|time| fit(&points, time))
+        .collect();
+    let best = fits.iter().map(|fit| fit.residual).fold(f64::INFINITY, f64::min);
+    // The quantile of χ² with one degree of freedom at level 0.99.
+    let good = best * (1.0 + 6.63 / (n - 3.0));
+    fits.iter().filter(|fit| fit.residual <= good).all(|fit| fit.slope - 2.6 * fit.deviation > 0.0)
+}
+
+/// Ages up to which growth is looked at, as parts of the oldest.
+const BINS: [f64; 12] =
+    [1.0 / 64.0, 1.0 / 32.0, 1.0 / 16.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25];
+
+/// Of points through which S·(1 − e^(−age/τ)) + r·age was laid.
+struct Fit {
+    /// r, in bytes per second.
+    slope: f64,
+    deviation: f64,
+    /// The weighted sum of squares that is left.
+    residual: f64,
+}
+
+/// Weighted least squares; the variance of growth is in proportion to time.
+fn fit(points: &[(f64, f64, f64)], time: f64) -> Fit {
+    let plateau = |age: f64| -(-age / time).exp();
+    let (mut xx, mut xt, mut tt, mut xy, mut ty, mut yy) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    for (from, until, bytes) in points {
+        let (x, t) = (plateau(*until) - plateau(*from), until - from);
+        let weight = t.recip();
+        xx += weight * x * x;
+        xt += weight * x * t;
+        tt += weight * t * t;
+        xy += weight * x * bytes;
+        ty += weight * t * bytes;
+        yy += weight * bytes * bytes;
+    }
+    let determinant = xx * tt - xt * xt;
+    let size = (xy * tt - ty * xt) / determinant;
+    let n = points.len() as f64;
+    if size > 0.0 {
+        let slope = (ty * xx - xy * xt) / determinant;
+        let residual = (yy - size * xy - slope * ty).max(0.0);
+        Fit { slope, deviation: (residual / (n - 2.0) * xx / determinant).sqrt(), residual }
+    } else {
+        let slope = ty / tt;
+        let residual = (yy - slope * ty).max(0.0);
+        Fit { slope, deviation: (residual / (n - 1.0) / tt).sqrt(), residual }
+    }
+}
