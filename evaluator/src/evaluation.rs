@@ -325,6 +325,7 @@ impl Evaluator {
             rule: assessed.rule,
             learned: assessed.learned,
             growth: self.kinds.of(&assessed.population),
+            comparison: self.kinds.comparison(&assessed.population),
             instances: instances.len(),
             memory_bytes: instances.iter().map(|instance| instance.memory_bytes).sum(),
             reclaimable_bytes: above.map(|instance| instance.reclaimable_bytes).sum(),
@@ -365,6 +366,7 @@ impl Evaluator {
             instance_series: self.config.instance_series,
             restarts_available: self.tick.budget().available(),
             lifetimes: lifetimes.map(|slot| slot.lifetimes().count()).sum(),
+            saved_byte_seconds: self.tick.saved_byte_seconds().clone(),
             populations,
             instances,
         });

@@ -1,10 +1,13 @@
 //! What the newest tick saw, published for metrics, API and page, which only read it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use ebb_core::{
     decide::{hold::Hold, judgement::Judgement},
-    estimate::growth::Growth,
+    estimate::{growth::Growth, versions::Comparison},
     explain::explain,
     policy::{Learned, Rule},
 };
@@ -24,6 +27,8 @@ pub(crate) struct PopulationSnapshot {
     pub learned: Learned,
     /// How its memory grows; none in its first tick.
     pub growth: Option<Growth>,
+    /// Beside the binary before it, if this is its module's newest.
+    pub comparison: Option<Comparison>,
     /// Live instances.
     pub instances: usize,
     /// Their linear memory together, in bytes.
@@ -52,6 +57,8 @@ pub(crate) struct Snapshot {
     pub restarts_available: i64,
     /// Lifetimes in the history.
     pub lifetimes: usize,
+    /// What restarts have saved at least since the evaluator was started, in byte-seconds, by module.
+    pub saved_byte_seconds: BTreeMap<Arc<str>, f64>,
     /// Each population, in order of module and digest.
     pub populations: Vec<PopulationSnapshot>,
     /// Each living instance, in order of module, digest, runner and replica.

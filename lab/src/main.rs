@@ -10,6 +10,7 @@
 //! | `contender` | the policies that are compared, each as a sweep of its knob |
 //! | `score` | PURE: sweeps → restarts over the optimum's at equal memory |
 //! | `costs` | the shipped rule at its own price, on seeds that nobody tunes on |
+//! | `versions` | how well a version is found that grows faster |
 //! | `kinds` | how well the kind of growth is told, on seeds that nobody tunes on |
 //! | `study` | all of it: workloads × seeds × contenders |
 //! | `live` | the experiment on real instances |
@@ -29,6 +30,7 @@ mod score;
 mod simulate;
 mod study;
 mod trace;
+mod versions;
 mod workload;
 
 use std::{
@@ -56,6 +58,7 @@ use self::{
     simulate::{Setup, simulate},
     study::{HOST_BYTES, Size, setup},
     trace::Tick,
+    versions::{versions, write_versions},
     workload::Workload,
 };
 
@@ -125,6 +128,15 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
     },
+    /// Compare versions of which it is known whether they grow faster; writes `versions.json` and `versions.md`.
+    Versions {
+        /// Seeds of each workload.
+        #[arg(long, default_value_t = 40)]
+        seeds: u64,
+        /// Where to write them.
+        #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
+        folder: PathBuf,
+    },
     /// Record how much memory real apps need under a day's load; writes `storage.csv`, `python.csv` and `axum.csv`. Takes minutes.
     Record {
         /// Where to write them.
@@ -170,6 +182,7 @@ fn main() -> ExitCode {
         Command::Kinds { seeds, days, workload, folder } => {
             write_kinds(&kinds(seeds, days, &workload), &folder)
         }
+        Command::Versions { seeds, folder } => write_versions(&versions(seeds), &folder),
         Command::Record { folder } => record(&folder),
         Command::Speed { policy } => {
             speed(&policy);

@@ -76,6 +76,8 @@ pub(crate) struct Run {
     pub failed_orders: i64,
     /// Ticks in which the evaluator held all restarts.
     pub held: u32,
+    /// What the evaluator says that restarts have saved at least, in byte-ticks.
+    pub saved: f64,
     /// Each restart: when, and how many ticks the instance had run.
     pub restarts: Vec<(Tick, Tick)>,
 }
@@ -352,6 +354,8 @@ impl<'a> Simulation<'a> {
             tick.decide(&self.settings, fleet, now)
         };
         self.run.held += u32::from(plan.hold.is_some());
+        let saved: f64 = self.evaluator.tick.saved_byte_seconds().values().sum();
+        self.run.saved = saved / self.setup.interval.as_elapsed().as_seconds();
         let mut admitted = 0;
         for order in plan.orders {
             let outcome = self.order(&order, tick, now.wall);

@@ -36,6 +36,8 @@ pub(crate) enum Workload {
     Leak100K,
     /// Leaks; half-way all of them become four times as fast.
     Shift,
+    /// Leaks; half-way all of them become half as fast again.
+    Faster,
     /// Leaks and heavy-tailed requests that follow day and night.
     Daily,
     /// Leaks of 8 MiB an hour in office hours.
@@ -78,7 +80,7 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// All of them.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Leaks,
         Self::HighWater,
         Self::Bursts,
@@ -89,6 +91,7 @@ impl Workload {
         Self::Leak30K,
         Self::Leak100K,
         Self::Shift,
+        Self::Faster,
         Self::Daily,
         Self::Office,
         Self::BusyOffice,
@@ -123,6 +126,7 @@ impl Workload {
             Self::Leak30K => "leak_30k",
             Self::Leak100K => "leak_100k",
             Self::Shift => "shift",
+            Self::Faster => "faster",
             Self::Daily => "daily",
             Self::Office => "office",
             Self::BusyOffice => "busy_office",
@@ -217,6 +221,7 @@ impl Replica {
             Workload::Leak30K => self.leaks(30.0 / 1024.0, 0.0, always, always),
             Workload::Leak100K => self.leaks(100.0 / 1024.0, 0.0, always, always),
             Workload::Shift => self.leaks(4.0, 0.7, |minute| if minute > half { 4.0 } else { 1.0 }, always),
+            Workload::Faster => self.leaks(4.0, 0.7, |minute| if minute > half { 1.5 } else { 1.0 }, always),
             Workload::Daily => {
                 let mut demands = self.leaks(8.0, 0.7, always, day);
                 demands.extend(self.requests(day));

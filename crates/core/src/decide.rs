@@ -17,4 +17,5 @@ pub mod hold;
 pub mod judgement;
 pub mod order;
 pub mod pending;
+mod savings;
 pub mod tick;

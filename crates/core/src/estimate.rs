@@ -7,6 +7,7 @@ pub(crate) mod cost;
 pub mod growth;
 pub(crate) mod quantile;
 pub(crate) mod rhythm;
+pub mod versions;
 
 use ebb_units::{ConfidenceLevel, Coverage, Elapsed, Span};
 use serde::Serialize;

@@ -26,7 +26,7 @@ impl SnapshotCollector {
 /// Name, help, unit and value of one gauge per population.
 type PopulationGauge = (&'static str, &'static str, Option<Unit>, fn(&PopulationSnapshot) -> Option<f64>);
 
-const POPULATION_GAUGES: [PopulationGauge; 11] = [
+const POPULATION_GAUGES: [PopulationGauge; 12] = [
     (
         "ebb_evaluator_threshold",
         "Size above which an instance is restarted; where each has its own, the typical one",
@@ -63,6 +63,12 @@ const POPULATION_GAUGES: [PopulationGauge; 11] = [
         "By how much an instance's memory grows at ages above half of those that were seen",
         None,
         |snapshot| snapshot.growth?.bytes_per_hour.map(|rate| rate.mean),
+    ),
+    (
+        "ebb_evaluator_growth_regression",
+        "Whether a binary starts larger or grows faster than the one before it",
+        None,
+        |snapshot| snapshot.comparison.as_ref().map(|found| f64::from(u8::from(found.is_regression))),
     ),
     (
         "ebb_evaluator_module_suspended",
@@ -142,6 +148,15 @@ impl Collector for SnapshotCollector {
             }
         }
         encode_kinds(&snapshot, &mut encoder)?;
+        let mut family = encoder.encode_descriptor(
+            "ebb_evaluator_saved_byte_seconds",
+            "Memory times time that restarts have saved at least",
+            None,
+            MetricType::Counter,
+        )?;
+        for (module, saved) in &snapshot.saved_byte_seconds {
+            ConstCounter::new(*saved).encode(family.encode_family(&[("module", &**module)])?)?;
+        }
         if snapshot.instances.len() <= snapshot.instance_series {
             encode_thresholds(&snapshot, &mut encoder)?;
         }

@@ -95,6 +95,7 @@ struct Status<'a> {
     restarts_available: i64,
     lifetimes: usize,
     instances: usize,
+    saved_byte_seconds: f64,
 }
 
 /// The parameters of a request that has none.
@@ -121,6 +122,7 @@ async fn status(
         restarts_available: snapshot.restarts_available,
         lifetimes: snapshot.lifetimes,
         instances: snapshot.instances.len(),
+        saved_byte_seconds: snapshot.saved_byte_seconds.values().sum(),
     })
     .into_response())
 }

@@ -122,8 +122,7 @@ async fn handle_03(
             Prepared::P2 { call, .. } => call.task(),
             Prepared::P3 { call, .. } => call.task(),
         };
-        store.get().tasks.push((task, route));
-        wasmtime::error::Ok((prepared, task))
+        wasmtime::error::Ok((prepared, store.get().begin_task(task, route)))
     })?;
     prepared.run(accessor, std::future::pending()).await?;
     match response.await {
@@ -141,7 +140,7 @@ async fn handle_03(
         },
         Err(_) => exchange.fail(Fault::NoResponse),
     }
-    accessor.with(|mut store| store.get().tasks.retain(|(of, _)| *of != task));
+    accessor.with(|mut store| store.get().end_task(task));
     Ok(exchange)
 }
 

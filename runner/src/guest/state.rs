@@ -23,7 +23,17 @@ pub(crate) struct GuestState {
     /// The request that it works on is a HEAD. Only WASI 0.2 has one at a time.
     pub(super) answers_head: bool,
     /// Those that it works on at once, for the growth profile. Only WASI 0.3 has several.
-    pub(super) tasks: Vec<(GuestTaskId, Option<Route>)>,
+    tasks: Vec<Task>,
+    /// How many tasks there were.
+    tasks_begun: u64,
+}
+
+/// A guest's work on a request. Wasmtime uses the name of one that is over again, while its response is still being sent.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    id: GuestTaskId,
+    number: u64,
+    route: Option<Route>,
 }
 
 impl fmt::Debug for GuestState {
@@ -51,7 +61,21 @@ impl GuestState {
             handles: HandleCounter::default(),
             answers_head: false,
             tasks: Vec::new(),
+            tasks_begun: 0,
         }
+    }
+
+    /// The guest begins a task for a request of this route; its number, for [`GuestState::end_task`].
+    pub(super) fn begin_task(&mut self, id: GuestTaskId, route: Option<Route>) -> u64 {
+        self.tasks.retain(|task| task.id != id);
+        self.tasks_begun += 1;
+        self.tasks.push(Task { id, number: self.tasks_begun, route });
+        self.tasks_begun
+    }
+
+    /// The task with this number is over.
+    pub(super) fn end_task(&mut self, number: u64) {
+        self.tasks.retain(|task| task.number != number);
     }
 
     /// The preview1 view, for a core module's linker.
@@ -65,9 +89,9 @@ impl GuestState {
 pub(super) fn take_stack(mut store: StoreContextMut<'_, GuestState>) {
     if store.data().limiter.waits_for_stack() && !store.data().tasks.is_empty() {
         // The host's call comes last: what the guest calls in other components belongs to the same request.
-        let task = store.async_call_stack().ok().and_then(Iterator::last);
+        let runs = store.async_call_stack().ok().and_then(Iterator::last);
         let GuestState { tasks, limiter, .. } = store.data_mut();
-        limiter.serve(tasks.iter().find(|(of, _)| Some(*of) == task).and_then(|(_, route)| *route));
+        limiter.serve(tasks.iter().find(|task| Some(task.id) == runs).and_then(|task| task.route));
     }
     Limiter::take_stack(store, |state| &mut state.limiter);
 }

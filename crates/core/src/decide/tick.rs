@@ -16,6 +16,7 @@ use super::{
     judgement::Judgement,
     order::{Action, Outcome},
     pending::{Effect, Eligibility, PendingRestarts, Restart},
+    savings::Savings,
 };
 use crate::{
     history::{History, Slot},
@@ -29,6 +30,7 @@ pub struct Tick {
     pending: PendingRestarts,
     budget: Budget,
     baselines: Baselines,
+    savings: Savings,
 }
 
 /// What a tick goes by, as the config says.
@@ -110,6 +112,7 @@ impl Tick {
         let assessment =
             Assessment::learning(history, rule_of, learn, hosts, eligibility, now.wall, *stale_after);
         self.baselines.keep(history);
+        self.savings.add(&assessment.instances, now.steady);
         let living = assessment.instances.len();
         let seen = Seen { newest_sample: history.newest_sample(), spacing, late, living };
         let doubt = self.gate.check(limits, seen, now);
@@ -168,14 +171,17 @@ impl Tick {
     pub fn conclude(&mut self, order: &Judgement, action: &Action, now: Now) {
         self.pending.attempted(&order.slot, now.steady);
         match action {
-            Action::Ordered(Outcome::Restarted(restarted)) => self.pending.insert(Restart {
-                slot: order.slot.clone(),
-                old_generation: order.generation,
-                new_generation: restarted.new_generation,
-                verdict: order.verdict,
-                bytes_before: order.memory_bytes,
-                ordered_at: now.steady,
-            }),
+            Action::Ordered(Outcome::Restarted(restarted)) => {
+                self.savings.restarted(order, restarted.new_generation);
+                self.pending.insert(Restart {
+                    slot: order.slot.clone(),
+                    old_generation: order.generation,
+                    new_generation: restarted.new_generation,
+                    verdict: order.verdict,
+                    bytes_before: order.memory_bytes,
+                    ordered_at: now.steady,
+                });
+            }
             Action::Ordered(Outcome::NoAnswer { .. }) => {}
             Action::Ordered(outcome) if outcome.is_postponed() => self.budget.forget(&order.slot),
             Action::Ordered(_) => self.budget.refund(),
@@ -196,6 +202,12 @@ impl Tick {
     #[must_use]
     pub const fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// What restarts have saved at least, in byte-seconds, of each module of which something was restarted.
+    #[must_use]
+    pub const fn saved_byte_seconds(&self) -> &BTreeMap<Arc<str>, f64> {
+        self.savings.byte_seconds()
     }
 
     /// Until when restarts of `module` are suspended, by the wall clock.

@@ -26,7 +26,7 @@ use super::quantile::student_t_upper;
 use crate::history::Slot;
 
 /// Slots that are looked at; the others of a larger population are like them.
-const SLOTS_MAX: usize = 500;
+const SLOTS_MAX: usize = 200;
 
 /// Blocks that the second half of all slots' ages is divided into.
 const BLOCKS: f64 = 32.0;

@@ -42,6 +42,11 @@ pub(super) fn rounded(size: f64) -> String {
     bytes(size.max(0.0).round() as u64)
 }
 
+/// Memory times time, given in byte-seconds.
+pub(super) fn byte_hours(byte_seconds: f64) -> String {
+    format!("{} hours", rounded(byte_seconds / 3600.0))
+}
+
 /// `too_young` → `too young`.
 pub(super) fn spaced(name: &str) -> String {
     name.replace('_', " ")

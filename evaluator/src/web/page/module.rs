@@ -36,6 +36,12 @@ pub(in crate::web) fn module(
             p.empty { "No instance of it was seen within " (context.config.lookback) "." }
         }
         @for population in populations { (learned(context, population)) }
+        @if let Some(saved) = context.snapshot.saved_byte_seconds.get(module) {
+            p.rule {
+                "Restarts have saved at least " strong { (format::byte_hours(*saved)) }
+                " since the evaluator was started: without them, instances would still hold what they held then."
+            }
+        }
         h2 #memory { "Memory over time" }
         @if charted.len() < listing.instances.len() {
             p.faint { "Of the first " (charted.len()) " instances listed below. Every instance has a page with its own." }
@@ -78,6 +84,15 @@ fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup
         @if let Some(growth) = &population.growth {
             p.rule data-kind=(growth.kind.name()) {
                 "Growth with age: " strong { (growth.kind.name()) } " — " (growth) "."
+            }
+        }
+        @if let Some(comparison) = &population.comparison {
+            @if comparison.is_regression {
+                div.notice.hold data-regression {
+                    strong { "This version needs more memory than the one before: " } (comparison) "."
+                }
+            } @else {
+                p.rule { "Beside the version before: " (comparison) "." }
             }
         }
         @if let Some(hold) = &population.hold {

@@ -50,6 +50,9 @@ fn totals(context: &PageContext<'_>) -> Markup {
             div { dt { "Instances" } dd #total-instances { (snapshot.instances.len()) } }
             div { dt { "Memory" } dd { (sum(|population| population.memory_bytes)) } }
             div { dt { "Reclaimable now" } dd { (sum(|population| population.reclaimable_bytes)) } }
+            @if !snapshot.saved_byte_seconds.is_empty() {
+                div { dt { "Saved since the start" } dd #total-saved { "≥ " (format::byte_hours(snapshot.saved_byte_seconds.values().sum())) } }
+            }
             div { dt { "Lifetimes remembered" } dd { (snapshot.lifetimes) } }
         }
     }

@@ -49,6 +49,7 @@ fn population(module: &str) -> PopulationSnapshot {
         },
         learned,
         growth: None,
+        comparison: None,
         instances: 1,
         memory_bytes: 9_000_000,
         reclaimable_bytes: 8_000_000,
