@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds HTTP apps that others wrote, or that others' toolchains make, to target/foreign/, for the end-to-end
+# Builds apps that others wrote, or that others' toolchains make, to target/foreign/, for the end-to-end
 # tests:
 #
 #   python.wasm  javascript.wasm  fetch-event.wasm    sources in tests/foreign/, made by componentize-py
 #                                                     (PyPI) and componentize-js (npm)
+#   cpp.wasm                                          source in tests/foreign/, made by clang (Debian)
 #   wasip2.wasm  wasip3.wasm  wstd.wasm               examples of these crates, unchanged
 #   wstd-axum.wasm                                    likewise
 #
@@ -100,11 +101,24 @@ javascript_app() { # <name>
     mv "$OUT/new.wasm" "$OUT/$1.wasm"
 }
 
+cpp_app() {
+    local source=$SOURCES/cpp/leaks.cpp headers=/usr/lib/llvm-16/include/wasm32-wasi/c++/v1
+    if is_new "$OUT/cpp.wasm" "$source"; then return; fi
+    echo "build-foreign-apps: cpp"
+    if ! command -v clang++-16 wasm-ld-16 >/dev/null || [[ ! -d $headers || ! -d /usr/include/wasm32-wasi ]]; then
+        apt_install clang-16 lld-16 libc++-16-dev-wasm32 libclang-rt-16-dev-wasm32 wasi-libc
+    fi
+    clang++-16 --target=wasm32-wasi -isystem "$headers" -isystem /usr/include/wasm32-wasi -O1 -fno-exceptions \
+        -o "$OUT/new.wasm" "$source"
+    mv "$OUT/new.wasm" "$OUT/cpp.wasm"
+}
+
 mkdir -p "$OUT" "$TOOLS"
 example wasip2 http-proxy std
 example wasip3 http-proxy async-spawn
 example wstd http_server json
 example wstd-axum hello_world ""
+cpp_app
 python_app
 javascript_app javascript
 javascript_app fetch-event

@@ -84,6 +84,23 @@ async fn what_leaks_in_rust_is_told_by_its_name() {
 }
 
 #[tokio::test]
+async fn two_leaks_in_cpp_are_told_by_their_names() {
+    let module = format!("  - name: cpp\n    path: {}\n    kind: command\n", paths::foreign("cpp").display());
+    let runner = Runner::start(&module).await;
+    let report = wait::until("all of it is leaked", DEADLINE, async || {
+        let report = growth(&runner, "cpp").await;
+        // 200 times 64 KiB, in grows of more than that.
+        (report.bytes >= 200 * PAGE_BYTES).then_some(report)
+    })
+    .await;
+    assert_eq!(report.initial_bytes + report.start_bytes + report.bytes, held(&runner).await);
+    let told: Vec<_> = report.functions.iter().map(|told| told.function.as_str()).collect();
+    assert_eq!(told, ["app::Sessions::open()", "app::Cache::fill()"]);
+    let percent = 100.0 * report.functions[0].bytes as f64 / report.bytes as f64;
+    assert!((68.0..72.0).contains(&percent), "{:?}", report.functions);
+}
+
+#[tokio::test]
 async fn what_several_requests_at_once_make_grow_is_told_in_full() {
     const BYTES: u64 = 1 << 20;
     let runner =

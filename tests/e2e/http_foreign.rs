@@ -74,9 +74,24 @@ async fn python_and_javascript_live_on_swell_and_are_restarted() {
     };
     let before = held("python").await;
     let swollen = vec![b'x'; 30 << 20];
-    let (status, told) = ask(&runner, "python", "/", swollen).await;
+    let (status, told) = ask(&runner, "python", "/keep", swollen).await;
     assert_eq!(status, 200, "{told}");
     assert!(held("python").await >= before + (25 << 20) as f64, "what it keeps is seen");
+    let growth =
+        http::json(&format!("http://{}/api/v1/modules/python/growth", runner.address)).await.unwrap();
+    let (grown, requests, functions) = (&growth[0]["bytes"], &growth[0]["requests"], &growth[0]["functions"]);
+    assert_eq!(
+        (&requests[0]["method"], &requests[0]["route"]),
+        (&"POST".into(), &"/keep".into()),
+        "{requests}"
+    );
+    assert!(
+        requests[0]["bytes"].as_u64().unwrap() * 100 >= grown.as_u64().unwrap() * 98,
+        "{requests} of {grown}"
+    );
+    // Those of the interpreter: nobody else has names.
+    let is_told = |name: &str| functions.as_array().unwrap().iter().any(|told| told["function"] == name);
+    assert!(is_told("PyBytes_FromStringAndSize"), "{functions}");
     let (status, restarted) = http::answer(runner.restart("python", 0)).await;
     assert_eq!(status, 200, "{restarted}");
     assert!(restarted["reclaimed_bytes"].as_u64().unwrap() >= 25 << 20, "{restarted}");

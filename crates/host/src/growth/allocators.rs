@@ -6,9 +6,9 @@ pub(super) fn asking(functions: &[String]) -> &str {
     own.or(functions.last()).map_or("", String::as_str)
 }
 
-/// Whether a function is a part of allocators of Rust, C, C++, Go, TinyGo or AssemblyScript, or of a collection that asks one for room.
+/// Whether a function is a part of allocators of Rust, C, C++, Go, TinyGo, AssemblyScript, CPython or QuickJS, or of a collection that asks one for room.
 fn is_allocator(function: &str) -> bool {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 20] = [
         "malloc",
         "calloc",
         "realloc",
@@ -26,8 +26,11 @@ fn is_allocator(function: &str) -> bool {
         "runtime.growslice",
         "runtime.growHeap",
         "runtime.sbrk",
+        "PyObject_Malloc",
+        "PyObject_Calloc",
+        "PyObject_Realloc",
     ];
-    const BEGINNINGS: [&str; 22] = [
+    const BEGINNINGS: [&str; 28] = [
         "dlmalloc",
         "dlcalloc",
         "dlrealloc",
@@ -50,6 +53,12 @@ fn is_allocator(function: &str) -> bool {
         "runtime.(*mcache)",
         "runtime.(*mcentral)",
         "~lib/rt/",
+        "PyMem_",
+        "_PyMem_",
+        "_PyObject_Malloc",
+        "_PyObject_Calloc",
+        "_PyObject_Realloc",
+        "js_def_malloc",
     ];
     // A method of a type, `<alloc::vec::Vec<T>>::f`, is named by the type; of a trait, `<T as alloc::…::Trait>::f`, by either.
     let name = function.trim_start_matches('<');
@@ -80,6 +89,10 @@ mod tests {
             (&["main", "grow(int)", "operator new(unsigned long)", "malloc"], "grow(int)"),
             (&["main.main", "main.fill", "runtime.makeslice", "runtime.mallocgc"], "main.fill"),
             (&["main", "<app::Cache as app::Store>::put", "malloc"], "<app::Cache as app::Store>::put"),
+            (
+                &["_PyEval_EvalFrameDefault", "bytes_join", "PyObject_Malloc", "_PyMem_RawMalloc", "malloc"],
+                "bytes_join",
+            ),
             (&["main", "mallocs"], "mallocs"),
             (&["malloc"], "malloc"),
         ] {
