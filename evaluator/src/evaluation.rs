@@ -126,7 +126,6 @@ impl Evaluator {
         self.tell_hold(hold.as_ref());
         timer.step("judge");
         let Assessment { populations, instances } = assessment;
-        self.kinds.look(self.intake.history(), now.steady);
         let snapshot = |assessed| self.population_snapshot(assessed, &instances, &module_holds, now);
         let populations: Vec<_> = populations.into_iter().map(snapshot).collect();
         let given = give(&self.restarter, self.config.budget.max_unavailable, orders).await;
@@ -146,6 +145,8 @@ impl Evaluator {
         note_growth(&self.growth, &self.config, &instances, restarts, &self.sinks.journal);
         timer.step("restart");
         self.publish(populations, instances, hold, now.wall);
+        // For the next tick: no order waits for this.
+        self.kinds.look(self.intake.history(), now.steady);
     }
 
     fn decide(&mut self, fault: Option<Hold>, holds: &BTreeMap<Arc<str>, Hold>, now: Now) -> Plan {

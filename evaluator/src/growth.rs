@@ -12,7 +12,7 @@ use ebb_service::{logging::Chain, quote};
 use futures::{StreamExt as _, stream};
 use reqwest::StatusCode;
 
-pub(crate) use self::merged::{Function, Profile, Requests};
+pub(crate) use self::merged::{Function, Profile, Requests, sum};
 use crate::{
     client::{self, client_builder},
     config::AllowList,
@@ -29,35 +29,36 @@ const AT_ONCE: usize = 8;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest answer. A full profile has less than 2 MB.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest answer: two binaries of 800 stacks of 64 functions with names of 160 bytes, at most.
+const ANSWER_BYTES_MAX: usize = 20 * 1024 * 1024;
 
 /// Where a module's memory grows.
 #[derive(Debug, Default)]
-pub(crate) struct Growth {
+pub(crate) struct ModuleGrowth {
     /// Of each binary, the newest one first.
     pub profiles: Vec<Profile>,
-    /// Why runners told nothing: that of the first one that did not.
+    /// Why a runner did not report: that of the first one that did not.
     pub fault: Option<String>,
-    /// Runners that told, and those that host the module.
+    /// Runners that reported, and those that host the module.
     pub told: usize,
     pub runners: usize,
 }
 
-impl Growth {
+impl ModuleGrowth {
     /// That of instances of the binary with this digest.
     pub(crate) fn of(&self, digest: &str) -> Option<&Profile> {
         self.profiles.iter().find(|profile| profile.digest == digest)
     }
 }
 
-type Kept = HashMap<Arc<str>, (Instant, Arc<Growth>)>;
+/// What was answered last, and when. Whoever asks meanwhile waits for that answer.
+type Kept = Arc<tokio::sync::Mutex<Option<(Instant, Arc<ModuleGrowth>)>>>;
 
 /// Asks runners where memory grows.
 #[derive(Clone, Debug)]
 pub(crate) struct GrowthReader {
     http: reqwest::Client,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<HashMap<Arc<str>, Kept>>>,
 }
 
 impl GrowthReader {
@@ -74,9 +75,11 @@ impl GrowthReader {
         module: &Arc<str>,
         runners: Vec<Arc<str>>,
         allow: &AllowList,
-    ) -> Arc<Growth> {
-        if let Some(kept) = self.kept(module) {
-            return kept;
+    ) -> Arc<ModuleGrowth> {
+        let kept = self.kept(module);
+        let mut kept = kept.lock().await;
+        if let Some((_, growth)) = kept.as_ref().filter(|(asked, _)| asked.elapsed() < KEPT_FOR) {
+            return Arc::clone(growth);
         }
         let (allowed, others): (Vec<_>, Vec<_>) =
             runners.into_iter().partition(|runner| allow.allows(runner));
@@ -91,22 +94,26 @@ impl GrowthReader {
             }
         }
         let not_allowed = others.first().map(|runner| format!("{runner} is not in runners.allow"));
-        let growth = Arc::new(Growth {
+        let growth = Arc::new(ModuleGrowth {
             told: answers.len(),
             runners,
             profiles: merged::merged(answers),
             fault: fault.or(not_allowed),
         });
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, (asked, _)| asked.elapsed() < KEPT_FOR);
-        kept.insert(Arc::clone(module), (Instant::now(), Arc::clone(&growth)));
+        *kept = Some((Instant::now(), Arc::clone(&growth)));
         growth
     }
 
-    fn kept(&self, module: &str) -> Option<Arc<Growth>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (asked, growth) = kept.get(module)?;
-        (asked.elapsed() < KEPT_FOR).then(|| Arc::clone(growth))
+    fn kept(&self, module: &Arc<str>) -> Kept {
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for what nobody else holds.
+        all.retain(|_, kept| {
+            let is_new = |kept: &Option<(Instant, _)>| {
+                kept.as_ref().is_none_or(|(asked, _)| asked.elapsed() < KEPT_FOR)
+            };
+            Arc::strong_count(kept) > 1 || kept.try_lock().is_ok_and(|kept| is_new(&kept))
+        });
+        Arc::clone(all.entry(Arc::clone(module)).or_default())
     }
 
     async fn ask(&self, runner: &str, module: &str) -> Result<Vec<Profile>, String> {

@@ -7,7 +7,7 @@ use std::{
 
 use ebb_core::{
     decide::{hold::Hold, judgement::Judgement},
-    estimate::{growth::Growth, versions::Comparison},
+    estimate::{growth::GrowthTrend, versions::Comparison},
     explain::explain,
     policy::{Learned, Rule},
 };
@@ -26,7 +26,7 @@ pub(crate) struct PopulationSnapshot {
     #[serde(flatten)]
     pub learned: Learned,
     /// How its memory grows; none in its first tick.
-    pub growth: Option<Growth>,
+    pub growth: Option<GrowthTrend>,
     /// Beside the binary before it, if this is its module's newest.
     pub comparison: Option<Comparison>,
     /// Live instances.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use ebb_core::{
-    estimate::growth::{Growth, GrowthKind},
+    estimate::growth::{GrowthKind, GrowthTrend},
     policy::{Policy, Renewal},
 };
 use rayon::prelude::*;
@@ -27,7 +27,7 @@ const REPLICAS: u32 = 10;
 /// The kind is looked at so often.
 const EVERY: Tick = 60;
 
-/// A workload, and whether it goes on growing.
+/// Workloads, and of which kind their growth is.
 const CASES: [(Workload, GrowthKind); 21] = [
     (Workload::Leaks, GrowthKind::Leak),
     (Workload::SlowLeak, GrowthKind::Leak),
@@ -94,7 +94,7 @@ fn looks(workload: Workload, seed: u64, days: u32) -> Vec<GrowthKind> {
     simulate_watched(&setup(rule), &traces, ticks, |tick, history| {
         if tick.is_multiple_of(EVERY) {
             let slots = history.populations().flat_map(|(_, slots)| slots.values());
-            looks.push(Growth::of(slots).kind);
+            looks.push(GrowthTrend::of(slots).kind);
         }
     });
     looks
@@ -142,9 +142,11 @@ pub(crate) fn write_kinds(told: &[Told], folder: &Path) -> Result<(), ReportErro
         "# How well the kind of growth is told\n\n\
          Modules of {REPLICAS} replicas, {days} simulated days under the shipped rule, looked at every hour, on seeds from {FIRST_SEED} on, \
          which nothing was tuned on: `ebb-lab kinds`.\n\n\
-         Of {} modules that leak, {} were said to at some time. Of the others, {:.2} in 100 weeks of a module were said to, wrongly.\n\n",
+         Of {} modules that leak, {} were said to at some time and {} in the end: \
+         those of which growth comes in large steps are now and then said to be `steps`. Of the others, {:.2} in 100 weeks of a module were said to, wrongly.\n\n",
         sum(&leaking, |told| told.seeds),
         sum(&leaking, |told| told.ever),
+        sum(&leaking, |told| told.leaks),
         100.0 * sum(&others, |told| told.alarms) as f64 / weeks.max(f64::MIN_POSITIVE),
     );
     table.push_str(

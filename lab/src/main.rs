@@ -116,7 +116,7 @@ enum Command {
     /// Tell the kinds of growth of workloads whose kind is known; writes `kinds.json` and `kinds.md`.
     Kinds {
         /// Seeds of each workload.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 40)]
         seeds: u64,
         /// Simulated days.
         #[arg(long, default_value_t = 14)]

@@ -200,6 +200,11 @@ async fn the_page_tells_which_function_and_which_request_makes_memory_grow() {
 
     // The picture by itself can be zoomed into.
     let picture = of(&browser, "[data-growth] img", async |image| image.attr("src").await.ok()?).await;
+    let alone = http::client().get(fleet.url(&picture)).send().await.unwrap();
+    let policy = alone.headers()["content-security-policy"].to_str().unwrap();
+    for part in ["default-src 'none'", "frame-ancestors 'none'", "sandbox allow-scripts"] {
+        assert!(policy.contains(part) && !policy.contains("allow-same-origin"), "{policy}");
+    }
     browser.driver.goto(fleet.url(&picture)).await.unwrap();
     says(&browser, "svg #title", "Growth of leaky").await;
     click(&browser, "svg #frames g:last-of-type").await;

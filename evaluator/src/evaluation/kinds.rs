@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ebb_core::{
     estimate::{
-        growth::Growth,
+        growth::GrowthTrend,
         versions::{Comparison, compared},
     },
     history::History,
@@ -21,7 +21,7 @@ const AT_FIRST: Elapsed = Elapsed::secs(5);
 /// What was found, and when.
 #[derive(Debug, Default)]
 pub(super) struct Kinds {
-    growth: BTreeMap<Population, (Millis, Growth)>,
+    growth: BTreeMap<Population, (Millis, GrowthTrend)>,
     compared: BTreeMap<Population, Comparison>,
     compared_at: Option<Millis>,
 }
@@ -40,13 +40,13 @@ impl Kinds {
                 now.since(*at) >= every
             });
             if is_due {
-                self.growth.insert(population.clone(), (now, Growth::of(slots.values())));
+                self.growth.insert(population.clone(), (now, GrowthTrend::of(slots.values())));
             }
         }
     }
 
     /// How the memory of `population` grows, once that was looked at.
-    pub(super) fn of(&self, population: &Population) -> Option<Growth> {
+    pub(super) fn of(&self, population: &Population) -> Option<GrowthTrend> {
         self.growth.get(population).map(|(_, growth)| *growth)
     }
 

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use ebb_service::quote;
-use ebb_units::ByteCount;
+use ebb_units::{ByteCount, Digest};
 use serde::Deserialize;
 
 /// Growth of the instances of one binary of a module, as runners tell it. Sizes are in bytes.
@@ -30,13 +30,28 @@ pub(crate) struct Profile {
     pub stacks: Vec<Stack>,
 }
 
-/// Reads what a runner answers. Names are clipped like all text from outside.
+/// Binaries of which a runner tells.
+const BINARIES_MAX: usize = 2;
+
+/// Functions, routes, or stacks of one of them: more than a runner keeps.
+const ROWS_MAX: usize = 2_000;
+
+/// Frames of a stack.
+const FRAMES_MAX: usize = 64;
+
+/// Reads what a runner answers, up to what a runner keeps at most. Names are clipped like all text from outside.
 ///
 /// # Errors
 /// When it is no list of profiles.
 pub(super) fn parse(answer: &[u8]) -> Result<Vec<Profile>, serde_json::Error> {
     let mut profiles: Vec<Profile> = serde_json::from_slice(answer)?;
+    profiles.retain(|profile| profile.digest.parse::<Digest>().is_ok());
+    profiles.truncate(BINARIES_MAX);
     for profile in &mut profiles {
+        profile.functions.truncate(ROWS_MAX);
+        profile.requests.truncate(ROWS_MAX);
+        profile.stacks.truncate(ROWS_MAX);
+        profile.stacks.iter_mut().for_each(|stack| stack.functions.truncate(FRAMES_MAX));
         let functions = profile.functions.iter_mut().map(|of| &mut of.function);
         let requests = profile.requests.iter_mut().flat_map(|of| [&mut of.method, &mut of.route]);
         let stacks = profile.stacks.iter_mut().flat_map(|of| &mut of.functions);
@@ -117,23 +132,32 @@ impl Profile {
     }
 
     fn add(&mut self, other: Self) {
-        self.lifetimes += other.lifetimes;
-        self.initial_bytes += other.initial_bytes;
-        self.start_bytes += other.start_bytes;
-        self.bytes += other.bytes;
-        self.unknown_bytes += other.unknown_bytes;
+        for (sum, more) in [
+            (&mut self.lifetimes, other.lifetimes),
+            (&mut self.initial_bytes, other.initial_bytes),
+            (&mut self.start_bytes, other.start_bytes),
+            (&mut self.bytes, other.bytes),
+            (&mut self.unknown_bytes, other.unknown_bytes),
+        ] {
+            add(sum, more);
+        }
         join(
             &mut self.functions,
             other.functions,
             |of| of.function.clone(),
-            |of, more| of.bytes += more.bytes,
+            |of, more| add(&mut of.bytes, more.bytes),
         );
         let route = |of: &Requests| (of.method.clone(), of.route.clone());
         join(&mut self.requests, other.requests, route, |of, more| {
-            of.requests += more.requests;
-            of.bytes += more.bytes;
+            add(&mut of.requests, more.requests);
+            add(&mut of.bytes, more.bytes);
         });
-        join(&mut self.stacks, other.stacks, |of| of.functions.clone(), |of, more| of.bytes += more.bytes);
+        join(
+            &mut self.stacks,
+            other.stacks,
+            |of| of.functions.clone(),
+            |of, more| add(&mut of.bytes, more.bytes),
+        );
     }
 
     fn sort(&mut self) {
@@ -141,6 +165,16 @@ impl Profile {
         self.requests.sort_by_key(|of| Reverse((of.bytes, of.requests)));
         self.stacks.sort_by_key(|of| Reverse(of.bytes));
     }
+}
+
+/// Whatever runners answer, nothing overflows.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}
+
+/// All of them together.
+pub(crate) fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Adds `more` to `all`: to what has the same key, if there is one.
@@ -202,9 +236,26 @@ mod tests {
     }
 
     #[test]
+    fn whatever_runners_answer_is_bounded() {
+        let most = u64::MAX;
+        let one = format!(
+            r#"{{"digest": "0123456789ab", "lifetimes": {most}, "initial_bytes": {most}, "start_bytes": {most}, "bytes": {most},
+                "unknown_bytes": {most}, "functions": [{{"function": "f", "bytes": {most}}}], "stacks": [
+                {{"functions": [{}"f"], "bytes": {most}}}]}}"#,
+            r#""f","#.repeat(10_000)
+        );
+        let other = one.replace("0123456789ab", "<b>");
+        let answer = format!("[{other},{one},{one},{one}]");
+        let profiles = parse(answer.as_bytes()).unwrap();
+        assert_eq!((profiles.len(), profiles[0].stacks[0].functions.len()), (BINARIES_MAX, FRAMES_MAX));
+        let merged = merged([profiles.clone(), profiles]);
+        assert_eq!((merged.len(), merged[0].bytes, merged[0].functions[0].bytes), (1, most, most));
+    }
+
+    #[test]
     fn names_from_outside_are_clipped() {
         let answer = format!(
-            r#"[{{"digest": "d", "lifetimes": 1, "initial_bytes": 0, "start_bytes": 0, "bytes": 1, "unknown_bytes": 0,
+            r#"[{{"digest": "0123456789ab", "lifetimes": 1, "initial_bytes": 0, "start_bytes": 0, "bytes": 1, "unknown_bytes": 0,
                 "functions": [{{"function": "{0}", "bytes": 1}}],
                 "requests": [{{"method": "GET", "route": "/\u001b{0}", "requests": 1, "bytes": 1}}],
                 "stacks": [{{"functions": ["main", "{0}"], "bytes": 1, "start_bytes": 0, "grows": 1}}]}}]"#,

@@ -28,7 +28,7 @@ use super::{
     page::{self, Listing, PageContext, PageData, PageQuery},
     state::{ExtractRequest, Web},
 };
-use crate::{config::Config, decisions::Decision, growth::Growth, snapshot::Snapshot};
+use crate::{config::Config, decisions::Decision, growth::ModuleGrowth, snapshot::Snapshot};
 
 /// Decisions that stand on another page than their own.
 const DECISIONS: usize = 10;
@@ -37,8 +37,12 @@ const DECISIONS: usize = 10;
 /// store may take long: the page is then sent without charts.
 const EXTRACT_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long runners are waited for that are to report growth. The page is then sent without it.
+const GROWTH_WITHIN: Duration = Duration::from_secs(3);
+
 /// Its style and script stand in the picture. Opened by itself it is a page of nobody's: what runs there reaches nothing.
-const FLAME_GRAPH_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; sandbox allow-scripts allow-modals";
+const FLAME_GRAPH_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'; sandbox allow-scripts allow-modals";
 
 const STYLE: &str = include_str!("assets/page.css");
 const SCRIPT: &str = include_str!("assets/page.js");
@@ -126,8 +130,11 @@ async fn module(State(web): State<Web>, Path(module): Path<String>, query: Query
     let listing = Listing::new(&request.snapshot, &module, &query);
     let of_module = |decision: &Decision| *decision.judgement.slot.population.module == *module;
     let decisions = web.sinks.journal.newest(DECISIONS, of_module);
-    let (extract, growth) =
-        tokio::join!(extract(&web, &request, &query, &listing.instances), growth(&web, &request, &module));
+    let (extract, growth) = tokio::join!(
+        extract(&web, &request, &query, &listing.instances),
+        timeout(GROWTH_WITHIN, growth(&web, &request, &module))
+    );
+    let growth = growth.ok().flatten();
     let data = PageData { decisions: &decisions, extract: extract.as_ref(), growth: growth.as_deref() };
     match page::module(&request.context(), &module, &query, &listing, data) {
         Some(page) => send(StatusCode::OK, page),
@@ -187,7 +194,7 @@ async fn config(State(web): State<Web>) -> Response {
 }
 
 /// Where the memory of `module` grows; none if no runner hosts it.
-async fn growth(web: &Web, request: &RequestContext, module: &str) -> Option<Arc<Growth>> {
+async fn growth(web: &Web, request: &RequestContext, module: &str) -> Option<Arc<ModuleGrowth>> {
     let of_module = |judgement: &&Judgement| *judgement.slot.population.module == *module;
     let slots = request.snapshot.instances.iter().filter(of_module).map(|judgement| &judgement.slot);
     let name = Arc::clone(&slots.clone().next()?.population.module);
@@ -212,8 +219,9 @@ async fn flame_graph(
         Err(rejection) => return request.refused(&rejection),
     };
     let growth = growth(&web, &request, &module).await;
-    let profile = growth.as_ref().and_then(|growth| growth.of(&digest));
-    match profile.and_then(|profile| flame_graph::svg(&module, profile)) {
+    let (name, wanted) = (module.clone(), digest.clone());
+    let draw = move || flame_graph::svg(&name, growth?.of(&wanted)?);
+    match tokio::task::spawn_blocking(draw).await.ok().flatten() {
         Some(svg) => {
             let headers = [
                 (header::CONTENT_TYPE, "image/svg+xml"),

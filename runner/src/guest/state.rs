@@ -87,7 +87,7 @@ impl GuestState {
 
 /// Takes the stack of what has just grown, if it is to be told.
 pub(super) fn take_stack(mut store: StoreContextMut<'_, GuestState>) {
-    if store.data().limiter.waits_for_stack() && !store.data().tasks.is_empty() {
+    if store.data().limiter.waits_for_stack() && store.data().tasks_begun > 0 {
         // The host's call comes last: what the guest calls in other components belongs to the same request.
         let runs = store.async_call_stack().ok().and_then(Iterator::last);
         let GuestState { tasks, limiter, .. } = store.data_mut();

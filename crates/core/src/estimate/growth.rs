@@ -84,7 +84,7 @@ impl GrowthKind {
 
 /// How the memory of a population's instances grows, and on what that rests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Growth {
+pub struct GrowthTrend {
     /// In one word.
     pub kind: GrowthKind,
     /// By how much an instance grows in an hour at ages from `from_age` on; absent while too little was seen.
@@ -111,8 +111,8 @@ pub struct Rate {
     pub high: f64,
 }
 
-impl Growth {
-    /// That of the instances of `slots`, as it is known at `now`.
+impl GrowthTrend {
+    /// That of the instances of `slots`.
     pub fn of<'a>(slots: impl Iterator<Item = &'a Slot>) -> Self {
         let slots: Vec<_> = slots.take(SLOTS_MAX).filter_map(Seen::of).collect();
         let mut growth = Self {
@@ -158,7 +158,8 @@ impl Growth {
         let is_as_fast = if in_steps {
             steps_add_up(slots, self.mean_bytes)
         } else {
-            older * rate.high >= AS_FAST * younger * rate.mean
+            // Where no start was seen, there is nothing to compare with.
+            younger > 0.0 && older * rate.high >= AS_FAST * younger * rate.mean
                 || outlasts_plateaus(slots, 2.0 * self.from_age.as_seconds())
         };
         let seen = slots.iter().map(Seen::span).max().unwrap_or_default();
@@ -178,7 +179,7 @@ impl Growth {
     }
 }
 
-impl fmt::Display for Growth {
+impl fmt::Display for GrowthTrend {
     /// In a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(Rate { mean, low, high }) = self.bytes_per_hour else {

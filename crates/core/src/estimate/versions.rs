@@ -4,11 +4,7 @@
 //! Combination of Independent Two Sample Tests of Wilcoxon*, 1960), inverted into a ratio with its interval. Ranks alone count, so
 //! one lifetime that is far off changes little. Growth is compared up to the same age.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use ebb_units::{Elapsed, Millis, Population, RunnerId, SlotId};
 use serde::Serialize;
@@ -20,6 +16,9 @@ const LIFETIMES_MAX: usize = 20;
 
 /// Slots that are compared.
 const SLOTS_MAX: usize = 200;
+
+/// Lifetimes of each version that are compared where no slot has seen both.
+const POOLED_MAX: usize = 200;
 
 /// The quantile of the standard normal distribution at level 0.999, two-sided: versions are compared again and again.
 const BEYOND: f64 = 3.29;
@@ -48,8 +47,8 @@ pub struct Comparison {
 /// An estimate with the ends of its interval at level 0.999.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
-    /// Most likely.
-    pub mean: f64,
+    /// The median of the ratios of a lifetime of the one to a lifetime of the other.
+    pub median: f64,
     /// At least.
     pub low: f64,
     /// At most.
@@ -63,10 +62,10 @@ impl fmt::Display for Comparison {
         let mut said = false;
         for (ratio, what) in [(worse(&self.start), "starts as large"), (worse(&self.growth), "grows as fast")]
         {
-            if let Some(Ratio { mean, low, high }) = ratio {
+            if let Some(Ratio { median, low, high }) = ratio {
                 f.write_str(if said { ", and " } else { "it " })?;
                 let (verb, like) = what.split_once(' ').expect("two words");
-                write!(f, "{verb} {mean:.1} times {like} ({low:.1} to {high:.1})")?;
+                write!(f, "{verb} {median:.1} times {like} ({low:.1} to {high:.1})")?;
                 said = true;
             }
         }
@@ -86,13 +85,14 @@ pub fn compared(history: &History) -> impl Iterator<Item = (Population, Comparis
     type Version<'a> = (Millis, &'a Population, &'a BTreeMap<SlotId, Slot>);
     let mut modules: BTreeMap<&str, Vec<Version<'_>>> = BTreeMap::new();
     for (population, slots) in history.populations() {
-        let begun = slots.values().flat_map(Slot::lifetimes).map(Lifetime::started_at).min();
-        if let Some(begun) = begun {
-            modules.entry(&population.module).or_default().push((begun, population, slots));
+        // By the newest start: after a way back, the old binary is the newest one.
+        let started = slots.values().filter_map(Slot::newest).map(Lifetime::started_at).max();
+        if let Some(started) = started {
+            modules.entry(&population.module).or_default().push((started, population, slots));
         }
     }
     modules.into_values().filter_map(|mut versions| {
-        versions.sort_by_key(|(begun, population, _)| (*begun, *population));
+        versions.sort_by_key(|(started, population, _)| (*started, *population));
         let [.., (_, before, old), (_, population, new)] = &*versions else { return None };
         Some(((*population).clone(), compare(Arc::clone(&before.digest), old, new)))
     })
@@ -100,7 +100,7 @@ pub fn compared(history: &History) -> impl Iterator<Item = (Population, Comparis
 
 fn compare(before: Arc<str>, old: &BTreeMap<SlotId, Slot>, new: &BTreeMap<SlotId, Slot>) -> Comparison {
     // A slot is another's if its digest differs.
-    let mut pairs: HashMap<(&RunnerId, u32), [Vec<&Lifetime>; 2]> = HashMap::new();
+    let mut pairs: BTreeMap<(&RunnerId, u32), [Vec<&Lifetime>; 2]> = BTreeMap::new();
     for (version, slots) in [old, new].into_iter().enumerate() {
         for (id, slot) in slots.iter().take(SLOTS_MAX) {
             let lifetimes: Vec<_> =
@@ -112,12 +112,16 @@ fn compare(before: Arc<str>, old: &BTreeMap<SlotId, Slot>, new: &BTreeMap<SlotId
     let mut slots: Vec<[Vec<&Lifetime>; 2]> = pairs.into_values().collect();
     if slots.iter().all(|[old, new]| old.is_empty() || new.is_empty()) {
         // Other runners: all that there is, as if it were one slot.
-        let all = |version: usize| slots.iter().flat_map(|slot| &slot[version]).copied().collect();
+        let all = |version: usize| {
+            let all: Vec<&Lifetime> = slots.iter().flat_map(|slot| &slot[version]).copied().collect();
+            let every = all.len().div_ceil(POOLED_MAX).max(1);
+            all.into_iter().step_by(every).collect()
+        };
         slots = vec![[all(0), all(1)]];
     }
     let of = |version: usize| slots.iter().flat_map(move |slot| &slot[version]).copied();
     let lifetimes = [of(0).count(), of(1).count()];
-    let age = upper_age(of(0)).min(upper_age(of(1)));
+    let age = common_age(of(0)).min(common_age(of(1)));
     let start = ratio(&slots, |lifetime| lifetime.start_bytes().map(|bytes| bytes.max(1) as f64));
     let seen = of(1).map(Lifetime::first_at).min().zip(of(1).map(Lifetime::last_at).max());
     let long_enough = seen.is_some_and(|(first, last)| last.since(first) >= SEEN_MIN);
@@ -126,25 +130,24 @@ fn compare(before: Arc<str>, old: &BTreeMap<SlotId, Slot>, new: &BTreeMap<SlotId
     Comparison { before, lifetimes, start, growth, is_regression: is_worse(start) || is_worse(growth) }
 }
 
-/// The age that a quarter of them exceeded.
-fn upper_age<'a>(lifetimes: impl Iterator<Item = &'a Lifetime>) -> Elapsed {
+/// The age that three quarters of them reached.
+fn common_age<'a>(lifetimes: impl Iterator<Item = &'a Lifetime>) -> Elapsed {
     let mut ages: Vec<_> = lifetimes.map(Lifetime::age).collect();
     ages.sort_unstable();
-    ages.get(ages.len() * 3 / 4).copied().unwrap_or_default()
+    ages.get(ages.len() / 4).copied().unwrap_or_default()
 }
 
-/// Growth per second up to `age`, at least a page in that time, so that there is a ratio; none of those that hardly lived.
+/// Growth per second up to `age`, and a page in that time more, so that there is a ratio; none of those that were not as old.
 fn pace(lifetime: &Lifetime, age: Elapsed) -> Option<f64> {
     const PAGE: f64 = 65_536.0;
-    let until = lifetime.age().min(age);
-    if until <= Elapsed::ZERO || until.0 < age.0 / 4 {
+    if age <= Elapsed::ZERO || lifetime.age() < age {
         return None;
     }
-    let at = lifetime.last_at().plus(until).plus(-lifetime.age());
+    let at = lifetime.last_at().plus(age).plus(-lifetime.age());
     let after = lifetime.steps().partition_point(|step| step.at <= at);
     let bytes = lifetime.steps()[after.max(1) - 1].bytes;
     let grown = bytes.saturating_sub(lifetime.start_bytes()?) as f64;
-    Some((grown + PAGE) / until.as_seconds())
+    Some((grown + PAGE) / age.as_seconds())
 }
 
 /// By what factor the second of each pair is larger than the first.
@@ -180,7 +183,7 @@ fn ratio(slots: &[[Vec<&Lifetime>; 2]], of: impl Fn(&Lifetime) -> Option<f64>) -
         return None;
     }
     Some(Ratio {
-        mean: below(half)?,
+        median: below(half)?,
         low: below(half - beyond)?,
         high: below(half + beyond).unwrap_or(f64::INFINITY),
     })
@@ -252,8 +255,47 @@ mod tests {
         let larger = versions(2, |version, slot, lifetime, _| {
             1000.0 * if version == 1 { 15.0 } else { 1.0 } + noise(slot, lifetime)
         });
-        assert!(larger.is_regression && (larger.start.unwrap().mean - 15.0).abs() < 0.1, "{larger:?}");
+        assert!(larger.is_regression && (larger.start.unwrap().median - 15.0).abs() < 0.1, "{larger:?}");
         assert!(larger.to_string().starts_with("it starts 15.0 times as large"), "{larger}");
+    }
+
+    #[test]
+    fn after_a_way_back_the_old_version_is_the_newest() {
+        let mut history = History::default();
+        let window = Window::ending_at(Millis(30 * HOUR), Elapsed(30 * HOUR));
+        for (hour, digest) in
+            (0..30).map(|hour| (hour, if (10..20).contains(&hour) { "bad" } else { "good" }))
+        {
+            let population = Population { module: "m".into(), digest: digest.into() };
+            let slot = SlotId { population, runner: "r:1".into(), replica: 0 };
+            let bytes = if digest == "bad" { 15 << 20 } else { 1 << 20 };
+            let at = hour * HOUR;
+            let sample = Sample { at: Millis(at), generation: Generation(at.unsigned_abs()), bytes };
+            history.observe(&SeriesId::from(slot), window, [sample]);
+        }
+        let (newest, comparison) = compared(&history).next().unwrap();
+        assert_eq!((&*newest.digest, &*comparison.before, comparison.is_regression), ("good", "bad", false));
+    }
+
+    #[test]
+    fn versions_on_other_runners_are_compared_by_a_few_lifetimes() {
+        let mut history = History::default();
+        let window = Window::ending_at(Millis(100 * HOUR), Elapsed(100 * HOUR));
+        for (version, digest) in [(0_i64, "old"), (1, "new")] {
+            for replica in 0..100 {
+                let population = Population { module: "m".into(), digest: digest.into() };
+                let slot = SlotId { population, runner: format!("r{version}:1").as_str().into(), replica };
+                let samples = (0..30).map(|hour| {
+                    let at = (hour + 50 * version) * HOUR;
+                    let bytes = (1 + version.unsigned_abs()) << 20;
+                    Sample { at: Millis(at), generation: Generation(at.unsigned_abs()), bytes }
+                });
+                history.observe(&SeriesId::from(slot), window, samples);
+            }
+        }
+        let (_, comparison) = compared(&history).next().unwrap();
+        let few = comparison.lifetimes.iter().all(|count| *count <= POOLED_MAX);
+        assert!(comparison.is_regression && few, "{comparison:?}");
     }
 
     #[test]

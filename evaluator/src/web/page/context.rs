@@ -5,7 +5,7 @@ use ebb_units::{Elapsed, Millis};
 use maud::{DOCTYPE, Markup, html};
 
 use super::format;
-use crate::{config::Config, decisions::Decision, growth::Growth, snapshot::Snapshot};
+use crate::{config::Config, decisions::Decision, growth::ModuleGrowth, snapshot::Snapshot};
 
 /// What every page rests on.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub(in crate::web) struct PageData<'a> {
     /// Memory over time; none while the evaluation is too busy to tell.
     pub(in crate::web) extract: Option<&'a Extract>,
     /// Where memory grows, for the page of a module.
-    pub(in crate::web) growth: Option<&'a Growth>,
+    pub(in crate::web) growth: Option<&'a ModuleGrowth>,
 }
 
 /// The pages that the navigation leads to.

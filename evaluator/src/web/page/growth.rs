@@ -3,25 +3,28 @@
 use maud::{Markup, html};
 
 use super::{format, query::module_path};
-use crate::growth::{Function, Growth, Profile, Requests};
+use crate::growth::{Function, ModuleGrowth, Profile, Requests, sum};
 
 /// Functions, and kinds of requests, that are listed.
 const ROWS: usize = 10;
 
 /// The section of a module's page.
-pub(super) fn section(module: &str, growth: Option<&Growth>) -> Markup {
+pub(super) fn section(module: &str, growth: Option<&ModuleGrowth>) -> Markup {
     html! {
         h2 #growth { "Where memory grows" }
         @if let Some(growth) = growth {
             @for profile in &growth.profiles { (binary(module, profile)) }
+            @if growth.profiles.is_empty() && growth.fault.is_none() {
+                p.faint { "Its runners keep no profile: " code { "growth_profile" } " is false, or nothing has run." }
+            }
             @if growth.told < growth.runners {
                 p.faint {
-                    @if growth.profiles.is_empty() { "Nothing is known" } @else { "Told by " (growth.told) " of " (growth.runners) " runners" }
+                    @if growth.profiles.is_empty() { "No runner has reported" } @else { "Reported by " (growth.told) " of " (growth.runners) " runners" }
                     @if let Some(fault) = &growth.fault { ": " (fault) }
                 }
             }
         } @else {
-            p.faint { "No runner hosts it now." }
+            p.faint { "No runner hosts it now, or none has answered in time." }
         }
     }
 }
@@ -52,7 +55,7 @@ fn binary(module: &str, profile: &Profile) -> Markup {
 }
 
 fn functions(profile: &Profile) -> Markup {
-    let rest: u64 = profile.functions.iter().skip(ROWS).map(|of| of.bytes).sum();
+    let rest = sum(profile.functions.iter().skip(ROWS).map(|of| of.bytes));
     let rows =
         profile.functions.iter().take(ROWS).map(|Function { function, bytes }| (function.as_str(), *bytes));
     let others = [("Other functions", rest), ("No stack was taken", profile.unknown_bytes)];
@@ -75,10 +78,10 @@ fn functions(profile: &Profile) -> Markup {
 }
 
 fn requests(profile: &Profile) -> Markup {
-    let during: u64 = profile.requests.iter().map(|of| of.bytes).sum();
+    let during = sum(profile.requests.iter().map(|of| of.bytes));
     let grew = profile.requests.iter().take(ROWS).take_while(|of| of.bytes > 0);
     let others = &profile.requests[grew.clone().count()..];
-    let other_requests: u64 = others.iter().map(|of| of.requests).sum();
+    let other_requests = sum(others.iter().map(|of| of.requests));
     let outside = profile.bytes.saturating_sub(during);
     html! {
         div.scroll {
@@ -89,10 +92,10 @@ fn requests(profile: &Profile) -> Markup {
                         tr { td { code { (method) " " (route) } } td.number { (requests) } (size(profile, *bytes)) }
                     }
                     @if !others.is_empty() {
-                        tr { td.faint { "Other requests" } td.number { (other_requests) } (size(profile, others.iter().map(|of| of.bytes).sum())) }
+                        tr { td.faint { "Other requests" } td.number { (other_requests) } (size(profile, sum(others.iter().map(|of| of.bytes)))) }
                     }
                     @if outside > 0 {
-                        tr { td.faint { "Outside of requests" } td.number {} (size(profile, outside)) }
+                        tr { td.faint { "Outside of requests, or not known" } td.number {} (size(profile, outside)) }
                     }
                 }
             }

@@ -17,7 +17,7 @@ use crate::{
     chart,
     config::Config,
     decisions::Journal,
-    growth::{Growth, Profile},
+    growth::{ModuleGrowth, Profile},
     snapshot::{PopulationSnapshot, Snapshot},
 };
 
@@ -129,7 +129,7 @@ fn the_page_of_a_module_tells_where_its_memory_grows() {
         "stacks": [],
     }))
     .unwrap();
-    let growth = Growth {
+    let growth = ModuleGrowth {
         profiles: vec![profile],
         fault: Some("r:2 is not in runners.allow".into()),
         told: 1,
@@ -150,7 +150,7 @@ fn the_page_of_a_module_tells_where_its_memory_grows() {
             "Outside of requests",
             "40.0 %",
             "growth.svg?digest=0123456789ab",
-            "Told by 1 of 2 runners: r:2 is not in runners.allow",
+            "Reported by 1 of 2 runners: r:2 is not in runners.allow",
         ],
     );
     has_not(&page, &[HOSTILE]);

@@ -6,28 +6,31 @@ use crate::history::{History, Sample, Window};
 const MINUTE: i64 = 60_000;
 const MIB: f64 = 1_048_576.0;
 
+/// Some time, later than any restart is before.
+const BEGIN: i64 = 1_000_000 * MINUTE;
+
 /// The kind of growth of `slots` instances that ran for `hours`, were restarted every `restarted` hours, and held so many MiB at an
 /// age in hours, by slot.
-fn grown(slots: u32, hours: i64, restarted: i64, mib: impl Fn(u32, f64) -> f64) -> Growth {
+fn grown(slots: u32, hours: i64, restarted: i64, mib: impl Fn(u32, f64) -> f64) -> GrowthTrend {
     let mut history = History::default();
-    let window = Window::ending_at(Millis(hours * 60 * MINUTE), Elapsed(hours * 60 * MINUTE));
+    let window = Window::ending_at(Millis(BEGIN + hours * 60 * MINUTE), Elapsed(hours * 60 * MINUTE));
     let population = Population { module: "m".into(), digest: "d".into() };
     for replica in 0..slots {
         let slot = SlotId { population: population.clone(), runner: "r:1".into(), replica };
         // Not all at the same time.
         let ahead = i64::from(replica) * 7 * MINUTE;
         let samples = (0..hours * 60).map(|minute| {
-            let at = minute * MINUTE;
-            let age = (at + ahead) % (restarted * 60 * MINUTE);
+            let at = BEGIN + minute * MINUTE;
+            let age = (minute * MINUTE + ahead) % (restarted * 60 * MINUTE);
             let bytes = mib(replica, age as f64 / (60 * MINUTE) as f64) * MIB;
             Sample { at: Millis(at), generation: Generation((at - age).unsigned_abs()), bytes: bytes as u64 }
         });
-        history.observe(&SeriesId::from(slot), window, samples.filter(|sample| sample.at.0 >= 0));
+        history.observe(&SeriesId::from(slot), window, samples);
     }
-    Growth::of(history.populations().flat_map(|(_, slots)| slots.values()))
+    GrowthTrend::of(history.populations().flat_map(|(_, slots)| slots.values()))
 }
 
-fn is(growth: &Growth, kind: GrowthKind) {
+fn is(growth: &GrowthTrend, kind: GrowthKind) {
     assert_eq!(growth.kind, kind, "{growth} {growth:?}");
 }
 
@@ -89,7 +92,27 @@ fn a_leak_in_rare_large_steps_is_a_leak() {
 #[test]
 fn a_day_is_waited_for_and_nothing_is_said_of_nothing() {
     is(&grown(3, 12, 6, |_, age| 2.0 + 4.0 * age), GrowthKind::Unknown);
-    let nothing = Growth::of(std::iter::empty());
+    let nothing = GrowthTrend::of(std::iter::empty());
     is(&nothing, GrowthKind::Unknown);
     assert_eq!(nothing.to_string(), "too little was seen of instances at different ages");
+}
+
+#[test]
+fn where_no_start_was_seen_what_grows_ever_slower_is_not_called_a_leak() {
+    let mut history = History::default();
+    let window = Window::ending_at(Millis(BEGIN + 48 * 60 * MINUTE), Elapsed(48 * 60 * MINUTE));
+    for replica in 0..3 {
+        let population = Population { module: "m".into(), digest: "d".into() };
+        let slot = SlotId { population, runner: "r:1".into(), replica };
+        // Each was forty hours old when it was seen first.
+        let generation = Generation((BEGIN - 40 * 60 * MINUTE).unsigned_abs());
+        let samples = (0..48 * 60).map(|minute| {
+            let age = 40.0 + minute as f64 / 60.0;
+            let bytes = (MIB * (2.0 + 100.0 * (1.0 - (-age / 20.0).exp()))) as u64;
+            Sample { at: Millis(BEGIN + minute * MINUTE), generation, bytes }
+        });
+        history.observe(&SeriesId::from(slot), window, samples);
+    }
+    let growth = GrowthTrend::of(history.populations().flat_map(|(_, slots)| slots.values()));
+    assert_ne!(growth.kind, GrowthKind::Leak, "{growth} {growth:?}");
 }
