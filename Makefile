@@ -60,6 +60,8 @@ lab: tools guests prometheus ## compare all policies, simulated and on real inst
 	$(if $(LAB_LONG),target/release/ebb-lab live --clock 10 --protocol mixed --out target/lab/live-long.json)
 	target/release/ebb-lab report
 	target/release/ebb-lab costs
+	target/release/ebb-lab kinds
+	target/release/ebb-lab versions
 
 .PHONY: bench
 bench: tools guests prometheus bench-tools ## measure speed and memory; tables, and target/bench/NAME.json
