@@ -169,12 +169,13 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use ebb_core::{
         decide::{budget::Limit, order::Restarted},
         policy::Bound,
     };
     use ebb_units::Population;
+
+    use super::*;
 
     fn judgement(replica: u32, generation: u64) -> Judgement {
         let population = Population { module: "leaky".into(), digest: "d".into() };

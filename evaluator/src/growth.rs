@@ -109,7 +109,7 @@ impl GrowthReader {
         // Nobody waits for what nobody else holds.
         all.retain(|_, kept| {
             let is_new = |kept: &Option<(Instant, _)>| {
-                kept.as_ref().is_none_or(|(asked, _)| asked.elapsed() < KEPT_FOR)
+                kept.as_ref().is_some_and(|(asked, _)| asked.elapsed() < KEPT_FOR)
             };
             Arc::strong_count(kept) > 1 || kept.try_lock().is_ok_and(|kept| is_new(&kept))
         });

@@ -55,17 +55,21 @@ pub struct Ratio {
     pub high: f64,
 }
 
+impl Ratio {
+    /// Whether it is a difference that matters, with that certainty.
+    fn is_worse(&self) -> bool {
+        self.low >= AT_LEAST
+    }
+}
+
 impl fmt::Display for Comparison {
     /// What is worse, in a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let worse = |ratio: &Option<Ratio>| ratio.filter(|ratio| ratio.low >= AT_LEAST);
         let mut said = false;
-        for (ratio, what) in [(worse(&self.start), "starts as large"), (worse(&self.growth), "grows as fast")]
-        {
-            if let Some(Ratio { median, low, high }) = ratio {
+        for (ratio, verb, like) in [(self.start, "starts", "large"), (self.growth, "grows", "fast")] {
+            if let Some(Ratio { median, low, high }) = ratio.filter(Ratio::is_worse) {
                 f.write_str(if said { ", and " } else { "it " })?;
-                let (verb, like) = what.split_once(' ').expect("two words");
-                write!(f, "{verb} {median:.1} times {like} ({low:.1} to {high:.1})")?;
+                write!(f, "{verb} {median:.1} times as {like} ({low:.1} to {high:.1})")?;
                 said = true;
             }
         }
@@ -126,8 +130,8 @@ fn compare(before: Arc<str>, old: &BTreeMap<SlotId, Slot>, new: &BTreeMap<SlotId
     let seen = of(1).map(Lifetime::first_at).min().zip(of(1).map(Lifetime::last_at).max());
     let long_enough = seen.is_some_and(|(first, last)| last.since(first) >= SEEN_MIN);
     let growth = ratio(&slots, |lifetime| pace(lifetime, age)).filter(|_| long_enough);
-    let is_worse = |ratio: Option<Ratio>| ratio.is_some_and(|ratio| ratio.low >= AT_LEAST);
-    Comparison { before, lifetimes, start, growth, is_regression: is_worse(start) || is_worse(growth) }
+    let is_regression = [start, growth].iter().flatten().any(Ratio::is_worse);
+    Comparison { before, lifetimes, start, growth, is_regression }
 }
 
 /// The age that three quarters of them reached.

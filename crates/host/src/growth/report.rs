@@ -21,7 +21,8 @@ pub struct Report {
     pub unknown_bytes: u64,
     /// The functions that asked allocators for `bytes`, those first that asked for most.
     pub functions: Vec<Function>,
-    /// The requests during which `bytes` grew, those first during which most did. What is left grew outside of requests.
+    /// The requests during which `bytes` grew, those first during which most did. What is left grew outside of requests, or
+    /// during which is not known.
     pub requests: Vec<Requests>,
     /// Where all of that grew, those first where most did.
     pub stacks: Vec<Grown>,

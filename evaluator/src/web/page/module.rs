@@ -83,7 +83,7 @@ fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup
         }
         @if let Some(growth) = &population.growth {
             p.rule data-kind=(growth.kind.name()) {
-                "Growth with age: " strong { (growth.kind.name()) } " — " (growth) "."
+                "Growth with age: " strong { (growth.kind.name()) } ": " (growth) "."
             }
         }
         @if let Some(comparison) = &population.comparison {
