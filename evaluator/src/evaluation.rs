@@ -15,6 +15,7 @@ use ebb_core::{
     decide::{
         assessment::{Assessed, Assessment},
         clock::Now,
+        exhaustion::{Growing, MemoryLimits, Outlook},
         hold::Hold,
         judgement::Judgement,
         order::{Action, Outcome},
@@ -48,6 +49,7 @@ pub(crate) struct Evaluator {
     store: Store,
     intake: Intake,
     hosts: Hosts,
+    memory_limits: MemoryLimits,
     restarter: Restarter,
     tick: Tick,
     backfill: Backfill,
@@ -56,6 +58,7 @@ pub(crate) struct Evaluator {
     module_holds_logged: LoggedOnce,
     growth: GrowthReader,
     kinds: Kinds,
+    outlook: Arc<Outlook>,
     sinks: Sinks,
 }
 
@@ -72,12 +75,14 @@ impl Evaluator {
             config,
             intake: Intake::default(),
             hosts: Hosts::default(),
+            memory_limits: MemoryLimits::default(),
             backfill: Backfill::default(),
             nameless_logged: LoggedOnce::default(),
             hold_logged: LoggedOnce::default(),
             module_holds_logged: LoggedOnce::default(),
             growth,
             kinds: Kinds::default(),
+            outlook: Arc::default(),
             sinks,
         })
     }
@@ -95,6 +100,7 @@ impl Evaluator {
             self.store = Store::new(&config.store, &config.runners.address)?;
             self.intake = Intake::default();
             self.hosts = Hosts::default();
+            self.memory_limits = MemoryLimits::default();
             self.tick.forget_fleet();
             self.backfill = Backfill::default();
             self.nameless_logged = LoggedOnce::default();
@@ -146,7 +152,9 @@ impl Evaluator {
         timer.step("restart");
         self.publish(populations, instances, hold, now.wall);
         // For the next tick: no order waits for this.
-        self.kinds.look(self.intake.history(), now.steady);
+        if self.kinds.look(self.intake.history(), now.steady) {
+            self.outlook = Arc::new(self.look_ahead());
+        }
     }
 
     fn decide(&mut self, fault: Option<Hold>, holds: &BTreeMap<Arc<str>, Hold>, now: Now) -> Plan {
@@ -184,7 +192,7 @@ impl Evaluator {
                 debug!(series = fetched.series, samples = filling.taken, "fetched");
                 self.sinks.metrics.fetched(filling.taken, filling.late_samples, &fetched);
                 self.tell_nameless(&fetched);
-                self.take_hosts(fetched.hosts, now.wall);
+                self.take_readings(fetched.hosts, fetched.memory_limits, now.wall);
                 self.intake.accept(filling).map_or(Ok(()), Err)
             }
             Err(error) => {
@@ -272,9 +280,9 @@ impl Evaluator {
         self.nameless_logged.end_tick();
     }
 
-    /// Keeps the newest reading of each host, and none that is too old to tell anything.
-    fn take_hosts(&mut self, readings: Hosts, now: Millis) {
-        for (runner, memory) in readings {
+    /// Keeps the newest reading of each host and limit, and none that is too old to tell anything.
+    fn take_readings(&mut self, hosts: Hosts, memory_limits: MemoryLimits, now: Millis) {
+        for (runner, memory) in hosts {
             let newest = self.hosts.entry(runner).or_insert(memory);
             if memory.at >= newest.at {
                 *newest = memory;
@@ -282,7 +290,28 @@ impl Evaluator {
         }
         let stale_after = self.stale_after();
         let ahead = -self.config.hold.clock_skew.as_elapsed();
-        self.hosts.retain(|_, memory| (ahead..=stale_after).contains(&now.since(memory.at)));
+        let is_fresh = |at: Millis| (ahead..=stale_after).contains(&now.since(at));
+        self.hosts.retain(|_, memory| is_fresh(memory.at));
+        self.memory_limits.extend(memory_limits);
+        self.memory_limits.retain(|_, limit| is_fresh(limit.at));
+    }
+
+    /// When memory runs out, as far as that can be foreseen.
+    fn look_ahead(&self) -> Outlook {
+        let growing = Growing {
+            history: self.intake.history(),
+            growth: self.kinds.all(),
+            limits: &self.memory_limits,
+            hosts: &self.hosts,
+            dry_run: self.config.dry_run,
+            restart_takes: self.samples_take() + self.config.interval.as_elapsed(),
+        };
+        let instances = &self.sinks.board.newest().instances;
+        growing.outlook(
+            instances,
+            |module| self.config.rules.of(module),
+            |slot| self.restarter.may_order(slot),
+        )
     }
 
     /// The modules of which series contradict each other.
@@ -368,6 +397,7 @@ impl Evaluator {
             restarts_available: self.tick.budget().available(),
             lifetimes: lifetimes.map(|slot| slot.lifetimes().count()).sum(),
             saved_byte_seconds: self.tick.saved_byte_seconds().clone(),
+            outlook: Arc::clone(&self.outlook),
             populations,
             instances,
         });

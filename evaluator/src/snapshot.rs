@@ -6,7 +6,7 @@ use std::{
 };
 
 use ebb_core::{
-    decide::{hold::Hold, judgement::Judgement},
+    decide::{exhaustion::Outlook, hold::Hold, judgement::Judgement},
     estimate::{growth::GrowthTrend, versions::Comparison},
     explain::explain,
     policy::{Learned, Rule},
@@ -59,6 +59,9 @@ pub(crate) struct Snapshot {
     pub lifetimes: usize,
     /// What restarts have saved at least since the evaluator was started, in byte-seconds, by module.
     pub saved_byte_seconds: BTreeMap<Arc<str>, f64>,
+    /// When memory runs out, as far as that can be foreseen.
+    #[serde(skip)]
+    pub outlook: Arc<Outlook>,
     /// Each population, in order of module and digest.
     pub populations: Vec<PopulationSnapshot>,
     /// Each living instance, in order of module, digest, runner and replica.
@@ -75,7 +78,12 @@ impl Snapshot {
     /// Why this is said of an instance, in a sentence.
     pub(crate) fn explanation(&self, judgement: &Judgement) -> String {
         let population = self.population(&judgement.slot.population);
-        population.map_or_else(String::new, |snapshot| explain(&snapshot.rule, &snapshot.learned, judgement))
+        let mut explanation = population
+            .map_or_else(String::new, |snapshot| explain(&snapshot.rule, &snapshot.learned, judgement));
+        if let Some(found) = self.outlook.instances.get(&judgement.slot) {
+            explanation += &format!("; it reaches its limit {found}");
+        }
+        explanation
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     contender::rule,
     report::{ReportError, write},
-    simulate::simulate_watched,
+    simulate::{Watched, simulate_watched},
     study::{MINUTES_PER_DAY, setup},
     trace::Tick,
     workload::Workload,
@@ -91,7 +91,7 @@ fn looks(workload: Workload, seed: u64, days: u32) -> Vec<GrowthKind> {
     let traces = workload.fleet(REPLICAS, ticks, FIRST_SEED + seed);
     let rule = rule(Policy::Renewal(Renewal::default()));
     let mut looks = Vec::new();
-    simulate_watched(&setup(rule), &traces, ticks, |tick, history| {
+    simulate_watched(&setup(rule), &traces, ticks, |tick, Watched { history, .. }| {
         if tick.is_multiple_of(EVERY) {
             let slots = history.populations().flat_map(|(_, slots)| slots.values());
             looks.push(GrowthTrend::of(slots).kind);

@@ -12,6 +12,7 @@
 //! | `costs` | the shipped rule at its own price, on seeds that nobody tunes on |
 //! | `versions` | how well a version is found that grows faster |
 //! | `kinds` | how well the kind of growth is told, on seeds that nobody tunes on |
+//! | `exhaustion` | how well it is foreseen when a limit is reached |
 //! | `study` | all of it: workloads × seeds × contenders |
 //! | `live` | the experiment on real instances |
 //! | `record` | real apps under a day's load → what each minute asks of an instance |
@@ -19,6 +20,7 @@
 
 mod contender;
 mod costs;
+mod exhaustion;
 mod kinds;
 mod live;
 mod optimum;
@@ -51,6 +53,7 @@ use rayon::prelude::*;
 use self::{
     contender::{contenders, no_budget, paper, t_interval},
     costs::{costs, write_costs},
+    exhaustion::{exhaustion, write_exhaustion},
     kinds::{kinds, write_kinds},
     live::{Live, arm::Protocol},
     recording::App,
@@ -137,6 +140,18 @@ enum Command {
         #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
         folder: PathBuf,
     },
+    /// Foresee when limits are reached; writes `exhaustion.json` and `exhaustion.md`.
+    Exhaustion {
+        /// Seeds of each workload.
+        #[arg(long, default_value_t = 40)]
+        seeds: u64,
+        /// Only these workloads.
+        #[arg(long)]
+        workload: Vec<String>,
+        /// Where to write them.
+        #[arg(long, value_name = "FOLDER", default_value = "lab/report")]
+        folder: PathBuf,
+    },
     /// Record how much memory real apps need under a day's load; writes `storage.csv`, `python.csv` and `axum.csv`. Takes minutes.
     Record {
         /// Where to write them.
@@ -183,6 +198,9 @@ fn main() -> ExitCode {
             write_kinds(&kinds(seeds, days, &workload), &folder)
         }
         Command::Versions { seeds, folder } => write_versions(&versions(seeds), &folder),
+        Command::Exhaustion { seeds, workload, folder } => {
+            write_exhaustion(&exhaustion(seeds, &workload), &folder)
+        }
         Command::Record { folder } => record(&folder),
         Command::Speed { policy } => {
             speed(&policy);

@@ -105,7 +105,35 @@ pub(crate) fn simulate(setup: &Setup, traces: &[Trace], ticks: Tick) -> Run {
     run(setup, traces.iter().map(|trace| ("simulated", trace)), ticks)
 }
 
-/// As [`simulate`]; `watch` sees what the evaluator knows after each tick.
+/// What can be seen after a tick.
+#[derive(Clone, Copy)]
+pub(crate) struct Watched<'a> {
+    /// What the evaluator knows.
+    pub history: &'a History,
+    /// How it is.
+    pub fleet: FleetNow<'a>,
+}
+
+/// A fleet after a tick.
+#[derive(Clone, Copy)]
+pub(crate) struct FleetNow<'a>(&'a [Replica<'a>]);
+
+impl FleetNow<'_> {
+    /// After how many ticks the instance of a replica will have grown by more than `bytes`, if it is left alone and that comes
+    /// within its trace.
+    pub(crate) fn left_alone(self, replica: u32, bytes: f64) -> Option<Tick> {
+        let replica = &self.0[replica as usize];
+        let mut instance = replica.instance;
+        let most = instance.bytes as f64 + bytes;
+        let reached = replica.ahead.iter().find(|demand| {
+            instance.meet(demand);
+            instance.bytes as f64 > most
+        });
+        reached.map(|demand| demand.at - replica.grown_until)
+    }
+}
+
+/// As [`simulate`]; `watch` sees what there is to see after each tick.
 ///
 /// # Panics
 /// When something does not hold that must.
@@ -113,12 +141,13 @@ pub(crate) fn simulate_watched(
     setup: &Setup,
     traces: &[Trace],
     ticks: Tick,
-    mut watch: impl FnMut(Tick, &History),
+    mut watch: impl FnMut(Tick, Watched<'_>),
 ) -> Run {
     let mut simulation = Simulation::new(setup, traces.iter().map(|trace| ("simulated", trace)));
     for tick in 1..ticks {
         simulation.tick(tick);
-        watch(tick, &simulation.evaluator.history);
+        let fleet = FleetNow(&simulation.replicas);
+        watch(tick, Watched { history: &simulation.evaluator.history, fleet });
     }
     simulation.run
 }
@@ -160,6 +189,8 @@ struct Replica<'a> {
     instance: Instance,
     generation: Generation,
     started: Tick,
+    /// The tick whose demands were met last.
+    grown_until: Tick,
     /// Somebody else started the instance.
     by_others: bool,
     /// A sample that comes with the next one.
@@ -202,6 +233,7 @@ impl<'a> Simulation<'a> {
                 instance: Instance::new(trace),
                 generation,
                 started: 0,
+                grown_until: 0,
                 by_others: false,
                 late: None,
                 stored: Vec::new(),
@@ -417,6 +449,7 @@ impl Replica<'_> {
             self.instance.meet(demand);
             self.ahead = ahead;
         }
+        self.grown_until = tick;
     }
 
     fn restart(&mut self, tick: Tick, now: Millis) {

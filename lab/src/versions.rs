@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     contender::rule,
     report::{ReportError, write},
-    simulate::{Faults, Setup, simulate_watched},
+    simulate::{Faults, Setup, Watched, simulate_watched},
     study::{MINUTES_PER_DAY, setup},
     workload::Workload,
 };
@@ -80,7 +80,7 @@ fn looks(workload: Workload, seed: u64) -> Vec<bool> {
     let faults = Faults { deploys_every: Some(ticks / 2), ..Faults::default() };
     let rule = rule(Policy::Renewal(Renewal::default()));
     let mut looks = Vec::new();
-    simulate_watched(&Setup { faults, ..setup(rule) }, &traces, ticks, |tick, history| {
+    simulate_watched(&Setup { faults, ..setup(rule) }, &traces, ticks, |tick, Watched { history, .. }| {
         if tick.is_multiple_of(60)
             && let Some((_, comparison)) = compared(history).next()
             && comparison.growth.is_some()

@@ -5,8 +5,11 @@
 
 pub(crate) mod cost;
 pub mod growth;
+pub mod pace;
 pub(crate) mod quantile;
 pub(crate) mod rhythm;
+mod seen;
+mod steps;
 pub mod versions;
 
 use ebb_units::{ConfidenceLevel, Coverage, Elapsed, Span};

@@ -30,6 +30,14 @@ impl Span {
         Self::secs(seconds.max(0.0) as u64)
     }
 
+    /// What was computed in seconds, to a part of it that people read: `23s`, `1h 12m`, `3days 7h`.
+    #[must_use]
+    pub fn rounded(seconds: f64) -> Self {
+        const STEPS: [(f64, f64); 3] = [(120.0, 1.0), (36_000.0, 60.0), (1_728_000.0, 3600.0)];
+        let step = STEPS.iter().find(|(below, _)| seconds < *below).map_or(86_400.0, |(_, step)| *step);
+        Self::whole_secs((seconds / step).round() * step)
+    }
+
     /// The span as the time between two moments: whole milliseconds, rounded down.
     #[must_use]
     pub const fn as_elapsed(self) -> Elapsed {
@@ -126,6 +134,15 @@ mod tests {
     fn a_duration_without_a_unit_is_refused() {
         assert!(serde_yaml::from_str::<Span>("10").is_err());
         assert_eq!(serde_yaml::from_str::<Span>("10s").unwrap(), Span::secs(10));
+    }
+
+    #[test]
+    fn what_is_rounded_has_as_much_precision_as_is_read() {
+        for (seconds, text) in
+            [(-1.0, "0s"), (7.4, "7s"), (4_332.0, "1h 12m"), (100_000.0, "1day 4h"), (2_000_000.0, "23days")]
+        {
+            assert_eq!(Span::rounded(seconds).to_string(), text);
+        }
     }
 
     #[test]

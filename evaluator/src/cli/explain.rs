@@ -72,11 +72,13 @@ struct Status {
     hold: Option<Held>,
 }
 
-/// Of `/api/v1/modules`, what keeps the restarts of one back.
+/// Of `/api/v1/modules`, what keeps the restarts of one back, and what was found of its growth.
 #[derive(Deserialize)]
 struct Module {
     module: String,
+    digest: String,
     hold: Option<Held>,
+    findings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,8 +128,8 @@ pub(super) async fn explain(address: String, name: &InstanceName) -> Result<(), 
     }
     let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
     let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
-    let own = modules.into_iter().find(|found| found.module == name.module);
-    if let Some(hold) = own.and_then(|module| module.hold) {
+    let own: Vec<_> = modules.into_iter().filter(|found| found.module == name.module).collect();
+    if let Some(hold) = own.iter().find_map(|module| module.hold.as_ref()) {
         let _ = writeln!(told, "Restarts of {} are held: {hold}", name.module);
     }
     let instances: Vec<Explained> = serde_json::from_slice(&instances).map_err(unreadable)?;
@@ -137,6 +139,11 @@ pub(super) async fn explain(address: String, name: &InstanceName) -> Result<(), 
     }
     for decision in &decisions {
         let _ = writeln!(told, "  {decision}");
+    }
+    for Module { module, digest, findings, .. } in &own {
+        for finding in findings {
+            let _ = writeln!(told, "{} (digest {}): {}", plain(module), plain(digest), plain(finding));
+        }
     }
     print(told.as_bytes())?;
     if instances.is_empty() && decisions.is_empty() {

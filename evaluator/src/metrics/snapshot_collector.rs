@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use ebb_core::estimate::growth::GrowthKind;
+use ebb_core::{decide::exhaustion::Exhaustion, estimate::growth::GrowthKind};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -104,6 +104,55 @@ fn encode_kinds(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Res
     Ok(())
 }
 
+/// When the first instance of each population reaches its limit, and when hosts have no memory left: from now, in seconds, if nothing
+/// is restarted, and if restarts go on and do not help.
+fn encode_outlook(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let series = |found: &Exhaustion| {
+        let cases = [("off", Some(found.without_restarts)), ("on", found.with_restarts)];
+        cases.into_iter().filter_map(|(restarts, left)| Some((restarts, left?))).flat_map(
+            |(restarts, left)| {
+                let bounds = [("low", Some(left.low)), ("median", Some(left.median)), ("high", left.high)];
+                bounds
+                    .into_iter()
+                    .filter_map(move |(bound, left)| Some((restarts, bound, left?.as_seconds())))
+            },
+        )
+    };
+    let mut family = encoder.encode_descriptor(
+        "ebb_evaluator_limit_reached",
+        "Time until the first instance reaches its memory limit, with restarts or without; absent where it never does",
+        Some(&Unit::Seconds),
+        MetricType::Gauge,
+    )?;
+    for (population, (_, found)) in &snapshot.outlook.first {
+        for (restarts, bound, seconds) in series(found) {
+            let labels = [
+                ("module", &*population.module),
+                ("digest", &*population.digest),
+                ("restarts", restarts),
+                ("bound", bound),
+            ];
+            ConstGauge::new(seconds).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "ebb_evaluator_host_exhausted",
+        "Time until a runner's host has no memory left, with restarts or without; absent where it always has some",
+        Some(&Unit::Seconds),
+        MetricType::Gauge,
+    )?;
+    for (runner, found) in &snapshot.outlook.hosts {
+        for (restarts, bound, seconds) in series(found) {
+            let mut labels = vec![("runner", &*runner.address), ("restarts", restarts), ("bound", bound)];
+            if !runner.identity.is_empty() {
+                labels.push(("identity", &*runner.identity));
+            }
+            ConstGauge::new(seconds).encode(family.encode_family(&&labels[..])?)?;
+        }
+    }
+    Ok(())
+}
+
 /// A series for each living instance.
 fn encode_thresholds(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(
@@ -148,6 +197,7 @@ impl Collector for SnapshotCollector {
             }
         }
         encode_kinds(&snapshot, &mut encoder)?;
+        encode_outlook(&snapshot, &mut encoder)?;
         let mut family = encoder.encode_descriptor(
             "ebb_evaluator_saved_byte_seconds",
             "Memory times time that restarts have saved at least",

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebb_core::{decide::clock::disagreement, history::Sample, policy::Hosts};
+use ebb_core::{
+    decide::{clock::disagreement, exhaustion::MemoryLimits},
+    history::Sample,
+    policy::Hosts,
+};
 use ebb_units::{Elapsed, Millis, SeriesId};
 
 use super::naming::Nameless;
@@ -26,6 +30,8 @@ pub(crate) struct Fetched {
     pub nameless: Vec<String>,
     /// Memory of the runners' hosts; a bootstrap, which looks at the past, tells none.
     pub hosts: Hosts,
+    /// Likewise what instances may hold.
+    pub memory_limits: MemoryLimits,
 }
 
 impl Fetched {

@@ -1,11 +1,13 @@
 //! PURE: the labels of a series → what it tells of.
 
+use std::sync::Arc;
+
 use ebb_service::quote;
 use ebb_units::{Population, RunnerId, SeriesId, SlotId};
 
 use super::{
     address::AddressTemplate,
-    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC},
+    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, LIMIT_METRIC, MEMORY_METRIC, START_TIME_METRIC},
     labels::{LABELS_BYTES_MAX, Labels, beginning, own_label, written},
 };
 
@@ -30,6 +32,8 @@ pub(super) enum Named {
     Slot(Gauge, SeriesId),
     /// A gauge of a runner's host.
     Host(HostGauge, RunnerId),
+    /// What the instances of a module on a runner may hold.
+    Limit(RunnerId, Arc<str>),
     /// Neither: it is another metric.
     Other,
 }
@@ -93,6 +97,13 @@ impl Naming {
             }
             Some(HOST_AVAILABLE_METRIC) => {
                 return Ok(Named::Host(HostGauge::Available, self.runner(labels).map_err(nameless)?));
+            }
+            Some(LIMIT_METRIC) => {
+                let module = labels.get(own_label(labels, "module")).copied().unwrap_or_default();
+                return Ok(Named::Limit(
+                    self.runner(labels).map_err(nameless)?,
+                    quote::clipped(module).into(),
+                ));
             }
             _ => return Ok(Named::Other),
         };

@@ -32,7 +32,7 @@ use self::{
 use super::{
     address::AddressTemplate,
     answer::{ClockCheck, EarlierSize, Fetched, Sink, StoreError},
-    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC},
+    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, LIMIT_METRIC, MEMORY_METRIC, START_TIME_METRIC},
     naming::Naming,
 };
 use crate::client::server_time;
@@ -78,7 +78,7 @@ impl Prometheus {
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         let all = format!(
-            "__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}|{HOST_TOTAL_METRIC}|{HOST_AVAILABLE_METRIC}\""
+            "__name__=~\"{MEMORY_METRIC}|{START_TIME_METRIC}|{LIMIT_METRIC}|{HOST_TOTAL_METRIC}|{HOST_AVAILABLE_METRIC}\""
         );
         let selector = self.selector(&all);
         self.query.samples(&self.client, &selector, from, clock, sink).await

@@ -18,10 +18,10 @@ use tracing::{info, warn};
 
 use super::{
     answer::{ClockCheck, Fetched, Sink, StoreError},
-    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, MEMORY_METRIC, START_TIME_METRIC},
+    gauges::{HOST_AVAILABLE_METRIC, HOST_TOTAL_METRIC, LIMIT_METRIC, MEMORY_METRIC, START_TIME_METRIC},
     labels::Labels,
     naming::{Named, Naming},
-    series::{HostReadings, Numbers, Readings},
+    series::{Numbers, Readings, RunnerReadings},
 };
 use crate::client::{self, client_builder, server_time};
 
@@ -98,7 +98,7 @@ impl Scrape {
         let sent = clock.shows();
         let answers = join_all(self.targets.iter().map(|target| scrape(&self.http, target))).await;
         let mut fetched = Fetched::default();
-        let mut readings = (Readings::default(), HostReadings::default());
+        let mut readings = (Readings::default(), RunnerReadings::default());
         let mut failures = Vec::new();
         let mut clocks = Clocks::default();
         for (target, answer) in self.targets.iter().zip(answers) {
@@ -126,7 +126,7 @@ impl Scrape {
         }
         clocks.verdict(&mut self.wrong_clocks)?;
         readings.0.join(&self.numbers, &mut fetched, sink);
-        fetched.hosts = readings.1.hosts();
+        readings.1.give(&mut fetched);
         // Slots that come and go must not fill the memory.
         if self.numbers.len() > SERIES_OVER_ANSWERED * fetched.series.max(256) {
             self.numbers = Numbers::default();
@@ -192,7 +192,7 @@ fn take(
     target: &str,
     now: Millis,
     numbers: &mut Numbers,
-    readings: &mut (Readings, HostReadings),
+    readings: &mut (Readings, RunnerReadings),
     fetched: &mut Fetched,
 ) -> Result<(), String> {
     if let Some(line) = text.lines().find(|line| !line.is_empty()).filter(|line| !line.starts_with('#')) {
@@ -201,8 +201,8 @@ fn take(
     // Whoever scrapes a runner knows its address, and nobody has renamed its labels.
     let naming = Naming::default();
     for line in text.lines() {
-        const WANTED: [&str; 4] =
-            [MEMORY_METRIC, START_TIME_METRIC, HOST_TOTAL_METRIC, HOST_AVAILABLE_METRIC];
+        const WANTED: [&str; 5] =
+            [MEMORY_METRIC, START_TIME_METRIC, LIMIT_METRIC, HOST_TOTAL_METRIC, HOST_AVAILABLE_METRIC];
         if !WANTED.iter().any(|metric| line.starts_with(metric)) {
             continue;
         }
@@ -229,7 +229,8 @@ fn take(
                 fetched.series += 1;
                 readings.0.push(gauge, number, now, value, fetched);
             }
-            Ok(Named::Host(gauge, runner)) => readings.1.push(gauge, &runner, now, value),
+            Ok(Named::Host(gauge, runner)) => readings.1.push_host(gauge, &runner, now, value),
+            Ok(Named::Limit(runner, module)) => readings.1.push_limit(&runner, &module, now, value),
             Ok(Named::Other) => {}
             Err(nameless) => fetched.pass_over(Some(&nameless)),
         }
@@ -271,13 +272,14 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use ebb_core::decide::exhaustion::MemoryLimit;
     use ebb_units::SeriesId;
 
     use super::*;
 
     fn taken(text: &str) -> Result<Vec<(String, u32, u64, u64)>, String> {
         let (mut numbers, mut readings, mut fetched) =
-            (Numbers::default(), <(Readings, HostReadings)>::default(), Fetched::default());
+            (Numbers::default(), <(Readings, RunnerReadings)>::default(), Fetched::default());
         take(text, "127.0.0.1:9742", Millis(7), &mut numbers, &mut readings, &mut fetched)?;
         let mut samples = Vec::new();
         readings.0.join(&numbers, &mut fetched, &mut |SeriesId { slot, .. }, found| {
@@ -303,7 +305,7 @@ mod tests {
     fn a_gauge_without_the_other_is_passed_over_and_told() {
         let text = "wasm_linear_memory_bytes{module=\"m\",digest=\"d\",replica=\"3\"} 131072\n";
         let (mut numbers, mut readings, mut fetched) =
-            (Numbers::default(), <(Readings, HostReadings)>::default(), Fetched::default());
+            (Numbers::default(), <(Readings, RunnerReadings)>::default(), Fetched::default());
         let text = format!("# TYPE x gauge\n{text}");
         take(&text, "r:1", Millis(7), &mut numbers, &mut readings, &mut fetched).unwrap();
         readings.0.join(&numbers, &mut fetched, &mut |_, _| panic!("there is no sample"));
@@ -312,13 +314,17 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_memory_is_found_in_an_exposition() {
-        let text = "# TYPE x gauge\nebb_runner_host_memory_total_bytes 200\nebb_runner_host_memory_available_bytes 50\n";
-        let mut readings = <(Readings, HostReadings)>::default();
-        take(text, "r:1", Millis(7), &mut Numbers::default(), &mut readings, &mut Fetched::default())
-            .unwrap();
+    fn the_hosts_memory_and_limits_are_found_in_an_exposition() {
+        let text = "# TYPE x gauge\nebb_runner_host_memory_total_bytes 200\nebb_runner_host_memory_available_bytes 50\n\
+            wasm_linear_memory_limit_bytes{module=\"m\"} 100\n";
+        let mut readings = <(Readings, RunnerReadings)>::default();
+        let mut fetched = Fetched::default();
+        take(text, "r:1", Millis(7), &mut Numbers::default(), &mut readings, &mut fetched).unwrap();
+        readings.1.give(&mut fetched);
         let host = ebb_core::policy::HostMemory { at: Millis(7), total_bytes: 200, available_bytes: 50 };
-        assert_eq!(readings.1.hosts(), [("r:1".into(), host)].into());
+        assert_eq!(fetched.hosts, [("r:1".into(), host)].into());
+        let limit = MemoryLimit { at: Millis(7), bytes: 100 };
+        assert_eq!(fetched.memory_limits, [(("r:1".into(), "m".into()), limit)].into());
     }
 
     #[test]

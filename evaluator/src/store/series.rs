@@ -1,10 +1,11 @@
 //! Two gauges of a series → its samples, joined by their time.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use ebb_core::{
+    decide::exhaustion::{MemoryLimit, MemoryLimits},
     history::Sample,
-    policy::{HostMemory, Hosts},
+    policy::HostMemory,
 };
 use ebb_units::{Generation, Millis, RunnerId, SeriesId};
 
@@ -149,26 +150,39 @@ impl Readings {
     }
 }
 
-/// The newest values of the hosts' gauges in one answer.
+/// The newest values of the runners' other gauges in one answer.
 #[derive(Debug, Default)]
-pub(super) struct HostReadings(HashMap<RunnerId, [Option<(Millis, u64)>; 2]>);
+pub(super) struct RunnerReadings {
+    hosts: HashMap<RunnerId, [Option<(Millis, u64)>; 2]>,
+    memory_limits: MemoryLimits,
+}
 
-impl HostReadings {
-    /// Takes in one value. What is no size is as good as not told.
-    pub(super) fn push(&mut self, gauge: HostGauge, runner: &RunnerId, at: Millis, value: f64) {
-        let newest = &mut self.0.entry(runner.clone()).or_default()[gauge as usize];
+impl RunnerReadings {
+    /// Takes in one value of a host's gauge. What is no size is as good as not told.
+    pub(super) fn push_host(&mut self, gauge: HostGauge, runner: &RunnerId, at: Millis, value: f64) {
+        let newest = &mut self.hosts.entry(runner.clone()).or_default()[gauge as usize];
         if let Some(bytes) = bytes(value).filter(|_| newest.is_none_or(|(known, _)| known <= at)) {
             *newest = Some((at, bytes));
         }
     }
 
-    /// The hosts of which both gauges were read.
-    pub(super) fn hosts(self) -> Hosts {
+    /// Takes in what a module's instances may hold.
+    pub(super) fn push_limit(&mut self, runner: &RunnerId, module: &Arc<str>, at: Millis, value: f64) {
+        let key = (runner.clone(), Arc::clone(module));
+        let is_newest = self.memory_limits.get(&key).is_none_or(|known| known.at <= at);
+        if let Some(bytes) = bytes(value).filter(|_| is_newest) {
+            self.memory_limits.insert(key, MemoryLimit { at, bytes });
+        }
+    }
+
+    /// The hosts of which both gauges were read, and the limits.
+    pub(super) fn give(self, fetched: &mut Fetched) {
         let host = |(runner, [total, available]): (_, [Option<(Millis, u64)>; 2])| {
             let ((_, total_bytes), (at, available_bytes)) = total.zip(available)?;
             Some((runner, HostMemory { at, total_bytes, available_bytes }))
         };
-        self.0.into_iter().filter_map(host).collect()
+        fetched.hosts = self.hosts.into_iter().filter_map(host).collect();
+        fetched.memory_limits = self.memory_limits;
     }
 }
 
@@ -216,13 +230,19 @@ mod tests {
 
     #[test]
     fn a_host_is_told_by_the_newest_value_of_both_gauges() {
-        let (mut hosts, runner) = (HostReadings::default(), RunnerId::from("r:1"));
+        let (mut hosts, runner) = (RunnerReadings::default(), RunnerId::from("r:1"));
         for (at, value) in [(20, 7.0), (10, 5.0), (30, f64::NAN)] {
-            hosts.push(HostGauge::Available, &runner, Millis(at), value);
+            hosts.push_host(HostGauge::Available, &runner, Millis(at), value);
         }
-        hosts.push(HostGauge::Total, &runner, Millis(10), 9.0);
-        hosts.push(HostGauge::Total, &"r:2".into(), Millis(10), 9.0);
+        hosts.push_host(HostGauge::Total, &runner, Millis(10), 9.0);
+        hosts.push_host(HostGauge::Total, &"r:2".into(), Millis(10), 9.0);
         let host = HostMemory { at: Millis(20), total_bytes: 9, available_bytes: 7 };
-        assert_eq!(hosts.hosts(), [(runner, host)].into());
+        hosts.push_limit(&runner, &"m".into(), Millis(20), 512.0);
+        hosts.push_limit(&runner, &"m".into(), Millis(10), 256.0);
+        let mut fetched = Fetched::default();
+        hosts.give(&mut fetched);
+        assert_eq!(fetched.hosts, [(runner.clone(), host)].into());
+        let limit = MemoryLimit { at: Millis(20), bytes: 512 };
+        assert_eq!(fetched.memory_limits, [((runner, "m".into()), limit)].into());
     }
 }

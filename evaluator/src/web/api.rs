@@ -1,6 +1,6 @@
 //! The evaluator's own HTTP API: health, metrics, what was learned, what was decided.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use axum::{
     Json, Router,
@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use ebb_core::{
-    decide::{judgement::Judgement, order::Action},
+    decide::{exhaustion::Exhaustion, judgement::Judgement, order::Action},
     policy::Verdict,
 };
 use ebb_service::{
@@ -24,8 +24,11 @@ use ebb_service::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::state::Web;
-use crate::{decisions::Decision, snapshot::Snapshot};
+use super::{page::findings, state::Web};
+use crate::{
+    decisions::Decision,
+    snapshot::{PopulationSnapshot, Snapshot},
+};
 
 /// Its routes.
 pub(super) fn routes() -> Router<Web> {
@@ -96,6 +99,8 @@ struct Status<'a> {
     lifetimes: usize,
     instances: usize,
     saved_byte_seconds: f64,
+    /// When runners' hosts have no memory left, where that can be foreseen.
+    hosts_exhausted: BTreeMap<String, Exhaustion>,
 }
 
 /// The parameters of a request that has none.
@@ -123,8 +128,22 @@ async fn status(
         lifetimes: snapshot.lifetimes,
         instances: snapshot.instances.len(),
         saved_byte_seconds: snapshot.saved_byte_seconds.values().sum(),
+        hosts_exhausted: snapshot
+            .outlook
+            .hosts
+            .iter()
+            .map(|(runner, at)| (runner.to_string(), *at))
+            .collect(),
     })
     .into_response())
+}
+
+/// A population with what is found of it, in sentences.
+#[derive(Serialize)]
+struct Described<'a> {
+    #[serde(flatten)]
+    population: &'a PopulationSnapshot,
+    findings: Vec<String>,
 }
 
 async fn modules(
@@ -132,7 +151,9 @@ async fn modules(
     asked: Result<Query<Nothing>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Nothing {} = parameters(asked)?;
-    Ok(Json(&web.sinks.board.newest().populations).into_response())
+    let snapshot = web.sinks.board.newest();
+    let described = |population| Described { population, findings: findings(&snapshot, population) };
+    Ok(Json(snapshot.populations.iter().map(described).collect::<Vec<_>>()).into_response())
 }
 
 /// What to show.
@@ -190,10 +211,13 @@ struct Explained<'a> {
     #[serde(flatten)]
     judgement: &'a Judgement,
     explanation: String,
+    /// When it reaches its limit, where that can be foreseen.
+    limit_reached: Option<&'a Exhaustion>,
 }
 
-fn explained<'a>(snapshot: &Snapshot, judgement: &'a Judgement) -> Explained<'a> {
-    Explained { judgement, explanation: snapshot.explanation(judgement) }
+fn explained<'a>(snapshot: &'a Snapshot, judgement: &'a Judgement) -> Explained<'a> {
+    let limit_reached = snapshot.outlook.instances.get(&judgement.slot);
+    Explained { judgement, explanation: snapshot.explanation(judgement), limit_reached }
 }
 
 async fn instances(State(web): State<Web>, asked: FilterQuery) -> Result<Response, Problem> {

@@ -17,6 +17,7 @@
 mod charts;
 mod context;
 mod decisions;
+mod findings;
 mod format;
 mod growth;
 mod instance;
@@ -32,6 +33,7 @@ mod tests;
 pub(super) use self::{
     context::{PageContext, PageData},
     decisions::{decisions, wants},
+    findings::findings,
     instance::instance,
     instances::Listing,
     module::module,

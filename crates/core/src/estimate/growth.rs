@@ -7,8 +7,6 @@
 //! through all points (Theil-Sen), or a test of its sign (Mann-Kendall), would call a cache that filled up a leak.
 
 mod plateau;
-mod seen;
-mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +15,13 @@ use std::fmt;
 use ebb_units::{ByteCount, ConfidenceLevel, Elapsed, Span};
 use serde::Serialize;
 
-use self::{
-    plateau::outlasts_plateaus,
-    seen::{Grown, Seen, first_at_age, size_at, slope},
+pub use self::plateau::Plateau;
+use self::plateau::{best_plateau, outlasts_plateaus};
+use super::{
+    quantile::student_t_upper,
+    seen::{Grown, Seen, slope},
     steps::{in_large_steps, steps_add_up},
 };
-use super::quantile::student_t_upper;
 use crate::history::Slot;
 
 /// Slots that are looked at; the others of a larger population are like them.
@@ -98,6 +97,8 @@ pub struct GrowthTrend {
     pub in_large_steps: f64,
     /// What an instance holds, on average.
     pub mean_bytes: f64,
+    /// Where it comes to an end.
+    pub plateau: Option<Plateau>,
 }
 
 /// An estimate with the ends of its interval at level 0.99.
@@ -122,6 +123,7 @@ impl GrowthTrend {
             from_age: Elapsed::ZERO,
             in_large_steps: 0.0,
             mean_bytes: 0.0,
+            plateau: None,
         };
         if slots.is_empty() {
             return growth;
@@ -129,7 +131,7 @@ impl GrowthTrend {
         let mean = |of: fn(&Seen<'_>) -> f64| slots.iter().map(of).sum::<f64>() / slots.len() as f64;
         growth.mean_bytes = mean(|slot| slot.mean_bytes);
         growth.from_age = Elapsed(mean(|slot| slot.half.0 as f64) as i64);
-        growth.in_large_steps = in_large_steps(&slots, growth.mean_bytes);
+        growth.in_large_steps = in_large_steps(&slots, growth.mean_bytes, |_| Elapsed::ZERO);
         let younger: Vec<_> = slots.iter().filter_map(Seen::younger).collect();
         if !younger.is_empty() {
             growth.younger_bytes_per_hour = Some(HOUR * slope(younger.iter().copied()));
@@ -137,6 +139,9 @@ impl GrowthTrend {
         let samples: u64 = slots.iter().map(|slot| slot.samples).sum();
         growth.bytes_per_hour = rate(&slots).filter(|_| samples >= SAMPLES_MIN);
         growth.kind = growth.sought(&slots);
+        if growth.kind == GrowthKind::Plateau {
+            growth.plateau = best_plateau(&slots, 2.0 * growth.from_age.as_seconds());
+        }
         growth
     }
 
@@ -211,18 +216,7 @@ fn rate(slots: &[Seen<'_>]) -> Option<Rate> {
     if block <= Elapsed::ZERO {
         return None;
     }
-    let mut blocks: Vec<Grown> = Vec::new();
-    for slot in slots {
-        for lifetime in &slot.lifetimes {
-            let Some(mut from) = first_at_age(lifetime, slot.half) else { continue };
-            while from < lifetime.last_at() {
-                let until = from.plus(block).min(lifetime.last_at());
-                let bytes = size_at(lifetime, until) - size_at(lifetime, from);
-                blocks.push((bytes as f64, until.since(from).as_seconds()));
-                from = until;
-            }
-        }
-    }
+    let blocks: Vec<Grown> = slots.iter().flat_map(|slot| slot.blocks(block)).collect();
     let n = blocks.len() as u64;
     if n < BLOCKS_MIN {
         return None;

@@ -24,7 +24,7 @@ use crate::{
         answer::{ClockCheck, Fetched, Sink, StoreError},
         labels::{LABELS_BYTES_MAX, Labels},
         naming::{Gauge, HostGauge, Named, Nameless, Naming},
-        series::{HostReadings, Numbers, Readings},
+        series::{Numbers, Readings, RunnerReadings},
     },
 };
 
@@ -48,11 +48,12 @@ struct Known {
     series: Series,
 }
 
-/// A gauge of a slot, by the number of the series, or of a runner's host, or another metric, or none of these.
+/// A gauge of a slot, by the number of the series, or of a runner's host or module, or another metric, or none of these.
 #[derive(Debug)]
 enum Series {
     Slot(Gauge, usize),
     Host(HostGauge, RunnerId),
+    Limit(RunnerId, Arc<str>),
     Other,
     /// Why it names nothing, until that is told.
     Nameless(Option<Nameless>),
@@ -165,7 +166,7 @@ impl Query {
             self.readings = Readings::default();
         }
         let mut fetched = Fetched::default();
-        let mut hosts = HostReadings::default();
+        let mut runners = RunnerReadings::default();
         let mut expected = 0;
         for series in result {
             let length = series.metric.get().len();
@@ -185,7 +186,10 @@ impl Query {
                     }
                 }
                 Series::Host(gauge, runner) => {
-                    values.for_each(|(at, value)| hosts.push(*gauge, runner, at, value));
+                    values.for_each(|(at, value)| runners.push_host(*gauge, runner, at, value));
+                }
+                Series::Limit(runner, module) => {
+                    values.for_each(|(at, value)| runners.push_limit(runner, module, at, value));
                 }
                 Series::Other => {}
                 Series::Nameless(nameless) => {
@@ -194,7 +198,7 @@ impl Query {
                 }
             }
         }
-        fetched.hosts = hosts.hosts();
+        runners.give(&mut fetched);
         self.readings.join(&self.numbers, &mut fetched, sink);
         self.readings.clear();
         Ok(fetched)
@@ -237,6 +241,7 @@ impl Query {
         let series = match self.named(labels) {
             Ok(Named::Slot(gauge, series)) => Series::Slot(gauge, self.numbers.of(series)),
             Ok(Named::Host(gauge, runner)) => Series::Host(gauge, runner),
+            Ok(Named::Limit(runner, module)) => Series::Limit(runner, module),
             Ok(Named::Other) => Series::Other,
             Err(nameless) => Series::Nameless(Some(nameless)),
         };
@@ -358,7 +363,7 @@ mod tests {
                 expected = place + 1;
                 match &query.known[place].series {
                     Series::Slot(_, number) => Some(query.numbers.id(*number).slot.replica),
-                    Series::Host(..) | Series::Other | Series::Nameless(_) => None,
+                    Series::Host(..) | Series::Limit(..) | Series::Other | Series::Nameless(_) => None,
                 }
             };
             replicas.iter().map(place_of).collect::<Vec<_>>()

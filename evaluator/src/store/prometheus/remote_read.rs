@@ -172,7 +172,7 @@ impl<'a> Answer<'a> {
                 series.labels.iter().map(|label| (&*label.name, &*label.value)).collect();
             let (gauge, id) = match self.naming.parse(&labels) {
                 Ok(Named::Slot(gauge, id)) => (gauge, id),
-                Ok(Named::Host(..) | Named::Other) => continue,
+                Ok(Named::Host(..) | Named::Limit(..) | Named::Other) => continue,
                 Err(nameless) => {
                     self.fetched.pass_over(Some(&nameless));
                     continue;

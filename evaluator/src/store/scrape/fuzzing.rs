@@ -33,7 +33,7 @@ type Taken = (usize, usize, Vec<(SeriesId, Vec<Sample>)>);
 
 fn taken(texts: &[&str]) -> Result<Taken, String> {
     let (mut numbers, mut fetched) = (Numbers::default(), Fetched::default());
-    let mut readings = <(Readings, HostReadings)>::default();
+    let mut readings = <(Readings, RunnerReadings)>::default();
     for text in texts {
         take(text, "runner:9742", Millis(7), &mut numbers, &mut readings, &mut fetched)?;
     }

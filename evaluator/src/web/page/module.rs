@@ -6,7 +6,9 @@ use maud::{Markup, html};
 use super::{
     charts::{self, Size},
     context::{PageContext, PageData, Tab},
-    decisions, format, growth,
+    decisions,
+    findings::warm_up,
+    format, growth,
     instances::{self, Listing},
     query::{PageQuery, module_path},
 };
@@ -84,6 +86,19 @@ fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup
         @if let Some(growth) = &population.growth {
             p.rule data-kind=(growth.kind.name()) {
                 "Growth with age: " strong { (growth.kind.name()) } ": " (growth) "."
+            }
+        }
+        @if let Some(warm_up) = warm_up(population) {
+            div.notice.hold data-warm-up { (warm_up) "." }
+        }
+        @if let Some((slot, found)) = context.snapshot.outlook.first.get(&population.population) {
+            @let instance = format!("{}/{} on {}", population.population.module, slot.replica, slot.runner);
+            @if found.with_restarts.is_some() {
+                div.notice.hold data-limit-reached {
+                    strong { "Memory runs out: " } (instance) " reaches its limit " (found) "."
+                }
+            } @else {
+                p.rule data-limit-reached { (instance) " is the first to reach its limit: " (found) "." }
             }
         }
         @if let Some(comparison) = &population.comparison {

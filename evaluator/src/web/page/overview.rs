@@ -31,6 +31,11 @@ pub(in crate::web) fn overview(context: &PageContext<'_>, query: &PageQuery, dat
         }
         @if !populations.is_empty() {
             (totals(context))
+            @for (runner, found) in context.snapshot.outlook.hosts.iter().filter(|(_, found)| found.with_restarts.is_some()) {
+                div.notice.hold data-host-exhausted {
+                    strong { "Memory runs out: " } "the host of " (runner) " has none left " (found) "."
+                }
+            }
             (table(context, &populations[page.range()]))
             (page.links("/", query, "modules"))
         }

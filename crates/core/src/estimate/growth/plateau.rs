@@ -1,12 +1,58 @@
-//! PURE: growth that becomes slower: does it come to an end?
+//! PURE: growth that becomes slower: does it come to an end, and where?
 
-use ebb_units::{Elapsed, Millis};
+use std::fmt;
 
-use super::seen::{Seen, first_at_age, size_at};
+use ebb_units::{ByteCount, Elapsed, Millis, Span};
+use serde::Serialize;
+
+use crate::estimate::seen::{Seen, first_at_age, size_at};
+
+/// Growth that comes to an end: by S·(1 − e^(−age/τ)).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Plateau {
+    /// S: by how much an instance grows, in bytes.
+    pub bytes: f64,
+    /// τ: after that time it has grown by 63 % of it.
+    #[serde(rename = "time_constant_millis")]
+    pub time_constant: Elapsed,
+}
+
+impl Plateau {
+    /// What a restart saves in memory × time while it fills up again, in byte-seconds: S·τ. Where that is more than a restart
+    /// is worth, restarting again and again costs less than letting it be.
+    #[must_use]
+    pub fn byte_seconds(&self) -> f64 {
+        self.bytes * self.time_constant.as_seconds()
+    }
+}
+
+impl fmt::Display for Plateau {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Span::rounded(self.time_constant.as_seconds());
+        write!(f, "{} with a time constant of {time}", ByteCount::rounded(self.bytes))
+    }
+}
 
 /// Whether growth goes on beyond any plateau that could be behind it: of S·(1 − e^(−age/τ)) + r·age, with whatever τ explains it as
 /// well as the best one does and lets it end at no more than twice what was seen, r is above zero.
 pub(super) fn outlasts_plateaus(slots: &[Seen<'_>], oldest: f64) -> bool {
+    let Some((fits, n)) = fits(slots, oldest, 40.0) else { return false };
+    let best = fits.iter().map(|fit| fit.residual).fold(f64::INFINITY, f64::min);
+    // The quantile of χ² with one degree of freedom at level 0.99.
+    let good = best * (1.0 + 6.63 / (n - 3.0));
+    fits.iter().filter(|fit| fit.residual <= good).all(|fit| fit.slope - 2.6 * fit.deviation > 0.0)
+}
+
+/// The plateau that explains growth best, if one does.
+pub(super) fn best_plateau(slots: &[Seen<'_>], oldest: f64) -> Option<Plateau> {
+    let (fits, _) = fits(slots, oldest, 400.0)?;
+    let best = fits.into_iter().min_by(|one, other| one.residual.total_cmp(&other.residual))?;
+    let time_constant = Elapsed((1000.0 * best.time) as i64);
+    (best.size > 0.0).then_some(Plateau { bytes: best.size, time_constant })
+}
+
+/// S·(1 − e^(−age/τ)) + r·age for several τ from such a part of the oldest age on, and of how many spans.
+fn fits(slots: &[Seen<'_>], oldest: f64, part: f64) -> Option<(Vec<Fit>, f64)> {
     let mut points = Vec::new();
     for lifetime in slots.iter().flat_map(|slot| &slot.lifetimes) {
         let age = |at: Millis| lifetime.age_at(at).as_seconds();
@@ -28,17 +74,8 @@ pub(super) fn outlasts_plateaus(slots: &[Seen<'_>], oldest: f64) -> bool {
         }
     }
     let n = points.len() as f64;
-    if n < 12.0 {
-        return false;
-    }
-    let fits: Vec<_> = (0..24)
-        .map(|step| oldest / 40.0 * (40.0_f64 / 0.7).powf(f64::from(step) / 23.0))
-        .map(|time| fit(&points, time))
-        .collect();
-    let best = fits.iter().map(|fit| fit.residual).fold(f64::INFINITY, f64::min);
-    // The quantile of χ² with one degree of freedom at level 0.99.
-    let good = best * (1.0 + 6.63 / (n - 3.0));
-    fits.iter().filter(|fit| fit.residual <= good).all(|fit| fit.slope - 2.6 * fit.deviation > 0.0)
+    let times = (0..24).map(|step| oldest / part * (part / 0.7).powf(f64::from(step) / 23.0));
+    (n >= 12.0).then(|| (times.map(|time| fit(&points, time)).collect(), n))
 }
 
 /// Ages up to which growth is looked at, as parts of the oldest.
@@ -47,6 +84,10 @@ const BINS: [f64; 12] =
 
 /// Of points through which S·(1 − e^(−age/τ)) + r·age was laid.
 struct Fit {
+    /// τ, in seconds.
+    time: f64,
+    /// S, in bytes; not above zero where growth is not of that form.
+    size: f64,
     /// r, in bytes per second.
     slope: f64,
     deviation: f64,
@@ -74,10 +115,10 @@ fn fit(points: &[(f64, f64, f64)], time: f64) -> Fit {
     if size > 0.0 {
         let slope = (ty * xx - xy * xt) / determinant;
         let residual = (yy - size * xy - slope * ty).max(0.0);
-        Fit { slope, deviation: (residual / (n - 2.0) * xx / determinant).sqrt(), residual }
+        Fit { time, size, slope, deviation: (residual / (n - 2.0) * xx / determinant).sqrt(), residual }
     } else {
         let slope = ty / tt;
         let residual = (yy - slope * ty).max(0.0);
-        Fit { slope, deviation: (residual / (n - 1.0) / tt).sqrt(), residual }
+        Fit { time, size, slope, deviation: (residual / (n - 1.0) / tt).sqrt(), residual }
     }
 }

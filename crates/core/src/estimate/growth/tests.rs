@@ -55,7 +55,11 @@ fn what_leaks_at_different_paces_leaks() {
 #[test]
 fn a_cache_that_fills_up_is_a_plateau_and_with_a_leak_behind_it_a_leak() {
     let cache = |age: f64| 2.0 + 36.0 * (1.0 - (-age / 0.5).exp());
-    is(&grown(3, 72, 24, |_, age| cache(age)), GrowthKind::Plateau);
+    let growth = grown(3, 72, 24, |_, age| cache(age));
+    is(&growth, GrowthKind::Plateau);
+    let plateau = growth.plateau.unwrap();
+    assert!((plateau.bytes / MIB - 36.0).abs() < 2.0, "{plateau}");
+    assert!((plateau.time_constant.as_seconds() / 1800.0 - 1.0).abs() < 0.2, "{plateau}");
     is(&grown(3, 72, 24, |_, age| cache(age) + age), GrowthKind::Leak);
 }
 

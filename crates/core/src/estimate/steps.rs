@@ -1,19 +1,29 @@
 //! PURE: growth in large steps: of requests that need much for a moment, or of a leak on a rare route?
 
+use ebb_units::Elapsed;
+
 use super::seen::Seen;
 use crate::history::Step;
 
 /// A step is large if it is at least this part of what an instance holds.
 const LARGE: f64 = 0.2;
 
-/// The part of growth that came in steps that are large beside what instances hold.
-pub(super) fn in_large_steps(slots: &[Seen<'_>], mean_bytes: f64) -> f64 {
+/// The part of growth, from an age on, that came in steps that are large beside what instances hold.
+pub(super) fn in_large_steps(
+    slots: &[Seen<'_>],
+    mean_bytes: f64,
+    from: impl Fn(&Seen<'_>) -> Elapsed,
+) -> f64 {
     let (mut large, mut all) = (0.0, 0.0);
-    for lifetime in slots.iter().flat_map(|slot| &slot.lifetimes) {
-        for pair in lifetime.steps().windows(2) {
-            let step = (pair[1].bytes - pair[0].bytes) as f64;
-            all += step;
-            large += if step >= LARGE * mean_bytes { step } else { 0.0 };
+    for slot in slots {
+        for lifetime in &slot.lifetimes {
+            for pair in lifetime.steps().windows(2) {
+                if lifetime.age_at(pair[1].at) >= from(slot) {
+                    let step = (pair[1].bytes - pair[0].bytes) as f64;
+                    all += step;
+                    large += if step >= LARGE * mean_bytes { step } else { 0.0 };
+                }
+            }
         }
     }
     if all > 0.0 { large / all } else { 0.0 }

@@ -72,6 +72,33 @@ impl<'a> Seen<'a> {
         Some(grown.fold(first, |(bytes, seconds), more| (bytes + more.0, seconds + more.1)))
     }
 
+    /// The same in blocks of time, and what is left of each lifetime.
+    pub(super) fn blocks(&self, block: Elapsed) -> Vec<Grown> {
+        let mut blocks = Vec::new();
+        let begun = |lifetime: &&'a Lifetime| first_at_age(lifetime, self.half);
+        for (lifetime, mut from) in self.lifetimes.iter().filter_map(|own| Some((own, begun(own)?))) {
+            while from < lifetime.last_at() {
+                let until = from.plus(block.max(Elapsed(1))).min(lifetime.last_at());
+                let bytes = size_at(lifetime, until) - size_at(lifetime, from);
+                blocks.push((bytes as f64, until.since(from).as_seconds()));
+                from = until;
+            }
+        }
+        blocks
+    }
+
+    /// Growth between two ages.
+    pub(super) fn between(&self, from: Elapsed, until: Elapsed) -> Grown {
+        let mut grown = (0.0, 0.0);
+        for lifetime in &self.lifetimes {
+            let Some(begun) = first_at_age(lifetime, from) else { continue };
+            let ended = first_at_age(lifetime, until).unwrap_or_else(|| lifetime.last_at());
+            grown.0 += (size_at(lifetime, ended) - size_at(lifetime, begun)) as f64;
+            grown.1 += ended.since(begun).as_seconds();
+        }
+        grown
+    }
+
     /// Growth since the start up to `half`, of all lifetimes whose start was seen.
     pub(super) fn younger(&self) -> Option<Grown> {
         let mut grown = self.lifetimes.iter().filter_map(|lifetime| {

@@ -1,0 +1,45 @@
+//! PURE: what was found of how a population's memory grows, in sentences: for page, API and `explain`.
+
+use ebb_core::policy::{Policy, Renewal};
+
+use super::format::byte_hours;
+use crate::snapshot::{PopulationSnapshot, Snapshot};
+
+/// All of it.
+pub(in crate::web) fn findings(snapshot: &Snapshot, population: &PopulationSnapshot) -> Vec<String> {
+    let mut findings = Vec::new();
+    if let Some(growth) = &population.growth {
+        findings.push(format!("growth with age: {}: {growth}", growth.kind.name()));
+    }
+    findings.extend(warm_up(population));
+    if let Some((slot, found)) = snapshot.outlook.first.get(&population.population) {
+        findings.push(format!(
+            "replica {} on {} is the first to reach its limit: {found}",
+            slot.replica, slot.runner
+        ));
+    }
+    if let Some(comparison) = &population.comparison {
+        let verdict = if comparison.is_regression {
+            "this version needs more memory"
+        } else {
+            "beside the version before"
+        };
+        findings.push(format!("{verdict}: {comparison}"));
+    }
+    findings
+}
+
+/// That instances are restarted for what they only fill up again, if that costs less than a restart is worth.
+pub(super) fn warm_up(population: &PopulationSnapshot) -> Option<String> {
+    let plateau = population.growth?.plateau?;
+    let Policy::Renewal(Renewal { restart_price, .. }) = population.rule.policy else { return None };
+    let (saved, price) = (plateau.byte_seconds(), restart_price.byte_seconds());
+    (saved > price).then(|| {
+        format!(
+            "instances fill up to a plateau of {plateau}: a restart saves {} until then, more than the restart_price {restart_price} \
+             ({}), so they are restarted for their warm-up again and again. If a warm instance is worth that, raise restart_price",
+            byte_hours(saved),
+            byte_hours(price),
+        )
+    })
+}
