@@ -234,8 +234,8 @@ impl ValueFormatter<i64> for TimeAxis {
 }
 
 /// Sizes from nothing on, with a grid at powers of two.
-struct BytesAxis {
-    max: f64,
+pub(crate) struct BytesAxis {
+    pub max: f64,
 }
 
 impl Ranged for BytesAxis {

@@ -1,9 +1,11 @@
 //! What the evaluator can be asked on the command line.
 
+mod advise;
 mod backtest;
 mod error;
 mod explain;
 mod format;
+mod recorded;
 
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
@@ -17,7 +19,7 @@ use ebb_units::{InstanceName, Millis};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{backtest::BacktestArgs, error::CliError, explain::explain, format::Format};
+use self::{advise::AdviseArgs, backtest::BacktestArgs, error::CliError, explain::explain, format::Format};
 use crate::{
     Service,
     config::Config,
@@ -53,6 +55,8 @@ enum Command {
     },
     /// Try policies on the history in Prometheus: what they would have restarted and when, and how much that would have saved.
     Backtest(BacktestArgs),
+    /// Propose what to set, from the history in Prometheus: restarts against memory over the price of a restart, and limits of memory.
+    Advise(AdviseArgs),
     /// Ask the running evaluator why an instance was restarted, or why not.
     Explain {
         /// The instance, such as leaky/3.
@@ -96,6 +100,7 @@ impl Cli {
                 if live { runtime()?.block_on(check_live(&config, format)) } else { print_config(&config) }
             }
             Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
+            Some(Command::Advise(args)) => runtime()?.block_on(advise::run(&load()?, args)),
             Some(Command::Explain { instance, evaluator }) => {
                 let address = match evaluator {
                     Some(address) => address,

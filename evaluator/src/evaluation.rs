@@ -24,6 +24,7 @@ use ebb_core::{
     history::{Contradiction, Extract, Sample},
     intake::{Filling, Intake, Next, Terms, backfill::Backfill},
     policy::Hosts,
+    replay::Recording,
 };
 use ebb_units::{Elapsed, Millis, SeriesId, SlotId};
 use tracing::{debug, info, warn};
@@ -35,6 +36,7 @@ use self::{
     orders::{Restarts, give, note_growth, record, record_effect},
 };
 use crate::{
+    advice::SLOTS_MAX,
     config::Config,
     growth::GrowthReader,
     runners::Restarter,
@@ -115,6 +117,11 @@ impl Evaluator {
         self.intake.history().extract(slots, since)
     }
 
+    /// All that is remembered, of as many slots as are looked at for advice.
+    pub(crate) fn recording(&self) -> Recording {
+        Recording::of_history(self.intake.history(), SLOTS_MAX)
+    }
+
     /// Evaluates the fleet as it is at `now`.
     pub(crate) async fn tick(&mut self, now: Now) {
         let timer = self.sinks.metrics.start_tick();
@@ -152,7 +159,9 @@ impl Evaluator {
         timer.step("restart");
         self.publish(populations, instances, hold, now.wall);
         // For the next tick: no order waits for this.
-        if self.kinds.look(self.intake.history(), now.steady) {
+        let has_looked = self.kinds.look(self.intake.history(), now.steady);
+        // Limits are told from the second tick on.
+        if has_looked || self.outlook.is_empty() {
             self.outlook = Arc::new(self.look_ahead());
         }
     }

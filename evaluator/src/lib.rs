@@ -11,10 +11,12 @@
 //! | `evaluation` | one tick as named steps |
 //! | `decisions`, `snapshot`, `metrics` | what a tick leaves behind |
 //! | `chart` | PURE: lines over time → SVG |
+//! | `advice` | a recording and a config → what to set |
 //! | `live` | `check --live`: what store and runners say to the config |
 //! | `web` | the API and the page that show it |
 //! | [`cli`] | what the evaluator can be asked on the command line |
 
+mod advice;
 mod chart;
 pub mod cli;
 mod client;

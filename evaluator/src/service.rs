@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    advice::RecordRequest,
     config::Config,
     decisions::Journal,
     evaluation::{Evaluator, Sinks},
@@ -96,7 +97,8 @@ pub(crate) async fn run(service: Service) -> Result<(), RunError> {
     let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), sinks.clone(), growth.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
     let (extract_sender, extract_requests) = mpsc::channel(1);
-    let handle = EvaluatorHandle { reload: reload_sender, extract: extract_sender };
+    let (record_sender, record_requests) = mpsc::channel(1);
+    let handle = EvaluatorHandle { reload: reload_sender, extract: extract_sender, record: record_sender };
     let dry_run = config_seen.borrow().dry_run;
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
     let web = web::router(Web::new(sinks, registry, config_seen, handle, growth));
@@ -104,12 +106,21 @@ pub(crate) async fn run(service: Service) -> Result<(), RunError> {
     let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());
     let clock = Clock { evaluator, config, config_path, force_dry_run, metrics, started };
-    clock.run(&stop, &reload, reload_requests, extract_requests).await;
+    let requests =
+        Requests { reloads: reload_requests, extracts: extract_requests, records: record_requests };
+    clock.run(&stop, &reload, requests).await;
     match timeout(GRACE, server).await {
         Ok(served) => served.map_err(|error| RunError::Serve(io::Error::other(error))),
         // Whoever has not finished asking by now is not waited for.
         Err(_) => Ok(()),
     }
+}
+
+/// What the web asks the evaluation for.
+struct Requests {
+    reloads: mpsc::Receiver<ReloadRequest>,
+    extracts: mpsc::Receiver<ExtractRequest>,
+    records: mpsc::Receiver<RecordRequest>,
 }
 
 /// Calls the evaluation once per interval.
@@ -130,13 +141,7 @@ impl Clock {
         Now { wall: Millis::from(SystemTime::now()), steady: wall.plus(passed) }
     }
 
-    async fn run(
-        mut self,
-        stop: &CancellationToken,
-        reload: &Notify,
-        mut reloads: mpsc::Receiver<ReloadRequest>,
-        mut extracts: mpsc::Receiver<ExtractRequest>,
-    ) {
+    async fn run(mut self, stop: &CancellationToken, reload: &Notify, mut requests: Requests) {
         let mut ticks = self.ticks();
         loop {
             tokio::select! {
@@ -146,11 +151,14 @@ impl Clock {
                     let _ = self.reload(&mut ticks);
                 }
                 // Whoever asked may be gone by now.
-                Some(answer) = reloads.recv() => {
+                Some(answer) = requests.reloads.recv() => {
                     let _ = answer.send(self.reload(&mut ticks));
                 }
-                Some(request) = extracts.recv() => {
+                Some(request) = requests.extracts.recv() => {
                     let _ = request.answer.send(self.evaluator.extract(&request.slots, request.since));
+                }
+                Some(answer) = requests.records.recv() => {
+                    let _ = answer.send(self.evaluator.recording());
                 }
             }
         }

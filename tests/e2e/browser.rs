@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use ebb_testbed::{free_address, http, paths, process::Process, wait};
 use tempfile::TempDir;
-use thirtyfour::{ChromeCapabilities, ChromiumLikeCapabilities as _, LoggingPrefsLogLevel, WebDriver};
+use thirtyfour::{By, ChromeCapabilities, ChromiumLikeCapabilities as _, LoggingPrefsLogLevel, WebDriver};
+
+use crate::support::DEADLINE;
 
 /// How long the driver may take to start, and the browser with it.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -96,6 +98,15 @@ impl Browser {
         fs::create_dir_all(&folder).expect("target/ is a folder of this build");
         let taken = self.driver.screenshot(&folder.join(format!("{name}.png"))).await;
         taken.expect("the browser takes a picture");
+    }
+
+    /// Waits until an element is there whose text contains `words`.
+    pub(crate) async fn says(&self, css: &str, words: &str) {
+        wait::until(&format!("{css} says {words}"), DEADLINE, async || {
+            let text = self.driver.find(By::Css(css)).await.ok()?.text().await.ok()?;
+            text.contains(words).then_some(())
+        })
+        .await;
     }
 
     /// Ends the session.

@@ -3,6 +3,7 @@
 // The helpers of tests are tests, too.
 #![expect(clippy::unwrap_used)]
 
+mod advice;
 mod alerts;
 mod bounds;
 mod browser;

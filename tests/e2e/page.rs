@@ -56,15 +56,6 @@ async fn text(browser: &Browser, css: &str) -> String {
     of(browser, css, async |element| element.text().await.ok()).await
 }
 
-/// Waits until an element is there whose text contains `words`.
-async fn says(browser: &Browser, css: &str, words: &str) {
-    wait::until(&format!("{css} says {words}"), DEADLINE, async || {
-        let text = browser.driver.find(By::Css(css)).await.ok()?.text().await.ok()?;
-        text.contains(words).then_some(())
-    })
-    .await;
-}
-
 async fn click(browser: &Browser, css: &str) {
     of(browser, css, async |element| element.click().await.ok()).await;
 }
@@ -79,8 +70,8 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
     let browser = Browser::start((1200, 900)).await;
     fleet.decided("restarted", 1).await;
     browser.driver.goto(fleet.url("/")).await.unwrap();
-    says(&browser, "tr[data-module=leaky]", "t_interval").await;
-    says(&browser, "tr[data-module=steady]", "MiB").await;
+    browser.says("tr[data-module=leaky]", "t_interval").await;
+    browser.says("tr[data-module=steady]", "MiB").await;
     assert_eq!(text(&browser, ".badge").await, "Restarts on");
     assert_eq!(text(&browser, "#total-instances").await, "9");
 
@@ -104,7 +95,7 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
 
     // Whoever selects text is not disturbed, and is told so.
     script(&browser, "getSelection().selectAllChildren(document.querySelector('h1'))").await;
-    says(&browser, "#connection", "Text is selected").await;
+    browser.says("#connection", "Text is selected").await;
     script(&browser, "getSelection().removeAllRanges()").await;
     wait::until("the page goes on", DEADLINE, async || {
         text(&browser, "#connection").await.is_empty().then_some(())
@@ -117,7 +108,7 @@ async fn the_page_shows_modules_and_restarts_as_they_come_without_a_reload() {
     fleet.decided("restarted", fleet.decided("restarted", 1).await + 2).await;
     assert_eq!(text(&browser, "h1").await, "Touched");
     click(&browser, "#live").await;
-    says(&browser, "h1", "Modules").await;
+    browser.says("h1", "Modules").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
 }
@@ -127,9 +118,9 @@ async fn the_page_says_when_the_evaluator_cannot_be_reached() {
     let mut fleet = Fleet::start(&["--dry-run"]).await;
     let browser = Browser::start((1200, 900)).await;
     browser.driver.goto(fleet.url("/")).await.unwrap();
-    says(&browser, ".badge", "Dry run").await;
+    browser.says(".badge", "Dry run").await;
     fleet.evaluator.process.kill();
-    says(&browser, "#connection", "The evaluator cannot be reached").await;
+    browser.says("#connection", "The evaluator cannot be reached").await;
     assert_eq!(text(&browser, ".badge").await, "Dry run");
     browser.quit().await;
 }
@@ -158,16 +149,16 @@ async fn each_replica_has_a_chart_and_each_decision_an_explanation() {
     let sentence = text(&browser, "[data-action=restarted] .sentence").await;
     assert!(sentence.contains("prediction interval at level 0.8 of"), "{sentence}");
     click(&browser, "[data-action=restarted] summary").await;
-    says(&browser, "[data-action=restarted] details[open] dl", "threshold_bytes").await;
+    browser.says("[data-action=restarted] details[open] dl", "threshold_bytes").await;
     click(&browser, "[data-action=restarted] .what a").await;
-    says(&browser, "h1", "leaky/").await;
-    says(&browser, "[data-action=restarted] .sentence", ">").await;
-    says(&browser, "[data-action=restarted]", "memory fell").await;
+    browser.says("h1", "leaky/").await;
+    browser.says("[data-action=restarted] .sentence", ">").await;
+    browser.says("[data-action=restarted]", "memory fell").await;
     assert_eq!(all(&browser, ".charts.large figure").await.len(), 1);
 
     // And why not that one?
     browser.driver.goto(fleet.url("/modules/steady/0")).await.unwrap();
-    says(&browser, "[data-verdict=within]", "≤").await;
+    browser.says("[data-verdict=within]", "≤").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
 }
@@ -186,8 +177,8 @@ async fn the_page_tells_which_function_and_which_request_makes_memory_grow() {
     fleet.decided("restarted", 1).await;
     let browser = Browser::start((1200, 1400)).await;
     browser.driver.goto(fleet.url("/modules/leaky")).await.unwrap();
-    says(&browser, "[data-growth] tbody tr", "ebb_guests::memory::leak").await;
-    says(&browser, "[data-growth] tbody tr", "100.0 %").await;
+    browser.says("[data-growth] tbody tr", "ebb_guests::memory::leak").await;
+    browser.says("[data-growth] tbody tr", "100.0 %").await;
     click(&browser, "[data-growth] summary").await;
     wait::until("the flame graph is drawn", DEADLINE, async || {
         let width = script(&browser, "return document.querySelector('[data-growth] img').naturalWidth").await;
@@ -195,8 +186,7 @@ async fn the_page_tells_which_function_and_which_request_makes_memory_grow() {
     })
     .await;
     browser.screenshot("growth").await;
-    says(&browser, "[data-action=restarted] .growth", "100 % were asked for by ebb_guests::memory::leak")
-        .await;
+    browser.says("[data-action=restarted] .growth", "100 % were asked for by ebb_guests::memory::leak").await;
 
     // The picture by itself can be zoomed into.
     let picture = of(&browser, "[data-growth] img", async |image| image.attr("src").await.ok()?).await;
@@ -206,13 +196,13 @@ async fn the_page_tells_which_function_and_which_request_makes_memory_grow() {
         assert!(policy.contains(part) && !policy.contains("allow-same-origin"), "{policy}");
     }
     browser.driver.goto(fleet.url(&picture)).await.unwrap();
-    says(&browser, "svg #title", "Growth of leaky").await;
+    browser.says("svg #title", "Growth of leaky").await;
     click(&browser, "svg #frames g:last-of-type").await;
     let zoomed = "return getComputedStyle(document.getElementById('unzoom')).opacity !== '0'";
     assert_eq!(script(&browser, zoomed).await, json!(true));
     browser.driver.goto(fleet.url("/modules/test_http")).await.unwrap();
-    says(&browser, "[data-growth] div.scroll:nth-of-type(2) tbody tr", "GET /grow").await;
-    says(&browser, "[data-growth] div.scroll:nth-of-type(2)", "Other requests").await;
+    browser.says("[data-growth] div.scroll:nth-of-type(2) tbody tr", "GET /grow").await;
+    browser.says("[data-growth] div.scroll:nth-of-type(2)", "Other requests").await;
     browser.screenshot("growth-requests").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.quit().await;
@@ -225,7 +215,7 @@ async fn the_page_works_without_scripts_by_keyboard_and_on_a_narrow_screen() {
     fleet.decided("dry_run", 1).await;
     browser.run_scripts(false).await;
     browser.resize(360, 740).await;
-    for path in ["/", "/modules/leaky", "/modules/leaky/0", "/decisions", "/config"] {
+    for path in ["/", "/modules/leaky", "/modules/leaky/0", "/decisions", "/advice", "/config"] {
         browser.driver.goto(fleet.url(path)).await.unwrap();
         assert_eq!(text(&browser, ".badge").await, "Dry run", "{path}");
         assert!(!browser.driver.find(By::Id("live")).await.unwrap().is_displayed().await.unwrap());
@@ -236,7 +226,7 @@ async fn the_page_works_without_scripts_by_keyboard_and_on_a_narrow_screen() {
     }
     browser.driver.goto(fleet.url("/modules/leaky")).await.unwrap();
     assert_eq!(all(&browser, "figure[data-replica] > svg").await.len(), 4);
-    says(&browser, "[data-action=dry_run]", "dry run: not restarted").await;
+    browser.says("[data-action=dry_run]", "dry run: not restarted").await;
 
     // Tab by tab from the top: first over the navigation, then to the modules.
     browser.driver.goto(fleet.url("/")).await.unwrap();
@@ -249,7 +239,7 @@ async fn the_page_works_without_scripts_by_keyboard_and_on_a_narrow_screen() {
         assert_eq!(on[1], "solid", "the focus is seen on {on}");
         reached.push(on[0].as_str().unwrap().to_owned());
     }
-    assert_eq!(reached[..5], ["Skip to content", "Ebb", "Modules", "Decisions", "Config"]);
+    assert_eq!(reached[..6], ["Skip to content", "Ebb", "Modules", "Decisions", "What to set", "Config"]);
     for link in ["leaky", "steady"] {
         assert!(reached.iter().any(|text| text == link), "{link}: {reached:?}");
     }

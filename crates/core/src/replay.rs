@@ -6,16 +6,19 @@
 //! **What is assumed.** After a restart that was not really done, the instance is taken to hold what a new one starts
 //! with, and to grow by what the real one grew since. That is right for leaks. For memory that one large request took
 //! and left behind it is too kind: the real instance had room for the next such request and did not grow, where a new
-//! one would have. Real restarts stay where they were, whoever ordered them.
+//! one would have. Real restarts stay where they were, whoever ordered them, unless [`Plan::undoes_restarts`]: then an instance goes on
+//! where it was restarted, and grows by what the new one grew, if its module leaks. Otherwise it holds what the new one holds, if
+//! that is more.
 
+pub mod advice;
 pub mod report;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use ebb_units::{Elapsed, Generation, Millis, SeriesId, SlotId, Span};
+use ebb_units::{Elapsed, Generation, Millis, Population, SeriesId, SlotId, Span};
 use serde::Serialize;
 
 use crate::{
@@ -25,8 +28,9 @@ use crate::{
         order::{Action, Outcome as OrderOutcome, Restarted},
         tick::{Fleet, Settings, Tick},
     },
+    estimate::growth::{GrowthKind, GrowthTrend},
     explain::explain,
-    history::{History, Sample, Window, median, most_complete},
+    history::{History, Lifetime, Sample, Slot, Window, median, most_complete},
     policy::{Hosts, Rule},
 };
 
@@ -34,6 +38,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Recording {
     slots: BTreeMap<SlotId, Vec<RecordedSeries>>,
+    /// Slots that were left out.
+    left_out: usize,
 }
 
 /// What one series of a slot has told.
@@ -67,6 +73,9 @@ pub struct Plan {
     pub lookback: Span,
     /// What each tick goes by.
     pub settings: Settings,
+    /// Whether instances go on that really were restarted, once it was seen what a start leaves, and are restarted by the rules that
+    /// are tried before `from` as well: what comes of them in the long run.
+    pub undoes_restarts: bool,
 }
 
 /// A restart that would have been done.
@@ -102,6 +111,18 @@ pub struct Outcome {
     /// Memory at each tick.
     #[serde(skip)]
     pub memory: Vec<Moment>,
+    /// Of each module, what lifetimes held in the end.
+    #[serde(skip)]
+    pub peaks: BTreeMap<Arc<str>, Peaks>,
+}
+
+/// What lifetimes held at most, as far as they are remembered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peaks {
+    /// Of each lifetime, in bytes.
+    pub bytes: Vec<u64>,
+    /// The most that one grew by from one sample to the next, in bytes.
+    pub rise_bytes: u64,
 }
 
 impl Plan {
@@ -121,6 +142,35 @@ pub fn spacing(samples: &[Sample]) -> Option<Elapsed> {
 }
 
 impl Recording {
+    /// What a history remembers, of `most` of its slots at most.
+    #[must_use]
+    pub fn of_history(history: &History, most: usize) -> Self {
+        let all = history.slots().count();
+        let every = all.div_ceil(most.max(1)).max(1);
+        let spacing = history.spacing().unwrap_or(Elapsed::secs(10)).max(Elapsed(1));
+        let mut slots = BTreeMap::new();
+        for id in history.slots().step_by(every) {
+            let Some(slot) = history.slot(id) else { continue };
+            let spans = slot.lifetimes().flat_map(|lifetime| runs(lifetime, spacing)).collect();
+            slots.insert(id.clone(), vec![RecordedSeries { labels: "".into(), spans }]);
+        }
+        Self { left_out: all - slots.len(), slots }
+    }
+
+    /// The same of `most` of its slots at most.
+    #[must_use]
+    pub fn of_fewer_slots(self, most: usize) -> Self {
+        let all = self.slots.len();
+        let every = all.div_ceil(most.max(1)).max(1);
+        let slots: BTreeMap<_, _> = self.slots.into_iter().step_by(every).collect();
+        Self { left_out: self.left_out + all - slots.len(), slots }
+    }
+
+    /// How many times as many slots there are as were recorded.
+    pub(crate) fn scale(&self) -> f64 {
+        (self.slots.len() + self.left_out) as f64 / self.slots.len().max(1) as f64
+    }
+
     /// Takes in samples of one series, oldest first. Two samples that are further apart than `gap` leave a gap, in
     /// which the instance was not seen.
     pub fn observe(&mut self, series: &SeriesId, samples: &[Sample], gap: Elapsed) {
@@ -166,7 +216,8 @@ impl Recording {
     }
 
     /// Time of the first sample of all.
-    fn first_at(&self) -> Option<Millis> {
+    #[must_use]
+    pub fn first_at(&self) -> Option<Millis> {
         self.chosen().filter_map(|(_, spans)| spans.first()).map(|span| span.first).min()
     }
 
@@ -191,30 +242,82 @@ impl Recording {
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
         let mut replay = self.begin(plan);
         let mut now = plan.from.minus(plan.lookback.as_elapsed());
-        // Before the first tick nothing is decided: it is what the evaluator would have learned by then.
+        // Before the first tick nothing is decided, it is what the evaluator would have learned by then: unless it is to have learned
+        // from what its own rules made of it.
         while now < plan.from {
             replay.observe(now);
+            if plan.undoes_restarts {
+                replay.decide(&rule_of, now);
+            }
             now = now.plus(plan.interval.as_elapsed());
         }
+        replay.outcome = Outcome::default();
         now = plan.from;
         while now <= plan.to {
             replay.observe(now);
             replay.decide(&rule_of, now);
             now = now.plus(plan.interval.as_elapsed());
         }
-        replay.outcome
+        replay.end()
+    }
+
+    /// The modules of which something was recorded.
+    pub fn modules(&self) -> impl Iterator<Item = &Arc<str>> {
+        let modules: BTreeSet<_> = self.slots.keys().map(|slot| &slot.population.module).collect();
+        modules.into_iter()
+    }
+
+    /// How the memory of each population grows.
+    fn growth(&self) -> BTreeMap<Population, GrowthTrend> {
+        let mut history = History::default();
+        for (slot, spans) in self.chosen() {
+            let Some((first, last)) = spans.first().zip(spans.last()) else { continue };
+            let window = Window::ending_at(last.last, last.last.since(first.first) + Elapsed(1));
+            let mut replayed = Replayed::new(slot, spans, false);
+            history.observe(
+                &slot.clone().into(),
+                window,
+                std::iter::from_fn(|| replayed.next(last.last, false)),
+            );
+        }
+        let trend = |(population, slots): (&Population, &BTreeMap<_, Slot>)| {
+            (population.clone(), GrowthTrend::of(slots.values()))
+        };
+        history.populations().map(trend).collect()
     }
 
     fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
+        let growth = if plan.undoes_restarts { self.growth() } else { BTreeMap::new() };
+        let leaks = |population: &Population| {
+            growth.get(population).is_some_and(|trend| trend.kind == GrowthKind::Leak)
+        };
+        let replayed =
+            |(slot, spans): (&SlotId, &'a [Run])| Replayed::new(slot, spans, leaks(&slot.population));
         Replay {
             plan,
-            slots: self.chosen().map(|(slot, spans)| Replayed::new(slot, spans)).collect(),
+            slots: self.chosen().map(replayed).collect(),
             places: self.slots.keys().enumerate().map(|(place, slot)| (slot.clone(), place)).collect(),
             history: History::default(),
             tick: Tick::default(),
             outcome: Outcome::default(),
         }
     }
+}
+
+/// The spans in which a lifetime held still, as if it had been sampled each `spacing`.
+fn runs(lifetime: &Lifetime, spacing: Elapsed) -> Vec<Run> {
+    let steps = lifetime.steps();
+    let ends = steps.iter().skip(1).map(|next| next.at.minus(spacing));
+    steps
+        .iter()
+        .zip(ends.chain([lifetime.last_at()]))
+        .map(|(step, end)| {
+            let last = end.max(step.at);
+            let samples = u32::try_from(last.since(step.at).0 / spacing.0 + 1).unwrap_or(u32::MAX);
+            let (generation, bytes) = (lifetime.generation(), step.bytes);
+            Run { first: step.at, last, samples, generation, bytes }
+        })
+        .collect()
 }
 
 impl RecordedSeries {
@@ -251,26 +354,30 @@ struct Replayed<'a> {
     simulated: Option<SimulatedInstance>,
     /// The newest sample as it really was, and as it would have been.
     newest: Option<(Sample, Sample)>,
+    leaks: bool,
 }
 
 /// A lifetime that would have been cut.
 #[derive(Clone, Copy)]
 struct SimulatedInstance {
-    real_generation: Generation,
     generation: Generation,
     /// What the real instance held then.
     real_bytes: u64,
     /// What the new one would have started with.
     fresh_bytes: u64,
+    /// Whether it grows by what the real one grows; else it holds what that holds, if that is more.
+    adds_up: bool,
 }
 
 impl<'a> Replayed<'a> {
-    fn new(slot: &SlotId, spans: &'a [Run]) -> Self {
-        Self { id: slot.clone().into(), ahead: spans, emitted: 0, simulated: None, newest: None }
+    fn new(slot: &SlotId, spans: &'a [Run], leaks: bool) -> Self {
+        Self { id: slot.clone().into(), ahead: spans, emitted: 0, simulated: None, newest: None, leaks }
     }
 
-    /// The next sample up to `now` that was not told yet.
-    fn next(&mut self, now: Millis) -> Option<Sample> {
+    /// The next sample up to `now` that was not told yet; as if the instance had gone on at a real restart, if it `goes_on`.
+    fn next(&mut self, now: Millis, goes_on: bool) -> Option<Sample> {
+        /// Who was not seen for so long was not only restarted.
+        const GAP: Elapsed = Elapsed::secs(600);
         let span = self.ahead.first()?;
         let at = Some(span.at(self.emitted)).filter(|at| *at <= now)?;
         self.emitted += 1;
@@ -278,11 +385,21 @@ impl<'a> Replayed<'a> {
             (self.ahead, self.emitted) = (&self.ahead[1..], 0);
         }
         let real = Sample { at, generation: span.generation, bytes: span.bytes };
-        self.simulated = self.simulated.filter(|simulated| simulated.real_generation == span.generation);
-        let sample = self.simulated.map_or(real, |simulated| Sample {
-            at,
-            generation: simulated.generation,
-            bytes: simulated.fresh_bytes + span.bytes.saturating_sub(simulated.real_bytes),
+        self.simulated = match self.newest {
+            Some((before, held)) if before.generation != real.generation => {
+                (goes_on && at.since(before.at) <= GAP).then_some(SimulatedInstance {
+                    generation: held.generation,
+                    real_bytes: real.bytes,
+                    fresh_bytes: held.bytes,
+                    adds_up: self.leaks,
+                })
+            }
+            _ => self.simulated,
+        };
+        let sample = self.simulated.map_or(real, |simulated| {
+            let SimulatedInstance { generation, real_bytes, fresh_bytes, adds_up, .. } = simulated;
+            let grown = fresh_bytes + span.bytes.saturating_sub(real_bytes);
+            Sample { at, generation, bytes: if adds_up { grown } else { fresh_bytes.max(span.bytes) } }
         });
         self.newest = Some((real, sample));
         Some(sample)
@@ -294,7 +411,9 @@ impl Replay<'_> {
         let window = Window::ending_at(now, self.plan.lookback.as_elapsed());
         for slot in &mut self.slots {
             let id = slot.id.clone();
-            self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now)));
+            let seen = self.history.slot(&id.slot);
+            let goes_on = self.plan.undoes_restarts && seen.is_some_and(|seen| seen.fresh_bytes().is_some());
+            self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now, goes_on)));
         }
         self.history.forget_before(window);
     }
@@ -335,16 +454,28 @@ impl Replay<'_> {
         let generation = Generation(now.0.unsigned_abs());
         self.history.imagine_start(&slot.id, generation);
         slot.simulated = Some(SimulatedInstance {
-            real_generation: real.generation,
             generation,
             real_bytes: real.bytes,
             fresh_bytes: order.memory_bytes - order.reclaimable_bytes,
+            adds_up: true,
         });
         OrderOutcome::Restarted(Restarted {
             new_generation: generation,
             reclaimed_bytes: order.reclaimable_bytes,
             duration_seconds: 0.0,
         })
+    }
+
+    fn end(mut self) -> Outcome {
+        for (population, slots) in self.history.populations() {
+            let peaks = self.outcome.peaks.entry(Arc::clone(&population.module)).or_default();
+            for lifetime in slots.values().flat_map(Slot::lifetimes) {
+                peaks.bytes.push(lifetime.bytes());
+                let rises = lifetime.steps().windows(2).map(|pair| pair[1].bytes - pair[0].bytes);
+                peaks.rise_bytes = rises.fold(peaks.rise_bytes, u64::max);
+            }
+        }
+        self.outcome
     }
 
     fn memory(&self, now: Millis) -> Moment {

@@ -3,6 +3,7 @@
 use std::{
     fmt, fs,
     path::PathBuf,
+    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -88,13 +89,34 @@ impl Prometheus {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_with(major: Major, config: &str, flags: &[&str]) -> Self {
-        let dir = TempDir::new().expect("a temporary folder can be made");
+        Self::start_in(TempDir::new().expect("a temporary folder can be made"), major, config, flags).await
+    }
+
+    async fn start_in(dir: TempDir, major: Major, config: &str, flags: &[&str]) -> Self {
         fs::write(dir.path().join("prometheus.yml"), config).expect("a config can be written");
         let address = free_address();
         let process = spawn(major, &address, &dir, flags);
         let mut prometheus = Self { process, url: format!("http://{address}"), major, address, dir };
         prometheus.ready().await;
         prometheus
+    }
+
+    /// Starts a Prometheus that scrapes nothing and knows `history`: an exposition in OpenMetrics' text format with a time for each
+    /// sample.
+    ///
+    /// # Panics
+    /// When it does not become ready, or the history cannot be read.
+    pub async fn start_with_history(major: Major, history: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder can be made");
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("history.txt"), history).expect("a file can be written");
+        let made = Command::new(promtool())
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .args([path("history.txt"), path("data")])
+            .output()
+            .expect("promtool runs");
+        assert!(made.status.success(), "promtool: {}", String::from_utf8_lossy(&made.stderr));
+        Self::start_in(dir, major, "scrape_configs: []\n", &[]).await
     }
 
     /// Kills it and starts it anew on the same database and address.

@@ -7,17 +7,17 @@ use std::{path::PathBuf, str::FromStr, time::SystemTime};
 use clap::Args;
 use ebb_core::{
     decide::tick::Settings,
-    history::{Sample, median},
-    replay::{self, Plan, Recording, report::Report},
+    replay::{Plan, report::Report},
 };
 use ebb_service::commands::print;
-use ebb_units::{Elapsed, Millis, SeriesId, Span};
+use ebb_units::{Elapsed, Millis, Span};
 
-use super::{error::CliError, format::Format};
-use crate::{
-    config::{Config, RuleConfig, Rules},
-    store::{ClockCheck, Store},
+use super::{
+    error::CliError,
+    format::Format,
+    recorded::{Moment, range, recorded},
 };
+use crate::config::{Config, RuleConfig, Rules};
 
 #[derive(Args, Debug)]
 pub(super) struct BacktestArgs {
@@ -41,44 +41,6 @@ pub(super) struct BacktestArgs {
     /// Also draw memory over time into this SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-}
-
-/// A time on the command line.
-#[derive(Clone, Copy, Debug)]
-enum Moment {
-    At(Millis),
-    Ago(Span),
-}
-
-impl FromStr for Moment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(seconds) = text.parse::<f64>() {
-            return Millis::from_seconds(seconds)
-                .map(Self::At)
-                .ok_or_else(|| format!("invalid time {text:?}"));
-        }
-        if let Ok(time) = text.parse::<jiff::Timestamp>() {
-            return Ok(Self::At(Millis(time.as_millisecond())));
-        }
-        if let Ok(time) = humantime::parse_rfc3339_weak(text) {
-            return Ok(Self::At(Millis::from(time)));
-        }
-        text.parse().map(Self::Ago).map_err(|_| {
-            "expected RFC 3339 such as 2026-01-31T12:00:00Z or 2026-01-31T14:00:00+02:00, Unix seconds, or how long ago such as 6h"
-                .to_owned()
-        })
-    }
-}
-
-impl Moment {
-    const fn before(self, now: Millis) -> Millis {
-        match self {
-            Self::At(at) => at,
-            Self::Ago(span) => now.minus(span.as_elapsed()),
-        }
-    }
 }
 
 /// A policy on the command line.
@@ -114,16 +76,15 @@ fn asked_plan(
 ) -> Result<Plan, CliError> {
     /// Beyond, it is a slip (`--from 24` is 1970), and would take hours.
     const TICKS_MAX: i64 = 10_000_000;
+    let (from, to) = range(args.from, args.to, now)?;
     let asked = Plan {
-        from: args.from.before(now),
-        to: args.to.before(now).min(now),
+        from,
+        to,
         interval: config.interval,
         lookback: config.lookback,
         settings,
+        undoes_restarts: false,
     };
-    if asked.from >= asked.to {
-        return Err(CliError::NoTime { from: asked.from, to: asked.to });
-    }
     if asked.to.since(asked.from).0 / asked.interval.as_elapsed().0 > TICKS_MAX {
         return Err(CliError::TooLong {
             from: asked.from,
@@ -136,10 +97,6 @@ fn asked_plan(
 }
 
 pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), CliError> {
-    let mut store = Store::new(&config.store, &config.runners.address)?;
-    if !store.keeps_past() {
-        return Err(CliError::NoPast);
-    }
     let settings = |stale_after| Settings {
         budget: config.budget,
         limits: config.hold.limits(stale_after),
@@ -150,22 +107,9 @@ pub(super) async fn backtest(config: &Config, args: BacktestArgs) -> Result<(), 
     let now = Millis::from(SystemTime::now());
     let asked = asked_plan(config, &args, now, settings(config.stale_after(Elapsed::ZERO)))?;
     let rules = rules(config, &args.policy)?;
-    let mut recording = Recording::default();
     let since = asked.from.minus(asked.lookback.as_elapsed());
-    let clock = ClockCheck::unchecked(asked.to);
-    // Where scrapes are seldom, a sample tells for longer, as when the evaluator runs.
-    let stale_at = |spacing: Option<Elapsed>| config.stale_after(3 * spacing.unwrap_or_default());
-    let mut spacings = Vec::new();
-    let mut sink = |series: &SeriesId, samples: &[Sample]| {
-        let spacing = replay::spacing(samples);
-        spacings.extend(spacing);
-        recording.observe(series, samples, stale_at(spacing));
-    };
-    store.bootstrap(since, clock, &mut sink).await?;
-    let asked = Plan { settings: settings(stale_at(median(spacings))), ..asked };
-    if recording.is_empty() {
-        return Err(CliError::NoHistory { from: since, to: asked.to });
-    }
+    let (recording, spacing) = recorded(config, (since, asked.to)).await?;
+    let asked = Plan { settings: settings(config.stale_after(3 * spacing.unwrap_or_default())), ..asked };
     let plan = asked.where_recorded(&recording);
     if plan.from > asked.from {
         let span = |from: Millis| Span::whole_secs(plan.to.since(from).as_seconds());
@@ -206,30 +150,4 @@ fn rules(config: &Config, policies: &[PolicySpec]) -> Result<Vec<(String, Rules)
         Ok((spec.text.clone(), rules.map_err(refused)?))
     };
     policies.iter().map(tried).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        let at = |text: &str| text.parse::<Moment>().unwrap().before(Millis(0)).0;
-        let noon = 1_769_860_800_000;
-        for text in [
-            "2026-01-31T12:00:00Z",
-            "2026-01-31T14:00:00+02:00",
-            "2026-01-31T06:30:00-05:30",
-            "2026-01-31t12:00:00.000z",
-            "2026-01-31 12:00:00",
-            "1769860800",
-            "1769860800.0",
-        ] {
-            assert_eq!(at(text), noon, "{text}");
-        }
-        assert_eq!(at("6h"), -6 * 3_600_000);
-        for text in ["", "noon", "2026-01-31", "2026-13-31T12:00:00Z", "2026-01-31T12:00:00+26:00", "NaN"] {
-            assert!(text.parse::<Moment>().is_err(), "{text}");
-        }
-    }
 }

@@ -33,7 +33,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "a backtest needs a history: expected store.prometheus in the config; runners (store.scrape) keep none"
+        "this needs a history: expected store.prometheus in the config; runners (store.scrape) keep none"
     )]
     NoPast,
     #[error("--from {} must be before --to {}, and in the past", from.rfc3339(), to.rfc3339())]

@@ -84,6 +84,11 @@ impl Rules {
         })
     }
 
+    /// The rule of modules that have none of their own.
+    pub(crate) const fn defaults(&self) -> &Rule {
+        &self.defaults
+    }
+
     /// The rule of `module`.
     pub(crate) fn of(&self, module: &str) -> &Rule {
         self.modules.get(module).unwrap_or(&self.defaults)

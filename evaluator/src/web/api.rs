@@ -1,6 +1,9 @@
 //! The evaluator's own HTTP API: health, metrics, what was learned, what was decided.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     Json, Router,
@@ -26,6 +29,7 @@ use tokio::sync::oneshot;
 
 use super::{page::findings, state::Web};
 use crate::{
+    advice::Advised,
     decisions::Decision,
     snapshot::{PopulationSnapshot, Snapshot},
 };
@@ -40,12 +44,13 @@ pub(super) fn routes() -> Router<Web> {
         .route("/api/v1/status", get(status))
         .route("/api/v1/modules", get(modules))
         .route("/api/v1/instances", get(instances))
-        .route("/api/v1/decisions", get(decisions));
+        .route("/api/v1/decisions", get(decisions))
+        .route("/api/v1/advice", get(advice));
     refusing_the_rest(routes, PATHS)
 }
 
-const PATHS: &str = "/, /decisions, /config, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, \
-                     /metrics, /-/healthy, /-/ready or /-/reload";
+const PATHS: &str = "/, /decisions, /advice, /config, /api/v1/status, /api/v1/modules, /api/v1/instances, /api/v1/decisions, \
+                     /api/v1/advice, /metrics, /-/healthy, /-/ready or /-/reload";
 
 async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = Format::negotiate(&headers);
@@ -154,6 +159,22 @@ async fn modules(
     let snapshot = web.sinks.board.newest();
     let described = |population| Described { population, findings: findings(&snapshot, population) };
     Ok(Json(snapshot.populations.iter().map(described).collect::<Vec<_>>()).into_response())
+}
+
+/// What to set; 202 while that is being worked out.
+async fn advice(
+    State(web): State<Web>,
+    asked: Result<Query<Nothing>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Nothing {} = parameters(asked)?;
+    let config = Arc::clone(&web.config.borrow());
+    Ok(match web.adviser.advised(&config) {
+        Advised::Advice(advice) => Json(&*advice).into_response(),
+        Advised::Soon => StatusCode::ACCEPTED.into_response(),
+        Advised::Nothing => {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "no instance was seen for long enough yet"));
+        }
+    })
 }
 
 /// What to show.

@@ -14,6 +14,7 @@
 //! | `growth.rs` | where a module's memory grows |
 //! | `format.rs` | times, sizes, policies and outcomes in words |
 
+mod advice;
 mod charts;
 mod context;
 mod decisions;
@@ -31,6 +32,7 @@ mod settings;
 mod tests;
 
 pub(super) use self::{
+    advice::advice,
     context::{PageContext, PageData},
     decisions::{decisions, wants},
     findings::findings,

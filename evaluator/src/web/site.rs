@@ -56,6 +56,7 @@ pub(super) fn routes() -> Router<Web> {
         .route("/modules/{module}/growth.svg", get(flame_graph))
         .route("/modules/{module}/{replica}", get(instance))
         .route("/decisions", get(decisions))
+        .route("/advice", get(advice))
         .route("/config", get(config))
         .route("/assets/page.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
         .route("/assets/page.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
@@ -186,6 +187,12 @@ async fn decisions(State(web): State<Web>, query: QueryResult) -> Response {
     // The journal itself is bounded.
     let found = web.sinks.journal.newest(usize::MAX, |decision| page::wants(&query, decision));
     send(StatusCode::OK, page::decisions(&request.context(), &query, &found))
+}
+
+async fn advice(State(web): State<Web>) -> Response {
+    let request = RequestContext::of(&web);
+    let advised = web.adviser.advised(&request.config);
+    send(StatusCode::OK, page::advice(&request.context(), &advised))
 }
 
 async fn config(State(web): State<Web>) -> Response {

@@ -7,7 +7,12 @@ use ebb_units::{Millis, SlotId};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{config::Config, evaluation::Sinks, growth::GrowthReader};
+use crate::{
+    advice::{Adviser, RecordRequest},
+    config::Config,
+    evaluation::Sinks,
+    growth::GrowthReader,
+};
 
 /// Asks the evaluation to reload its config; answers with the error, if any.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<(), String>>;
@@ -30,6 +35,8 @@ pub(crate) struct EvaluatorHandle {
     pub reload: mpsc::Sender<ReloadRequest>,
     /// For its history.
     pub extract: mpsc::Sender<ExtractRequest>,
+    /// For all that it remembers.
+    pub record: mpsc::Sender<RecordRequest>,
 }
 
 /// What the handlers read.
@@ -40,6 +47,7 @@ pub(crate) struct Web {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) evaluator: EvaluatorHandle,
     pub(super) growth: GrowthReader,
+    pub(super) adviser: Adviser,
     pub(super) exposition_bytes: Arc<AtomicUsize>,
 }
 
@@ -52,7 +60,7 @@ impl Web {
         evaluator: EvaluatorHandle,
         growth: GrowthReader,
     ) -> Self {
-        let exposition_bytes = Arc::default();
-        Self { sinks, registry: Arc::new(registry), config, evaluator, growth, exposition_bytes }
+        let (exposition_bytes, adviser) = (Arc::default(), Adviser::new(evaluator.record.clone()));
+        Self { sinks, registry: Arc::new(registry), config, evaluator, growth, adviser, exposition_bytes }
     }
 }

@@ -114,6 +114,14 @@ pub struct Outlook {
     pub hosts: BTreeMap<RunnerId, Exhaustion>,
 }
 
+impl Outlook {
+    /// Whether nothing was foreseen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.hosts.is_empty()
+    }
+}
+
 /// What is foreseen from.
 #[derive(Clone, Copy, Debug)]
 pub struct Growing<'a> {

@@ -53,6 +53,7 @@ fn plan(ticks: i64) -> Plan {
         interval: Span::secs(10),
         lookback: Span::secs(3600),
         settings: settings(BudgetConfig { cooldown: Span::secs(0), ..BudgetConfig::default() }),
+        undoes_restarts: false,
     }
 }
 

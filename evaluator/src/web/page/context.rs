@@ -34,12 +34,14 @@ pub(in crate::web) struct PageData<'a> {
 pub(super) enum Tab {
     Modules,
     Decisions,
+    Advice,
     Config,
 }
 
-const TABS: [(Tab, &str, &str); 3] = [
+const TABS: [(Tab, &str, &str); 4] = [
     (Tab::Modules, "/", "Modules"),
     (Tab::Decisions, "/decisions", "Decisions"),
+    (Tab::Advice, "/advice", "What to set"),
     (Tab::Config, "/config", "Config"),
 ];
 

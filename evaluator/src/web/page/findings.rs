@@ -2,7 +2,6 @@
 
 use ebb_core::policy::{Policy, Renewal};
 
-use super::format::byte_hours;
 use crate::snapshot::{PopulationSnapshot, Snapshot};
 
 /// All of it.
@@ -33,13 +32,5 @@ pub(in crate::web) fn findings(snapshot: &Snapshot, population: &PopulationSnaps
 pub(super) fn warm_up(population: &PopulationSnapshot) -> Option<String> {
     let plateau = population.growth?.plateau?;
     let Policy::Renewal(Renewal { restart_price, .. }) = population.rule.policy else { return None };
-    let (saved, price) = (plateau.byte_seconds(), restart_price.byte_seconds());
-    (saved > price).then(|| {
-        format!(
-            "instances fill up to a plateau of {plateau}: a restart saves {} until then, more than the restart_price {restart_price} \
-             ({}), so they are restarted for their warm-up again and again. If a warm instance is worth that, raise restart_price",
-            byte_hours(saved),
-            byte_hours(price),
-        )
-    })
+    plateau.restarted_at(restart_price)
 }

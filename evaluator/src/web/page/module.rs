@@ -89,7 +89,7 @@ fn learned(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup
             }
         }
         @if let Some(warm_up) = warm_up(population) {
-            div.notice.hold data-warm-up { (warm_up) "." }
+            div.notice.hold data-warm-up { strong { "Restarted for its warm-up: " } (warm_up) "." }
         }
         @if let Some((slot, found)) = context.snapshot.outlook.first.get(&population.population) {
             @let instance = format!("{}/{} on {}", population.population.module, slot.replica, slot.runner);

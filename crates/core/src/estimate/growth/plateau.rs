@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ebb_units::{ByteCount, Elapsed, Millis, Span};
+use ebb_units::{ByteCount, Elapsed, Millis, RestartPrice, Span};
 use serde::Serialize;
 
 use crate::estimate::seen::{Seen, first_at_age, size_at};
@@ -18,11 +18,25 @@ pub struct Plateau {
 }
 
 impl Plateau {
-    /// What a restart saves in memory × time while it fills up again, in byte-seconds: S·τ. Where that is more than a restart
-    /// is worth, restarting again and again costs less than letting it be.
-    #[must_use]
-    pub fn byte_seconds(&self) -> f64 {
+    /// What a restart saves in memory × time while it fills up again, in byte-seconds: S·τ.
+    fn byte_seconds(&self) -> f64 {
         self.bytes * self.time_constant.as_seconds()
+    }
+
+    /// That instances are restarted again and again for what they only fill up again, in a sentence: where that saves more than
+    /// `price`, which a restart is worth.
+    #[must_use]
+    pub fn restarted_at(&self, price: RestartPrice) -> Option<String> {
+        let (saved, worth) = (self.byte_seconds(), price.byte_seconds());
+        let hours = |byte_seconds: f64| format!("{} hours", ByteCount::rounded(byte_seconds / 3600.0));
+        (saved > worth).then(|| {
+            format!(
+                "instances fill up to a plateau of {self}: a restart saves {} until then, more than the restart_price {price} ({}), so \
+                 they are restarted for their warm-up again and again. If a warm instance is worth that, raise restart_price",
+                hours(saved),
+                hours(worth),
+            )
+        })
     }
 }
 
