@@ -170,7 +170,7 @@ fn mib_per_profile() -> f64 {
             // Another instance, whose stacks are all taken again.
             let (mut store, run) = started(&guest, Some(&profile));
             for route in 0..10_000 {
-                store.data().request("GET", &path(route));
+                store.data_mut().request("GET", &path(route));
             }
             for leak in begin..begin + GROWS {
                 run.call(&mut store, (61, leak)).expect("it grows");

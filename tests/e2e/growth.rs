@@ -4,6 +4,7 @@ use std::process::Command;
 
 use ebb_host::growth::{OfBinary, Report};
 use ebb_testbed::{
+    evaluator::Evaluator,
     http::{client, json},
     paths,
     runner::Runner,
@@ -175,4 +176,30 @@ async fn of_several_requests_at_once_the_one_that_makes_memory_grow_is_told() {
     assert_eq!((route.as_str(), *number), ("GET /grow", 32), "{told:#?}");
     let report = growth(&runner, "test_http_03").await;
     assert!(bytes * 100 >= report.bytes * 98, "{told:#?} of {}", report.bytes);
+}
+
+#[tokio::test]
+async fn a_cache_that_fills_up_is_seen_as_a_plateau_and_its_function_is_told() {
+    let cache = support::steady(3).replacen("name: steady", "name: cache", 1).replacen(
+        "REQUIRED_BYTES: \"4194304\"",
+        "REQUIRED_BYTES: \"33554432\", RAMP_MS: \"5000\"",
+        1,
+    );
+    let runner = Runner::start(&cache).await;
+    let config = support::evaluator(&support::scrape_store(&[&runner.address]), &[&runner.address], "");
+    let evaluator = Evaluator::start(&format!("dry_run: true\n{config}")).await;
+    // It is looked at each minute, once something is known.
+    wait::until("the growth has come to an end", 2 * DEADLINE, async || {
+        let modules = evaluator.api("modules").await;
+        (modules[0]["growth"]["kind"] == "plateau").then_some(())
+    })
+    .await;
+    let modules = evaluator.api("modules").await;
+    let plateau = modules[0]["growth"]["plateau"]["bytes"].as_f64().unwrap();
+    let report = growth(&runner, "cache").await;
+    let grown = (report.start_bytes + report.bytes) as f64 / 3.0;
+    assert!((0.8..1.25).contains(&(plateau / grown)), "{plateau} {grown} {modules:#}");
+    assert_eq!(report.initial_bytes + report.start_bytes + report.bytes, held(&runner).await);
+    let told = report.functions.iter().map(|told| told.bytes).max().unwrap();
+    assert!(told as f64 >= 0.98 * report.bytes as f64, "{:?}", report.functions);
 }

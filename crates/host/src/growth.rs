@@ -24,7 +24,7 @@ use std::{
 
 pub use report::{Function, Grown, OfBinary, Report, Requests};
 pub use routes::Route;
-use routes::Routes;
+use routes::{Again, Routes};
 pub(crate) use sampling::Grows;
 
 /// Stacks that are told apart. What comes after them counts, and its stack is not told. Together with functions and routes: about
@@ -104,8 +104,8 @@ impl Profile {
     }
 
     /// Another request begins, with this method and path.
-    pub(crate) fn request(&self, method: &str, path: &str) -> Route {
-        self.state().routes.begin(method, path)
+    pub(crate) fn request(&self, method: &str, path: &str) -> (Route, Again) {
+        self.state().routes.begin_again(method, path)
     }
 
     /// A memory begins with so much.
@@ -176,7 +176,11 @@ impl Profile {
     #[must_use]
     pub fn report(&self) -> Report {
         // Guests that grow wait for a copy, not for a report.
-        let state = self.state().clone();
+        let state = {
+            let mut state = self.state();
+            state.routes.collect();
+            state.clone()
+        };
         let sum = |stack: usize| state.sums.get(stack).copied().unwrap_or_default();
         let unknown = sum(0);
         let mut stacks: Vec<_> = state
@@ -313,19 +317,20 @@ mod tests {
     #[test]
     fn what_grows_during_requests_is_told_by_their_route() {
         let profile = Profile::default();
-        let upload = profile.request("POST", "/upload/17?a");
-        let other = profile.request("POST", "/upload/18");
+        let (upload, again) = profile.request("POST", "/upload/17?a");
+        let (other, _) = profile.request("POST", "/upload/18");
         let place = at(&profile, &["main"]);
         profile.add(place, Grows::one(5));
         profile.add(Place { route: Some(upload), ..place }, Grows::one(70));
         profile.add(Place { route: Some(other), ..place }, Grows::one(30));
         profile.request("GET", "/");
+        assert_eq!(again.begin(), Some(upload));
         let told: Vec<_> = profile
             .report()
             .requests
             .into_iter()
             .map(|told| (told.route, told.requests, told.bytes))
             .collect();
-        assert_eq!(told, [("/upload/*".to_owned(), 2, 100), ("/".to_owned(), 1, 0)]);
+        assert_eq!(told, [("/upload/*".to_owned(), 3, 100), ("/".to_owned(), 1, 0)]);
     }
 }

@@ -148,8 +148,8 @@ impl<R> Limiter<R> {
 
     /// Counts a request of this method and path in the profile: what grows during it is told by its route, in which segments of
     /// the path that vary are one. None without a profile.
-    pub fn request(&self, method: &str, path: &str) -> Option<Route> {
-        self.recorder.as_ref().map(|recorder| recorder.request(method, path))
+    pub fn request(&mut self, method: &str, path: &str) -> Option<Route> {
+        self.recorder.as_mut().map(|recorder| recorder.request(method, path))
     }
 
     /// What grows from now on does so during this request, or during none.

@@ -115,7 +115,7 @@ async fn handle_03(
     let request = absolute(request);
     let (sender, response) = futures::channel::oneshot::channel();
     let (prepared, task) = accessor.with(|mut store| {
-        let limiter = &store.get().limiter;
+        let limiter = &mut store.get().limiter;
         let route = limiter.request(request.method().as_str(), request.uri().path());
         let prepared = Prepared::new(store.as_context_mut(), proxy, request, GuestState::http, sender)?;
         let task = match &prepared {

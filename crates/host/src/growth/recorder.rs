@@ -14,10 +14,21 @@ use std::{
 use wasmtime::{AsContext, Engine, FrameInfo, WasmBacktrace};
 
 use super::{
-    Grows, Phase, Place, Profile, Route,
+    Again, Grows, Phase, Place, Profile, Route,
     sampling::{Move, Sampling},
 };
 use crate::chance::chance;
+
+/// Requests that are asked for again and again, of which an instance remembers the routes.
+const ASKED_MAX: usize = 4;
+
+/// A request that was asked for.
+#[derive(Debug)]
+struct Asked {
+    method: String,
+    path: String,
+    again: Again,
+}
 
 /// Notes the grows of one instance.
 #[derive(Debug)]
@@ -29,6 +40,9 @@ pub(crate) struct Recorder {
     phase: Phase,
     /// The request that it works on.
     serves: Option<Route>,
+    /// The last requests, and which of them is forgotten next.
+    asked: Vec<Asked>,
+    next_asked: usize,
     sampling: Sampling<Place>,
     /// The last grow was a memory's beginning.
     began: bool,
@@ -43,14 +57,34 @@ impl Recorder {
             ready,
             phase: Phase::Start,
             serves: None,
+            asked: Vec::new(),
+            next_asked: 0,
             sampling: Sampling::new(Instant::now()),
             began: false,
         }
     }
 
     /// A request begins, with this method and path.
-    pub(crate) fn request(&self, method: &str, path: &str) -> Route {
-        self.profile.request(method, path)
+    pub(crate) fn request(&mut self, method: &str, path: &str) -> Route {
+        /// Longer ones are names of one thing.
+        const PATH_BYTES_MAX: usize = 96;
+        let known = self.asked.iter().find(|asked| asked.path == path && asked.method == method);
+        if let Some(route) = known.and_then(|asked| asked.again.begin()) {
+            return route;
+        }
+        let (route, again) = self.profile.request(method, path);
+        if path.len() <= PATH_BYTES_MAX {
+            let place = self.next_asked % ASKED_MAX;
+            self.next_asked = place + 1;
+            self.asked.retain(|asked| asked.path != path || asked.method != method);
+            let asked = Asked { method: method.to_owned(), path: path.to_owned(), again };
+            if self.asked.len() < ASKED_MAX {
+                self.asked.push(asked);
+            } else {
+                self.asked[place] = asked;
+            }
+        }
+        route
     }
 
     /// What grows from now on does so during requests of this route.

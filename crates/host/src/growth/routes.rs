@@ -1,7 +1,14 @@
 //! PURE: during which requests memory grew. Paths are kept as a tree of their segments, which has a bounded size: whatever has many
-//! children keeps those with many requests or much growth, and counts the others as one, `*`.
+//! children keeps those with many requests or much growth, and counts the others as one, `*`. Who asks for the same again counts
+//! beside the tree, without waiting for others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// Children of a segment that are told apart.
 const CHILDREN_MAX: usize = 32;
@@ -46,6 +53,41 @@ pub struct Route {
     number: u64,
 }
 
+/// Requests of a route that the tree does not know of yet.
+#[derive(Clone, Debug, Default)]
+struct Beside(Arc<AtomicU64>);
+
+impl Beside {
+    /// Of a route that counts with others.
+    const CLOSED: u64 = 1 << 63;
+
+    /// So many since the last time.
+    fn take(&self) -> u64 {
+        // It is open while its node is there.
+        if self.0.load(Ordering::Relaxed) == 0 { 0 } else { self.0.swap(0, Ordering::Relaxed) }
+    }
+
+    /// The last ones: from now on nothing counts here.
+    fn close(&self) -> u64 {
+        self.0.swap(Self::CLOSED, Ordering::Relaxed)
+    }
+}
+
+/// A route that was asked for, for whoever asks for it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Again {
+    route: Route,
+    beside: Beside,
+}
+
+impl Again {
+    /// Another request of the same method and path begins. None if its route counts with others since.
+    pub(crate) fn begin(&self) -> Option<Route> {
+        let before = self.beside.0.fetch_add(1, Ordering::Relaxed);
+        (before < Beside::CLOSED).then_some(self.route)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Node {
     number: u64,
@@ -54,6 +96,7 @@ struct Node {
     /// Of requests that end here, and of all that begin so.
     own: Counts,
     all: Counts,
+    beside: Beside,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +135,24 @@ impl Routes {
         let number = self.nodes[node as usize].number;
         self.count(node, Counts { requests: 1, bytes: 0 });
         Route { node, number }
+    }
+
+    /// As [`Routes::begin`], with what whoever asks for the same again needs.
+    pub(super) fn begin_again(&mut self, method: &str, path: &str) -> (Route, Again) {
+        let route = self.begin(method, path);
+        let beside = self.nodes[route.node as usize].beside.clone();
+        (route, Again { route, beside })
+    }
+
+    /// Takes in what was counted beside the tree.
+    pub(super) fn collect(&mut self) {
+        for node in 0..self.nodes.len() {
+            let requests = self.nodes[node].beside.take();
+            if requests > 0 {
+                let node = u32::try_from(node).expect("there are some hundreds");
+                self.count(node, Counts { requests, bytes: 0 });
+            }
+        }
     }
 
     /// So much grows during a request of `route`.
@@ -178,6 +239,7 @@ impl Routes {
 
     /// Counts as one the children of `parent` that are small beside it.
     fn prune(&mut self, parent: u32) {
+        self.collect();
         let Node { children, all, .. } = &self.nodes[parent as usize];
         let small: Vec<_> = children
             .iter()
@@ -196,7 +258,11 @@ impl Routes {
 
     /// What counted at `from` counts at `to`, which is beside it.
     fn merge(&mut self, from: u32, to: u32) {
-        let Node { number, children, own, all, .. } = std::mem::take(&mut self.nodes[from as usize]);
+        let Node { number, children, mut own, mut all, beside, .. } =
+            std::mem::take(&mut self.nodes[from as usize]);
+        let last = Counts { requests: beside.close(), bytes: 0 };
+        own.add(last);
+        all.add(last);
         self.freed.push(from);
         if self.merged.len() >= MERGED_MAX {
             self.merged.pop_front();
@@ -317,6 +383,27 @@ mod tests {
         let told = requests(&routes);
         assert!(told.contains(&("GET /export".to_owned(), 20, 20 << 20)), "{told:?}");
         assert!(routes.nodes.len() <= 2 * SEGMENTS_MAX, "{}", routes.nodes.len());
+    }
+
+    #[test]
+    fn what_is_asked_for_again_counts_beside_the_tree_until_its_route_counts_with_others() {
+        let mut routes = Routes::default();
+        let (early, again) = routes.begin_again("GET", "/early");
+        assert_eq!((again.begin(), again.begin()), (Some(early), Some(early)));
+        routes.collect();
+        assert_eq!(requests(&routes), [("GET /early".to_owned(), 3, 0)]);
+        let mut asked = 3;
+        for number in 0..5000_u32 {
+            let name: String = number.to_string().bytes().map(|digit| char::from(digit + 49)).collect();
+            routes.begin("GET", &format!("/{name}"));
+            if number % 100 == 0 && again.begin().is_some() {
+                asked += 1;
+            }
+        }
+        assert_eq!(again.begin(), None, "it was pruned");
+        routes.collect();
+        let told = requests(&routes);
+        assert_eq!(told.iter().map(|(_, requests, _)| requests).sum::<u64>(), 5000 + asked);
     }
 
     #[test]
