@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_service::{
-    commands::{self, CommonCommand, Program, print},
+    commands::{CommonCommand, Listens, Program, print},
     logging::{self, Chain},
     quote, signals,
 };
@@ -62,7 +62,7 @@ enum Command {
         /// The instance, such as leaky/3.
         #[arg(value_name = "MODULE/REPLICA")]
         instance: InstanceName,
-        /// Address of the running evaluator; otherwise the config's.
+        /// Address of the running evaluator, with https:// before it for TLS; otherwise the config's.
         #[arg(long, value_name = "HOST:PORT")]
         evaluator: Option<String>,
     },
@@ -102,19 +102,20 @@ impl Cli {
             Some(Command::Backtest(args)) => runtime()?.block_on(backtest::backtest(&load()?, args)),
             Some(Command::Advise(args)) => runtime()?.block_on(advise::run(&load()?, args)),
             Some(Command::Explain { instance, evaluator }) => {
-                let address = match evaluator {
-                    Some(address) => address,
-                    None => commands::reachable(load()?.listen)?,
-                };
-                runtime()?.block_on(explain(address, &instance))
+                explain(evaluator.as_deref(), &|| Ok(listens(load()?)), &instance)
             }
             Some(Command::Common(command)) => {
-                let listens = || Ok(load()?.listen);
+                let listens = || Ok(listens(load()?));
                 let program = Program { command: Self::command(), schema: Config::schema, listens: &listens };
                 Ok(command.execute(program)?)
             }
         }
     }
+}
+
+fn listens(config: Config) -> Listens {
+    let Config { listen: address, web_config_file, bearer_token_file, .. } = config;
+    Listens { address, web_config_file, bearer_token_file }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {

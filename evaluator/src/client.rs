@@ -1,23 +1,23 @@
 //! What every HTTP client of the evaluator has in common: whom it believes, and how much of an answer it reads.
 
+mod builder;
+mod credentials;
+mod runner;
+
 use bytes::{Bytes, BytesMut};
 use ebb_units::{ByteCount, Millis};
 use reqwest::Response;
+
+pub(crate) use self::{
+    builder::client_builder,
+    credentials::{BasicAuth, TlsConfig, read_line},
+    runner::{RunnerClient, Scheme},
+};
 
 /// The time at the server when it answered (RFC 9110, section 6.6.1), to the second.
 pub(crate) fn server_time(headers: &reqwest::header::HeaderMap) -> Option<Millis> {
     let date = headers.get(reqwest::header::DATE)?.to_str().ok()?;
     httpdate::parse_http_date(date).ok().map(Millis::from)
-}
-
-/// A client that names itself and follows no redirects: credentials go where the config says, nowhere else.
-pub(crate) fn client_builder() -> reqwest::ClientBuilder {
-    // The provider of cryptography is the process' choice; whoever embeds us may have made it already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .user_agent(concat!("ebb-evaluator/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .tcp_nodelay(true)
 }
 
 /// Why an answer was not read to its end.

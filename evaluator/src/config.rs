@@ -26,7 +26,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{allow::AllowList, rules::Rules, section::RuleConfig};
-use crate::store::{AddressTemplate, StoreConfig};
+use crate::{
+    client::{BasicAuth, RunnerClient, Scheme, TlsConfig},
+    store::{AddressTemplate, Store, StoreConfig, StoreError},
+};
 
 /// The evaluator's config file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +39,9 @@ pub struct Config {
     /// File with the bearer token that `POST` requests to the evaluator need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bearer_token_file: Option<PathBuf>,
+    /// File with the TLS and users of that listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) web_config_file: Option<PathBuf>,
     /// Logs.
     pub(crate) log: LogConfig,
     /// Time between two evaluations.
@@ -63,12 +69,14 @@ pub struct Config {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
-    /// Where page, API and metrics are served. Beyond loopback it needs a token.
+    /// Where page, API and metrics are served. Beyond loopback it needs a token, or a web_config_file that keeps others out.
     #[serde(default = "default_listen")]
     #[schemars(schema_with = "listen_address")]
     listen: SocketAddr,
     /// File with one line: the token that POST /-/reload must carry.
     bearer_token_file: Option<PathBuf>,
+    /// File with certificates and users, in the format of Prometheus' web.config.file. It is read again when it changes.
+    web_config_file: Option<PathBuf>,
     /// Logs, on standard error.
     #[serde(default)]
     log: LogConfig,
@@ -197,6 +205,13 @@ pub struct RunnersConfig {
     /// File with the bearer token of the runners' control API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bearer_token_file: Option<PathBuf>,
+    /// How they are asked: orders, scrapes, growth.
+    pub(crate) scheme: Scheme,
+    /// Certificates, for `https`.
+    pub(crate) tls_config: TlsConfig,
+    /// A user of the runners. Orders carry the bearer token instead, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) basic_auth: Option<BasicAuth>,
     /// Longest wait for a restart.
     pub(crate) timeout: Span,
     /// How long after a restart its effect on memory must be seen.
@@ -209,9 +224,24 @@ impl Default for RunnersConfig {
             allow: AllowList::default(),
             address: AddressTemplate::default(),
             bearer_token_file: None,
+            scheme: Scheme::Http,
+            tls_config: TlsConfig::default(),
+            basic_auth: None,
             timeout: Span::secs(5),
             verify_within: Span::secs(60),
         }
+    }
+}
+
+impl RunnersConfig {
+    /// What asks them.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`] when a certificate or key cannot be used.
+    pub(crate) fn client(&self) -> Result<RunnerClient, StoreError> {
+        RunnerClient::new(self.scheme, &self.tls_config, self.basic_auth.as_ref()).map_err(|problem| {
+            StoreError::Credentials { attempt: "preparing requests to runners".to_owned(), problem }
+        })
     }
 }
 
@@ -247,7 +277,14 @@ impl ConfigFile {
                            10.0.0.0/8:9742 (or set dry_run: true)";
             return Err(Refusal::new("runners.allow", message));
         }
-        if !self.listen.ip().is_loopback() && self.bearer_token_file.is_none() {
+        if let Some(message) = runners.tls_config.refusal() {
+            return Err(Refusal::new("runners.tls_config", message));
+        }
+        // Whether a web config keeps others out is seen when it is read.
+        if !self.listen.ip().is_loopback()
+            && self.bearer_token_file.is_none()
+            && self.web_config_file.is_none()
+        {
             let message = format!(
                 "needed to listen on {}, beyond loopback: POST /-/reload would be open to all",
                 self.listen
@@ -257,6 +294,7 @@ impl ConfigFile {
         Ok(Config {
             listen: self.listen,
             bearer_token_file: self.bearer_token_file,
+            web_config_file: self.web_config_file,
             log: self.log,
             interval: self.interval,
             lookback: self.lookback,
@@ -298,6 +336,14 @@ impl Config {
         schema::of::<ConfigFile>("Config of ebb-evaluator")
     }
 
+    /// The store that it names; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`] when a certificate or key cannot be used.
+    pub(crate) fn open_store(&self) -> Result<Store, StoreError> {
+        Store::new(&self.store, &self.runners.address, self.runners.client()?)
+    }
+
     /// Age from which a sample tells nothing about the present: as it is set, else three intervals, or
     /// what the samples that were seen call for.
     pub(crate) fn stale_after(&self, called_for: Elapsed) -> Elapsed {
@@ -317,8 +363,12 @@ impl Config {
     }
 
     fn resolve_paths(&mut self, config_path: &Path) {
-        let own = [&mut self.bearer_token_file, &mut self.runners.bearer_token_file];
-        for file in own.into_iter().flatten().chain(self.store.files()) {
+        let RunnersConfig { bearer_token_file, tls_config, basic_auth, .. } = &mut self.runners;
+        let own = [&mut self.bearer_token_file, &mut self.web_config_file, bearer_token_file];
+        let certificates = tls_config.files();
+        let passwords = basic_auth.iter_mut().map(|auth| &mut auth.password_file);
+        let own = own.into_iter().flatten().chain(certificates).chain(passwords);
+        for file in own.chain(self.store.files()) {
             *file = relative_to(config_path, file);
         }
     }

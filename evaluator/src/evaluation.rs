@@ -71,8 +71,8 @@ impl Evaluator {
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
     pub(crate) fn new(config: Arc<Config>, sinks: Sinks, growth: GrowthReader) -> Result<Self, StoreError> {
         Ok(Self {
-            store: Store::new(&config.store, &config.runners.address)?,
-            restarter: Restarter::new(&config.runners),
+            store: config.open_store()?,
+            restarter: Restarter::new(&config.runners, config.runners.client()?),
             tick: Tick::default(),
             config,
             intake: Intake::default(),
@@ -95,11 +95,15 @@ impl Evaluator {
     /// # Errors
     /// As [`Evaluator::new`]; everything then stays as it was.
     pub(crate) fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), StoreError> {
+        let client = config.runners.client()?;
         let same_store = config.store == self.config.store
             && config.runners.address == self.config.runners.address
+            && config.runners.scheme == self.config.runners.scheme
+            && config.runners.tls_config == self.config.runners.tls_config
+            && config.runners.basic_auth == self.config.runners.basic_auth
             && config.lookback == self.config.lookback;
         if !same_store {
-            self.store = Store::new(&config.store, &config.runners.address)?;
+            self.store = config.open_store()?;
             self.intake = Intake::default();
             self.hosts = Hosts::default();
             self.memory_limits = MemoryLimits::default();
@@ -107,7 +111,7 @@ impl Evaluator {
             self.backfill = Backfill::default();
             self.nameless_logged = LoggedOnce::default();
         }
-        self.restarter = Restarter::new(&config.runners);
+        self.restarter = Restarter::new(&config.runners, client);
         self.config = config;
         Ok(())
     }

@@ -10,12 +10,12 @@ use std::{
 
 use ebb_service::{logging::Chain, quote};
 use futures::{StreamExt as _, stream};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 
 pub(crate) use self::merged::{Function, Profile, Requests, sum};
 use crate::{
-    client::{self, client_builder},
-    config::AllowList,
+    client::{self, RunnerClient},
+    config::RunnersConfig,
 };
 
 /// For so long an answer is good enough for whoever asks again.
@@ -55,26 +55,18 @@ impl ModuleGrowth {
 type Kept = Arc<tokio::sync::Mutex<Option<(Instant, Arc<ModuleGrowth>)>>>;
 
 /// Asks runners where memory grows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct GrowthReader {
-    http: reqwest::Client,
     kept: Arc<Mutex<HashMap<Arc<str>, Kept>>>,
 }
 
 impl GrowthReader {
-    /// Asks nobody yet.
-    pub(crate) fn new() -> Self {
-        let http = client_builder().no_proxy().timeout(TIMEOUT).build();
-        let http = http.expect("a client without certificates of its own can be built");
-        Self { http, kept: Arc::default() }
-    }
-
-    /// Where the memory of `module` grows, which these `runners` host; `allow`: whom the evaluator may speak to.
+    /// Where the memory of `module` grows, which these `runners` host, if `config` allows to speak to them.
     pub(crate) async fn growth(
         &self,
         module: &Arc<str>,
         runners: Vec<Arc<str>>,
-        allow: &AllowList,
+        config: &RunnersConfig,
     ) -> Arc<ModuleGrowth> {
         let kept = self.kept(module);
         let mut kept = kept.lock().await;
@@ -82,9 +74,17 @@ impl GrowthReader {
             return Arc::clone(growth);
         }
         let (allowed, others): (Vec<_>, Vec<_>) =
-            runners.into_iter().partition(|runner| allow.allows(runner));
+            runners.into_iter().partition(|runner| config.allow.allows(runner));
         let runners = allowed.len() + others.len();
-        let ask = |runner: Arc<str>| async move { self.ask(&runner, module).await };
+        // Made anew each time somebody looks: certificates are read again.
+        let client = config.client().map_err(Arc::new);
+        let ask = |runner: Arc<str>| {
+            let client = client.clone();
+            async move {
+                let client = client.map_err(|error| Chain(&*error).to_string())?;
+                ask(&client, &runner, module).await
+            }
+        };
         let asked = stream::iter(allowed.into_iter().take(RUNNERS_MAX)).map(ask).buffered(AT_ONCE);
         let (mut answers, mut fault) = (Vec::new(), None);
         for answer in asked.collect::<Vec<_>>().await {
@@ -115,23 +115,25 @@ impl GrowthReader {
         });
         Arc::clone(all.entry(Arc::clone(module)).or_default())
     }
+}
 
-    async fn ask(&self, runner: &str, module: &str) -> Result<Vec<Profile>, String> {
-        let url = format!("http://{runner}/api/v1/modules/{module}/growth");
-        let failed = |what: &dyn std::fmt::Display| format!("GET {url}: {what}");
-        let response = self.http.get(&url).send().await;
-        let response = response.map_err(|error| failed(&Chain(&error.without_url())))?;
-        match response.status() {
-            StatusCode::OK => {
-                let body =
-                    client::body(response, ANSWER_BYTES_MAX).await.map_err(|error| failed(&Chain(&error)))?;
-                merged::parse(&body).map_err(|error| failed(&quote::clipped(&error.to_string())))
-            }
-            // A host of another kind, or an older one.
-            StatusCode::NOT_FOUND => Err(failed(&"this host has no growth profile")),
-            status => {
-                Err(failed(&format!("{status}: {}", quote::clipped_bytes(&client::refusal(response).await))))
-            }
+async fn ask(client: &RunnerClient, runner: &str, module: &str) -> Result<Vec<Profile>, String> {
+    let path = format!("/api/v1/modules/{module}/growth");
+    let url = client.url(runner, &path);
+    let failed = |what: &dyn std::fmt::Display| format!("GET {url}: {what}");
+    let request = client.request(Method::GET, runner, &path).map_err(|problem| failed(&problem))?;
+    let response = request.timeout(TIMEOUT).send().await;
+    let response = response.map_err(|error| failed(&Chain(&error.without_url())))?;
+    match response.status() {
+        StatusCode::OK => {
+            let body =
+                client::body(response, ANSWER_BYTES_MAX).await.map_err(|error| failed(&Chain(&error)))?;
+            merged::parse(&body).map_err(|error| failed(&quote::clipped(&error.to_string())))
+        }
+        // A host of another kind, or an older one.
+        StatusCode::NOT_FOUND => Err(failed(&"this host has no growth profile")),
+        status => {
+            Err(failed(&format!("{status}: {}", quote::clipped_bytes(&client::refusal(response).await))))
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use ebb_service::{logging::Chain, quote};
 use futures::future::join_all;
-use reqwest::{RequestBuilder, StatusCode, header};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::de::IgnoredAny;
 
 pub(crate) use self::finding::{Finding, Level};
@@ -29,10 +29,10 @@ use ebb_units::{Elapsed, Millis, SeriesId};
 
 use self::observed::{Observed, RunnerAnswer, StoreAnswer, Token};
 use crate::{
-    client::{self, BodyError, client_builder, server_time},
+    client::{self, BodyError, server_time},
     config::Config,
     runners::RestartRequest,
-    store::{ClockCheck, Store, StoreError},
+    store::{ClockCheck, StoreError},
 };
 
 /// How much of the past is looked at.
@@ -49,7 +49,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// # Errors
 /// [`StoreError`] when a file that the config names cannot be used.
 pub(crate) async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, StoreError> {
-    let mut store = Store::new(&config.store, &config.runners.address)?;
+    let mut store = config.open_store()?;
     let mut history = History::default();
     let window = Window::ending_at(now, LOOK_BACK);
     let mut sink = |series: &SeriesId, samples: &[Sample]| {
@@ -80,8 +80,8 @@ pub(crate) async fn check(config: &Config, now: Millis) -> Result<Vec<Finding>, 
 }
 
 async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
-    let http = client_builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
-    let (status, ahead, body) = answer(http.get(format!("http://{address}/api/v1/instances"))).await?;
+    let client = config.runners.client().map_err(|error| Chain(&error).to_string())?;
+    let (status, ahead, body) = answer(client.request(Method::GET, address, "/api/v1/instances")?).await?;
     if status != StatusCode::OK {
         return Err(format!("GET /api/v1/instances: expected status 200, got {status}"));
     }
@@ -95,7 +95,7 @@ async fn ask(config: &Config, address: &str) -> Result<RunnerAnswer, String> {
     if !config.runners.allow.is_empty() && !config.runners.allow.allows(address) {
         return Ok(RunnerAnswer { instances: instances.len(), ahead, token: Token::NotAllowed });
     }
-    let token = match order.build(&http, config.runners.bearer_token_file.as_deref()) {
+    let token = match order.build(&client, config.runners.bearer_token_file.as_deref()) {
         Err(problem) => Token::Unusable(problem),
         Ok(request) => match answer(request).await?.0 {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Token::Refused,
@@ -112,7 +112,7 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Option<Elapsed>,
         BodyError::Transport(error) => Chain(&error.without_url()).to_string(),
         too_long @ BodyError::TooLong(_) => too_long.to_string(),
     };
-    let sent = request.header(header::ACCEPT, "application/json").send().await;
+    let sent = request.timeout(TIMEOUT).header(header::ACCEPT, "application/json").send().await;
     let response = sent.map_err(|error| describe(error.into()))?;
     let here = Millis::from(SystemTime::now());
     let (status, ahead) = (response.status(), server_time(response.headers()).map(|there| here.since(there)));

@@ -11,11 +11,11 @@ use std::{
 use ebb_core::decide::order::{Outcome, Reason, Restarted};
 use ebb_service::{logging::Chain, quote, secret::BearerToken};
 use ebb_units::{Generation, SlotId};
-use reqwest::{StatusCode, header};
+use reqwest::{Method, StatusCode, header};
 use serde::Deserialize;
 
 use crate::{
-    client::{self, BodyError, client_builder},
+    client::{self, BodyError, RunnerClient},
     config::{AllowList, RunnersConfig},
 };
 
@@ -30,30 +30,30 @@ pub(crate) struct RestartRequest<'a> {
 }
 
 impl RestartRequest<'_> {
-    fn url(&self) -> String {
-        let Self { address, module, replica, .. } = self;
-        format!("http://{address}/api/v1/instances/{module}/{replica}/restart")
+    fn path(&self) -> String {
+        format!("/api/v1/instances/{}/{}/restart", self.module, self.replica)
     }
 
     /// The request with the token in `token_file`, or why that cannot be used.
     pub(crate) fn build(
         &self,
-        http: &reqwest::Client,
+        client: &RunnerClient,
         token_file: Option<&Path>,
     ) -> Result<reqwest::RequestBuilder, String> {
-        let request = http.post(self.url()).header(header::IF_MATCH, format!("\"{}\"", self.generation));
-        match token_file.map(BearerToken::from_file).transpose() {
-            Ok(Some(token)) => Ok(request.bearer_auth(token.reveal())),
-            Ok(None) => Ok(request),
-            Err(error) => Err(Chain(&error).to_string()),
-        }
+        let (address, path) = (self.address, self.path());
+        let request = match token_file.map(BearerToken::from_file).transpose() {
+            Ok(Some(token)) => client.unauthorized(Method::POST, address, &path).bearer_auth(token.reveal()),
+            Ok(None) => client.request(Method::POST, address, &path)?,
+            Err(error) => return Err(Chain(&error).to_string()),
+        };
+        Ok(request.header(header::IF_MATCH, format!("\"{}\"", self.generation)))
     }
 }
 
 /// Gives orders to runners.
 #[derive(Debug)]
 pub(crate) struct Restarter {
-    http: reqwest::Client,
+    client: RunnerClient,
     allow: AllowList,
     token_file: Option<PathBuf>,
     timeout: Duration,
@@ -61,14 +61,9 @@ pub(crate) struct Restarter {
 
 impl Restarter {
     /// Prepares orders; gives none.
-    pub(crate) fn new(config: &RunnersConfig) -> Self {
-        let http = client_builder()
-            // A proxy would carry the token past the allow list.
-            .no_proxy()
-            .build()
-            .expect("a client without certificates of its own can be built");
+    pub(crate) fn new(config: &RunnersConfig, client: RunnerClient) -> Self {
         Self {
-            http,
+            client,
             allow: config.allow.clone(),
             token_file: config.bearer_token_file.clone(),
             timeout: config.timeout.into(),
@@ -91,8 +86,8 @@ impl Restarter {
             replica: slot.replica,
             generation: generation.0,
         };
-        let url = order.url();
-        let request = match order.build(&self.http, self.token_file.as_deref()) {
+        let url = self.client.url(order.address, &order.path());
+        let request = match order.build(&self.client, self.token_file.as_deref()) {
             Ok(request) => request
                 .timeout(self.timeout)
                 .header(header::CONTENT_TYPE, "application/json")
@@ -207,7 +202,9 @@ mod tests {
             };
             let population = ebb_units::Population { module: "leaky".into(), digest: "d".into() };
             let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
-            let outcome = Restarter::new(&config).restart(&slot, Generation(1), Reason::Threshold).await;
+            let outcome = Restarter::new(&config, config.client().unwrap())
+                .restart(&slot, Generation(1), Reason::Threshold)
+                .await;
             let message = outcome.message().unwrap();
             assert_eq!(outcome.name(), expected, "{message}");
             assert!(message.len() < 1000, "{message}");
@@ -226,7 +223,9 @@ mod tests {
         let population = ebb_units::Population { module: "leaky".into(), digest: "d".into() };
         let slot = SlotId { population, runner: address.as_str().into(), replica: 0 };
         assert_eq!(
-            Restarter::new(&config).restart(&slot, Generation(1), Reason::Threshold).await,
+            Restarter::new(&config, config.client().unwrap())
+                .restart(&slot, Generation(1), Reason::Threshold)
+                .await,
             Outcome::NotAllowed
         );
         tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -14,7 +15,8 @@ use ebb_service::{
     logging::Chain,
     quote,
     secret::{BearerToken, TokenFileError},
-    server::{self, Limits},
+    server::{self, Guard, Limits},
+    web_config::{WebConfig, WebConfigError},
 };
 use ebb_units::{Elapsed, Millis};
 use tokio::{
@@ -33,7 +35,7 @@ use crate::{
     growth::GrowthReader,
     metrics::Metrics,
     snapshot::SnapshotCell,
-    store::{Store, StoreError},
+    store::StoreError,
     web::{self, EvaluatorHandle, ExtractRequest, ReloadRequest, Web},
 };
 
@@ -66,6 +68,15 @@ pub(crate) enum RunError {
     /// The token file cannot be used.
     #[error(transparent)]
     Token(#[from] TokenFileError),
+    /// The listener's certificates or users cannot be used.
+    #[error("web_config_file")]
+    Web(#[from] WebConfigError),
+    /// Others can reach it, and nothing keeps them out.
+    #[error(
+        "listen: {0} is reachable from other machines: expected a bearer_token_file, or a web_config_file with users or client \
+         certificates"
+    )]
+    Open(SocketAddr),
     /// The API cannot be served.
     #[error("serving the API")]
     Serve(#[source] io::Error),
@@ -79,7 +90,20 @@ pub(crate) fn check(config: &Config) -> Result<(), RunError> {
     for file in [&config.bearer_token_file, &config.runners.bearer_token_file].into_iter().flatten() {
         BearerToken::from_file(file)?;
     }
-    Ok(Store::new(&config.store, &config.runners.address)?.check_credentials()?)
+    web_config(config)?;
+    config.runners.client()?;
+    Ok(config.open_store()?.check_credentials()?)
+}
+
+/// The TLS and users of the evaluator's listener, if it has any.
+fn web_config(config: &Config) -> Result<Option<Arc<WebConfig>>, RunError> {
+    let Some(path) = &config.web_config_file else { return Ok(None) };
+    let web = WebConfig::load(path, &["http/1.1"])?;
+    let is_open = !config.listen.ip().is_loopback() && config.bearer_token_file.is_none();
+    if is_open && !web.keeps_others_out() {
+        return Err(RunError::Open(config.listen));
+    }
+    Ok(Some(web))
 }
 
 /// Runs an evaluator until it is told to stop.
@@ -92,8 +116,14 @@ pub(crate) async fn run(service: Service) -> Result<(), RunError> {
     let (metrics, registry) = Metrics::new(Arc::clone(&board));
     let sinks = Sinks { board, journal: Arc::new(Journal::default()), metrics: Arc::clone(&metrics) };
     config.bearer_token_file.as_deref().map(BearerToken::from_file).transpose()?;
+    let guard = web_config(&config)?.map(|web| {
+        let path = config.bearer_token_file.clone();
+        // Read at each request, so that it can be changed.
+        let token = move || Some(Arc::new(BearerToken::from_file(path.as_deref()?).ok()?));
+        Guard { web, token: Arc::new(token) }
+    });
     let (config, config_seen) = watch::channel(Arc::new(config));
-    let growth = GrowthReader::new();
+    let growth = GrowthReader::default();
     let evaluator = Evaluator::new(Arc::clone(&config_seen.borrow()), sinks.clone(), growth.clone())?;
     let (reload_sender, reload_requests) = mpsc::channel(1);
     let (extract_sender, extract_requests) = mpsc::channel(1);
@@ -103,7 +133,8 @@ pub(crate) async fn run(service: Service) -> Result<(), RunError> {
     info!(address = %listener.local_addr().map_err(RunError::Serve)?, dry_run, "listening");
     let web = web::router(Web::new(sinks, registry, config_seen, handle, growth));
     let stopped = stop.clone();
-    let server = tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), stopped));
+    let server =
+        tokio::spawn(server::serve(listener, web, Limits::for_descriptors(raise_limit()), guard, stopped));
     let started = (Millis::from(SystemTime::now()), Instant::now());
     let clock = Clock { evaluator, config, config_path, force_dry_run, metrics, started };
     let requests =
@@ -205,8 +236,11 @@ impl Clock {
 
     fn replace(&mut self, config: Config) -> Result<(), String> {
         let old = Arc::clone(&self.config.borrow());
-        if config.listen != old.listen || config.bearer_token_file != old.bearer_token_file {
-            return Err("listen, bearer_token_file: cannot be changed while running; restart the evaluator"
+        let kept = |config: &Config| {
+            (config.listen, config.bearer_token_file.clone(), config.web_config_file.clone())
+        };
+        if kept(&config) != kept(&old) {
+            return Err("listen, bearer_token_file, web_config_file: cannot be changed while running; restart the evaluator"
                 .to_owned());
         }
         if config.log != old.log {

@@ -42,6 +42,7 @@ use self::{
     prometheus::{Prometheus, PrometheusConfig},
     scrape::{Scrape, ScrapeConfig},
 };
+use crate::client::RunnerClient;
 
 /// The `store:` section of the config: exactly one of these.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,20 +163,25 @@ pub(crate) enum Store {
     /// A server with Prometheus' HTTP API.
     Prometheus(Box<Prometheus>),
     /// The runners themselves.
-    Scrape(Scrape),
+    Scrape(Box<Scrape>),
 }
 
 impl Store {
-    /// The store that `config` names; `address` tells where the runner of a series is. Reads certificates, asks nobody.
+    /// The store that `config` names; `address` tells where the runner of a series is, `runners` asks them. Reads certificates,
+    /// asks nobody.
     ///
     /// # Errors
     /// [`StoreError::Credentials`] when a certificate or key cannot be used.
-    pub(crate) fn new(config: &StoreConfig, address: &AddressTemplate) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        config: &StoreConfig,
+        address: &AddressTemplate,
+        runners: RunnerClient,
+    ) -> Result<Self, StoreError> {
         Ok(match config {
             StoreConfig::Prometheus(store) => {
                 Self::Prometheus(Box::new(Prometheus::new(store, address.clone())?))
             }
-            StoreConfig::Scrape(store) => Self::Scrape(Scrape::new(store)),
+            StoreConfig::Scrape(store) => Self::Scrape(Box::new(Scrape::new(store, runners))),
         })
     }
 

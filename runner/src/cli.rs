@@ -11,7 +11,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ebb_service::{
-    commands::{CommandError, CommonCommand, Program, print},
+    commands::{CommandError, CommonCommand, Listens, Program, print},
     logging::{self, Chain},
     quote, signals,
 };
@@ -19,7 +19,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::growth::GrowthArgs;
-use crate::{Listeners, RunError, config::Config};
+use crate::{
+    Listeners, RunError,
+    config::{Config, ControlConfig},
+};
 
 /// The runner failed while running.
 const FAILURE: u8 = 1;
@@ -87,10 +90,12 @@ fn common(command: CommonCommand, config: Option<&Path>) -> Result<(), Failed> {
 }
 
 /// Where the runner listens that the config file is of.
-fn listens(config: Option<&Path>) -> impl Fn() -> Result<SocketAddr, CommandError> {
+fn listens(config: Option<&Path>) -> impl Fn() -> Result<Listens, CommandError> {
     move || {
         let file = config.ok_or(CommandError::NoConfig("--config FILE, EBB_RUNNER_CONFIG"))?;
-        Ok(Config::load(file)?.control.listen)
+        let ControlConfig { listen: address, bearer_token_file, web_config_file } =
+            Config::load(file)?.control;
+        Ok(Listens { address, web_config_file, bearer_token_file })
     }
 }
 

@@ -19,7 +19,7 @@ use ebb_service::{
     logging::Chain,
     problem::{Problem, refusing_the_rest},
     quote,
-    server::{self, Limits},
+    server::{self, Guard, Limits},
 };
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -43,12 +43,12 @@ struct Control {
     was_ready: AtomicBool,
 }
 
-/// Serves the control API on `listener` within `limits`, until `stop`.
+/// Serves the control API on `listener` within `limits`, to whom the guard lets in, until `stop`.
 pub(crate) async fn serve(
     listener: TcpListener,
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
-    limits: Limits,
+    (limits, guard): (Limits, Option<Guard>),
     stop: CancellationToken,
 ) {
     let registry = exposition::registry(Arc::clone(&fleet), Arc::clone(reloader.status()));
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
         exposition_length: AtomicUsize::new(0),
         was_ready: AtomicBool::new(false),
     });
-    server::serve(listener, router(&control), limits, stop).await;
+    server::serve(listener, router(&control), limits, guard, stop).await;
 }
 
 fn router(control: &Arc<Control>) -> Router {

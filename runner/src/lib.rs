@@ -24,11 +24,15 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use ebb_service::server::Limits;
+use ebb_service::{
+    server::{Guard, Limits},
+    web_config::WebConfig,
+};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -118,8 +122,15 @@ pub async fn run(
             )),
         )
     });
-    let reloader = Arc::new(Reloader::new(config, !address.ip().is_loopback(), Arc::clone(&fleet)));
+    let web = web_config(&config)?;
+    let is_kept = web.as_ref().is_some_and(|web| web.keeps_others_out());
+    let needs_token = !address.ip().is_loopback() && !is_kept;
+    let reloader = Arc::new(Reloader::new(config, needs_token, Arc::clone(&fleet)));
     reloader.read_first_token()?;
+    let guard = web.map(|web| {
+        let reloader = Arc::clone(&reloader);
+        Guard { web, token: Arc::new(move || reloader.token()) }
+    });
 
     info!(%address, modules, instances, "control API listens");
     let stop_control = CancellationToken::new();
@@ -127,7 +138,7 @@ pub async fn run(
         listeners.control,
         Arc::clone(&fleet),
         Arc::clone(&reloader),
-        Limits::for_descriptors(descriptors.limit),
+        (Limits::for_descriptors(descriptors.limit), guard),
         stop_control.clone(),
     );
     let mut servers = Servers {
@@ -215,9 +226,16 @@ pub(crate) fn check(config: &Config) -> Result<(), RunError> {
     if let Some(file) = &config.control.bearer_token_file {
         BearerToken::from_file(file).map_err(ReloadError::from)?;
     }
+    web_config(config)?;
     let engines = Engines::new(&config.engine).map_err(RunError::Start)?;
     fleet::rollout::check(&engines, descriptors(config), &config.modules).map_err(ReloadError::from)?;
     Ok(())
+}
+
+/// The TLS and users of the control listener, if it has any.
+fn web_config(config: &Config) -> Result<Option<Arc<WebConfig>>, ReloadError> {
+    let load = |path: &PathBuf| WebConfig::load(path, &["http/1.1"]);
+    Ok(config.control.web_config_file.as_ref().map(load).transpose()?)
 }
 
 /// What this process has of them, once it asked for all that it may have.

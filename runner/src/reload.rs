@@ -14,6 +14,7 @@ use ebb_service::{
     config_file::ConfigError,
     logging::{Chain, LogConfig},
     secret::{BearerToken, TokenFileError},
+    web_config::WebConfigError,
 };
 use ebb_units::ModuleName;
 use tracing::{error, info, warn};
@@ -35,11 +36,14 @@ pub enum ReloadError {
     /// The token's file cannot be used.
     #[error("control.bearer_token_file")]
     Token(#[from] TokenFileError),
-    /// The runner already listens beyond loopback, where it must ask for a token.
+    /// The runner already listens beyond loopback, where it must ask for a token or keep others out otherwise.
     #[error(
         "control.bearer_token_file: required, because this runner listens beyond loopback until it is restarted"
     )]
     TokenNeeded,
+    /// Its certificates or users cannot be used.
+    #[error("control.web_config_file")]
+    Web(#[from] WebConfigError),
     /// A module asks for requests, and there is no listener to take them.
     #[error(
         "module \"{0}\" is of kind `http`, but this runner was started without a module of that kind or a section \
@@ -95,7 +99,8 @@ pub(crate) struct Reloader {
     file: PathBuf,
     /// The config that this process was started with: some of it cannot change any more.
     first: Config,
-    listens_beyond_loopback: bool,
+    /// Others can reach it, and nothing else keeps them out.
+    needs_token: bool,
     fleet: Arc<Fleet>,
     token: ArcSwapOption<BearerToken>,
     status: Arc<ReloadStatus>,
@@ -103,12 +108,12 @@ pub(crate) struct Reloader {
 }
 
 impl Reloader {
-    /// A reloader of `config`'s file. `listens_beyond_loopback`: as it is, not as configured.
-    pub(crate) fn new(config: Config, listens_beyond_loopback: bool, fleet: Arc<Fleet>) -> Self {
+    /// A reloader of `config`'s file. `needs_token`: others can reach it, and nothing else keeps them out.
+    pub(crate) fn new(config: Config, needs_token: bool, fleet: Arc<Fleet>) -> Self {
         Self {
             file: config.file.clone(),
             first: config,
-            listens_beyond_loopback,
+            needs_token,
             fleet,
             token: ArcSwapOption::empty(),
             status: Arc::default(),
@@ -191,7 +196,7 @@ impl Reloader {
     fn read_token(&self, config: &Config) -> Result<Option<BearerToken>, ReloadError> {
         match &config.control.bearer_token_file {
             Some(file) => Ok(Some(BearerToken::from_file(file)?)),
-            None if self.listens_beyond_loopback => Err(ReloadError::TokenNeeded),
+            None if self.needs_token => Err(ReloadError::TokenNeeded),
             None => Ok(None),
         }
     }
@@ -201,12 +206,13 @@ impl Reloader {
 fn needs_restart(first: &Config, now: &Config) -> Vec<&'static str> {
     // Taken apart, so that a new key cannot be forgotten here.
     let Config { control, http, log, engine, state_dir, shutdown_timeout, modules: _, file: _ } = first;
-    let ControlConfig { listen, bearer_token_file: _ } = control;
+    let ControlConfig { listen, bearer_token_file: _, web_config_file } = control;
     let LogConfig { format, level } = log;
     let EngineConfig { epoch_tick, compile_cache, guest_threads } = engine;
     let http = http_differences(http.as_ref(), now.http.as_ref());
     let others = [
         ("control.listen", now.control.listen != *listen),
+        ("control.web_config_file", now.control.web_config_file != *web_config_file),
         ("log.format", now.log.format != *format),
         ("log.level", now.log.level != *level),
         ("engine.epoch_tick", now.engine.epoch_tick != *epoch_tick),

@@ -37,3 +37,4 @@ mod restarts;
 mod schemas;
 mod series;
 mod support;
+mod tls;

@@ -14,7 +14,9 @@ use ebb_units::Span;
 
 use crate::{
     config_file::ConfigError,
-    probe::{self, ProbeError},
+    probe::{self, Listener, ProbeError},
+    secret::{BearerToken, TokenFileError},
+    web_config::{WebConfigError, own_client},
 };
 
 /// What both programs can be asked on the command line.
@@ -22,7 +24,7 @@ use crate::{
 pub enum CommonCommand {
     /// Ask the running program whether it is ready: exit code 0 if it is, else 1.
     Healthy {
-        /// Address of the running program; otherwise the config's.
+        /// Address of the running program, with https:// before it for TLS; otherwise the config's.
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
         /// Longest wait for its answer.
@@ -51,7 +53,30 @@ pub struct Program<'a> {
     /// The JSON schema of its config, as text.
     pub schema: fn() -> String,
     /// Its config → where it answers `probe::ready`. Called only if nobody said so on the command line.
-    pub listens: &'a dyn Fn() -> Result<SocketAddr, CommandError>,
+    pub listens: &'a dyn Fn() -> Result<Listens, CommandError>,
+}
+
+/// How a program listens, by its config.
+#[derive(Clone, Debug)]
+pub struct Listens {
+    /// Where.
+    pub address: SocketAddr,
+    /// Its TLS and users.
+    pub web_config_file: Option<PathBuf>,
+    /// With whose token others let it pass.
+    pub bearer_token_file: Option<PathBuf>,
+}
+
+impl Listens {
+    /// How it is asked.
+    fn listener(self) -> Result<Listener, CommandError> {
+        let address = reachable(self.address)?;
+        let tls = self.web_config_file.as_deref().map(own_client).transpose()?.flatten();
+        // Without TLS, whoever listens there could be anybody.
+        let token = self.bearer_token_file.filter(|_| tls.is_some());
+        let token = token.as_deref().map(BearerToken::from_file).transpose()?;
+        Ok(Listener { address, tls, token })
+    }
 }
 
 /// Why a command failed. All of it is exit code 1: health checks of containers know 0 and 1 only.
@@ -60,6 +85,12 @@ pub enum CommandError {
     /// The config does not tell where the program listens.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The config's certificates cannot be used.
+    #[error(transparent)]
+    Web(#[from] WebConfigError),
+    /// The config's token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
     /// Nobody says which config.
     #[error("no config file: expected {0}, or --address HOST:PORT")]
     NoConfig(&'static str),
@@ -98,12 +129,12 @@ impl CommonCommand {
     pub fn execute(self, program: Program<'_>) -> Result<(), CommandError> {
         match self {
             Self::Healthy { address, timeout } => {
-                let address = match address {
-                    Some(address) => address,
-                    None => reachable((program.listens)()?)?,
+                let listener = match address {
+                    Some(address) => Listener::at(&address),
+                    None => (program.listens)()?.listener()?,
                 };
-                wait_for(probe::ready(&address, timeout))?.map_err(CommandError::NotReady)?;
-                print(format!("{address} is ready\n").as_bytes())
+                wait_for(probe::ready(&listener, timeout))?.map_err(CommandError::NotReady)?;
+                print(format!("{} is ready\n", listener.address).as_bytes())
             }
             Self::Completions { shell } => print(&completions(program.command, shell)),
             Self::Manual { folder } => {
@@ -118,19 +149,28 @@ impl CommonCommand {
 ///
 /// # Errors
 /// [`CommandError::NoPort`].
-pub fn reachable(listens: SocketAddr) -> Result<String, CommandError> {
+fn reachable(listens: SocketAddr) -> Result<String, CommandError> {
     if listens.port() == 0 {
         return Err(CommandError::NoPort(listens));
     }
     Ok(probe::reachable(listens).to_string())
 }
 
-/// What the running program at `address`, `host:port`, answers to `GET path`; waits for at most `within`.
+/// What the running program at `address`, or else the one that `listens` so, answers to `GET path`; waits for at most `within`.
 ///
 /// # Errors
 /// [`CommandError::Asked`], unless the answer is 200.
-pub fn get(address: &str, path: &str, within: Span) -> Result<Bytes, CommandError> {
-    wait_for(probe::get(address, path, within))?.map_err(CommandError::Asked)
+pub fn get(
+    address: Option<&str>,
+    listens: &dyn Fn() -> Result<Listens, CommandError>,
+    path: &str,
+    within: Span,
+) -> Result<Bytes, CommandError> {
+    let listener = match address {
+        Some(address) => Listener::at(address),
+        None => listens()?.listener()?,
+    };
+    wait_for(probe::get(&listener, path, within))?.map_err(CommandError::Asked)
 }
 
 fn wait_for<T>(asked: impl Future<Output = T>) -> Result<T, CommandError> {

@@ -19,6 +19,7 @@
 //! | [`exposition`] | a metrics registry → OpenMetrics 1.0 or Prometheus text 0.0.4 |
 //! | [`process`] | the standard `process_*` metrics |
 //! | [`logging`] | structured logs as text or JSON, which nobody waits for; errors as a chain |
+//! | [`web_config`] | TLS and users of a listener, as Prometheus' own programs have them |
 //! | [`signals`] | SIGTERM and SIGINT → stop, SIGHUP → reload |
 
 pub mod auth;
@@ -46,3 +47,5 @@ pub mod secret;
 pub mod server;
 #[cfg(feature = "program")]
 pub mod signals;
+#[cfg(feature = "program")]
+pub mod web_config;

@@ -1,8 +1,9 @@
 //! What does the program say that listens there? Asked over HTTP by its own commands: is it ready, as a container's health check asks.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,9 +12,14 @@ use ebb_units::Span;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 
-use crate::quote;
+use crate::{quote, secret::BearerToken, web_config::any_client};
 
 /// Where a program says whether it is ready.
 const READY: &str = "/-/ready";
@@ -33,7 +39,7 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// What came back is no answer.
-    #[error("asking http://{address}{path}")]
+    #[error("asking {address}{path}")]
     Exchange {
         /// Who was asked.
         address: String,
@@ -43,7 +49,7 @@ pub enum ProbeError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It refused.
-    #[error("http://{address}{path}: expected 200, got {status}{}", told(.answer))]
+    #[error("{address}{path}: expected 200, got {status}{}", told(.answer))]
     Status {
         /// Who was asked.
         address: String,
@@ -55,7 +61,7 @@ pub enum ProbeError {
         answer: String,
     },
     /// It did not answer in time.
-    #[error("http://{address}{path}: no answer within {within}")]
+    #[error("{address}{path}: no answer within {within}")]
     Timeout {
         /// Who was asked.
         address: String,
@@ -80,38 +86,86 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Asks the program at `address`, `host:port`, whether it is ready; waits for its answer for at most `within`.
+/// Who is asked, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    /// `host:port`.
+    pub address: String,
+    /// By TLS, if so.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// What is shown where others are kept out.
+    pub token: Option<BearerToken>,
+}
+
+impl Listener {
+    /// The one at `address`, as somebody wrote it: `host:port`, or with `https://` before it. Certificates are not verified, and
+    /// nothing is shown.
+    pub(crate) fn at(address: &str) -> Self {
+        let (address, tls) = match address.strip_prefix("https://") {
+            Some(address) => (address, Some(any_client())),
+            None => (address.strip_prefix("http://").unwrap_or(address), None),
+        };
+        Self { address: address.trim_end_matches('/').to_owned(), tls, token: None }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.address)
+    }
+}
+
+/// Asks whether the program is ready that is that listener's; waits for its answer for at most `within`.
 ///
 /// # Errors
 /// [`ProbeError`] unless the answer is 200.
-pub(crate) async fn ready(address: &str, within: Span) -> Result<(), ProbeError> {
-    get(address, READY, within).await.map(drop)
+pub(crate) async fn ready(listener: &Listener, within: Span) -> Result<(), ProbeError> {
+    get(listener, READY, within).await.map(drop)
 }
 
-/// Asks the program at `address`, `host:port`, for `path`; waits for its answer for at most `within`.
+/// Asks the program for `path`; waits for its answer for at most `within`.
 ///
 /// # Errors
 /// [`ProbeError`] unless the answer is 200.
-pub(crate) async fn get(address: &str, path: &str, within: Span) -> Result<Bytes, ProbeError> {
-    let too_late = |_| ProbeError::Timeout { address: address.to_owned(), path: path.to_owned(), within };
-    tokio::time::timeout(Duration::from(within), ask(address, path)).await.map_err(too_late)?
+pub(crate) async fn get(listener: &Listener, path: &str, within: Span) -> Result<Bytes, ProbeError> {
+    let too_late = |_| ProbeError::Timeout { address: listener.to_string(), path: path.to_owned(), within };
+    tokio::time::timeout(Duration::from(within), ask(listener, path)).await.map_err(too_late)?
 }
 
-async fn ask(address: &str, path: &str) -> Result<Bytes, ProbeError> {
-    let exchange =
-        |source| ProbeError::Exchange { address: address.to_owned(), path: path.to_owned(), source };
+async fn ask(listener: &Listener, path: &str) -> Result<Bytes, ProbeError> {
+    let address = &listener.address;
+    let connect = |source| ProbeError::Connect { address: address.clone(), source };
+    let connection = TcpStream::connect(address).await.map_err(connect)?;
+    let Some(tls) = &listener.tls else { return exchange(listener, path, connection).await };
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    let name = name.map_err(|error| connect(io::Error::other(error)))?;
+    let connection = TlsConnector::from(Arc::clone(tls)).connect(name, connection).await;
+    exchange(listener, path, connection.map_err(connect)?).await
+}
+
+async fn exchange(
+    listener: &Listener,
+    path: &str,
+    connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Bytes, ProbeError> {
+    let address = listener.to_string();
+    let exchange = |source| ProbeError::Exchange { address: address.clone(), path: path.to_owned(), source };
     let failed = |error: hyper::Error| exchange(error.into());
-    let connection = TcpStream::connect(address)
-        .await
-        .map_err(|source| ProbeError::Connect { address: address.to_owned(), source })?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(connection)).await.map_err(failed)?;
     // It ends with the exchange; its error, if any, is the exchange's as well.
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(header::HOST, address)
+    let mut request = Request::get(path)
+        .header(header::HOST, &listener.address)
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| exchange(error.into()))?;
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| exchange(error.into()))?;
+    if let Some(token) = &listener.token {
+        let value =
+            format!("Bearer {}", token.reveal()).parse().map_err(|_| exchange("an unusable token".into()))?;
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
     let answer = requests.send_request(request).await.map_err(failed)?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -120,7 +174,7 @@ async fn ask(address: &str, path: &str) -> Result<Bytes, ProbeError> {
         return body.map_err(exchange);
     }
     let answer = quote::clipped_bytes(&body.unwrap_or_default());
-    Err(ProbeError::Status { address: address.to_owned(), path: path.to_owned(), status, answer })
+    Err(ProbeError::Status { address, path: path.to_owned(), status, answer })
 }
 
 #[cfg(test)]
@@ -159,7 +213,7 @@ mod tests {
             }
         });
         let within = if answer.is_some() { Span::secs(30) } else { Span::millis(50) };
-        let said = ready(&address, within).await;
+        let said = ready(&Listener::at(&address), within).await;
         server.await.unwrap();
         said.map_err(|error| Chain(&error).to_string())
     }
@@ -179,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn where_nothing_listens_is_not_ready() {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        let said = ready(&address, Span::secs(30)).await.unwrap_err();
+        let said = ready(&Listener::at(&address), Span::secs(30)).await.unwrap_err();
         let said = Chain(&said).to_string();
         assert!(said.starts_with(&format!("connecting to {address}; is the program running")), "{said}");
         assert!(said.contains("refused"), "{said}");

@@ -40,8 +40,11 @@ use tokio::{
     sync::Notify,
     time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use crate::{problem::Problem, secret::BearerToken, web_config::WebConfig};
 
 /// How long a connection may take to send a request's head, from its opening or from the last answer on:
 /// forgotten connections do not hold descriptors for ever.
@@ -91,9 +94,24 @@ impl Limits {
     }
 }
 
-/// Serves `router` on `listener` until `stop`. Then connections that wait for a request are closed, and what is being
-/// answered is finished: whoever does not want to wait for that drops the future.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+/// Who may speak to a listener, and how.
+#[derive(Clone)]
+pub struct Guard {
+    /// Its TLS and users.
+    pub web: Arc<WebConfig>,
+    /// The token with which nobody needs to be a user, as it is now.
+    pub token: Arc<dyn Fn() -> Option<Arc<BearerToken>> + Send + Sync>,
+}
+
+/// Serves `router` on `listener` until `stop`, by TLS and to users if the `guard` says so. Then connections that wait for a request are
+/// closed, and what is being answered is finished: whoever does not want to wait for that drops the future.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    guard: Option<Guard>,
+    stop: CancellationToken,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(HEAD_BYTES_MAX);
     let graceful = GracefulShutdown::new();
@@ -111,9 +129,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             place = Connections::place(&connections) => Arc::new(place),
         };
         let service = TowerToHyperService::new(router.clone());
-        let asked = Arc::clone(&place);
+        let (asked, users) = (Arc::clone(&place), guard.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let (place, service) = (Arc::clone(&asked), service.clone());
+            let (place, service, users) = (Arc::clone(&asked), service.clone(), users.clone());
             async move {
                 // Until then the connection is one that waits, and may be closed for another.
                 let whole = whole(request, limits.head_timeout).await;
@@ -122,34 +140,53 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                     return pending().await;
                 }
                 let response = match whole {
-                    Ok(request) => service.call(request).await?,
+                    Ok(request) => match authenticate(users.as_ref(), &request).await {
+                        Ok(()) => service.call(request).await?,
+                        Err(problem) => problem.into_response(),
+                    },
                     Err(refusal) => refusal.into_response(),
                 };
                 Ok::<Response<Answer>, Infallible>(response.map(|body| Answer { body, place }))
             }
         });
-        let stream = Stream {
-            stream,
-            place: Arc::clone(&place),
-            answer_timeout: limits.answer_timeout,
-            overdue: None,
+        let (http, watcher, close) = (http.clone(), graceful.watcher(), Arc::clone(&place.close));
+        let acceptor = guard.as_ref().and_then(|guard| guard.web.acceptor());
+        let served = async move {
+            let stream = match timeout(limits.head_timeout, Transport::of(stream, acceptor)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return debug!(%error, "TLS handshake"),
+                Err(_) => return debug!("TLS handshake: the client was too slow"),
+            };
+            let answer_timeout = limits.answer_timeout;
+            let stream = Stream { stream, place: Arc::clone(&place), answer_timeout, overdue: None };
+            let served = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+            drop(place);
+            if let Err(error) = served.await {
+                debug!(error = %crate::logging::Chain(&error), "connection");
+            }
         };
-        let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        let close = Arc::clone(&place.close);
-        drop(place);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 () = close.notified() => debug!("idle connection closed to make room for new ones"),
-                outcome = served => if let Err(error) = outcome {
-                    debug!(error = %crate::logging::Chain(&error), "connection");
-                },
+                () = served => {}
             }
         });
     }
     drop(listener);
     while connections.close_longest_waiting() {}
     graceful.shutdown().await;
+}
+
+/// Whether the request is from a user, if there are any. Whether a program is alive and ready is told to all: health checks have no
+/// password.
+async fn authenticate(guard: Option<&Guard>, request: &Request<Full<Bytes>>) -> Result<(), Problem> {
+    match guard {
+        Some(Guard { web, token }) if !["/-/healthy", "/-/ready"].contains(&request.uri().path()) => {
+            web.authenticate(request.headers(), token().as_deref()).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The request with all of its body, or why there is none. Orders are short.
@@ -356,9 +393,78 @@ impl Drop for Answer {
     }
 }
 
+/// A connection's bytes, as they are or by TLS.
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    async fn of(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Self> {
+        match acceptor {
+            Some(acceptor) => Ok(Self::Tls(Box::new(acceptor.accept(stream).await?))),
+            None => Ok(Self::Plain(stream)),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A connection's bytes. It sees when an answer has been sent, and when that takes too long.
 struct Stream {
-    stream: TcpStream,
+    stream: Transport,
     place: Arc<Place>,
     answer_timeout: Duration,
     /// Set when the client first did not take more of an answer.

@@ -59,7 +59,28 @@ impl Evaluator {
         Self::spawn(address.to_owned(), config, &[], Vec::new()).await
     }
 
+    /// As [`Evaluator::start`], of one that `client` can ask by TLS and no other.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub async fn start_secure(config: &str, client: &reqwest::Client) -> Self {
+        let mut evaluator = Self::begin(free_address(), config, &[], Vec::new());
+        evaluator.listening(Some(client)).await;
+        evaluator
+    }
+
     async fn spawn(
+        address: String,
+        config: &str,
+        flags: &[&str],
+        environment: Vec<(&'static str, OsString)>,
+    ) -> Self {
+        let mut evaluator = Self::begin(address, config, flags, environment);
+        evaluator.listening(None).await;
+        evaluator
+    }
+
+    fn begin(
         address: String,
         config: &str,
         flags: &[&str],
@@ -69,9 +90,7 @@ impl Evaluator {
         fs::write(dir.path().join("evaluator.yml"), format!("listen: {address}\n{config}"))
             .expect("a config can be written");
         let process = spawn(dir.path(), flags, &environment);
-        let mut evaluator = Self { process, address, dir, environment };
-        evaluator.listening().await;
-        evaluator
+        Self { process, address, dir, environment }
     }
 
     /// Kills it (SIGKILL) and starts it anew.
@@ -81,7 +100,7 @@ impl Evaluator {
     pub async fn kill_and_start(&mut self) {
         self.process.kill();
         self.process = spawn(self.dir.path(), &[], &self.environment);
-        self.listening().await;
+        self.listening(None).await;
     }
 
     /// Writes another config, to be reloaded.
@@ -116,11 +135,10 @@ impl Evaluator {
         http::json(&url).await.unwrap_or_else(|| panic!("the evaluator answers {url}"))
     }
 
-    async fn listening(&mut self) {
-        let url = format!("http://{}/-/healthy", self.address);
+    async fn listening(&mut self, client: Option<&reqwest::Client>) {
         wait::until("the evaluator listens", READY_WITHIN, async || {
             assert!(self.process.is_running(), "the evaluator has ended:\n{}", self.process.log());
-            http::text(&url).await
+            http::answers(client, &self.address, "/-/healthy").await
         })
         .await;
     }

@@ -32,6 +32,15 @@ pub async fn json(url: &str) -> Option<Value> {
     serde_json::from_str(&text(url).await?).ok()
 }
 
+/// Whether the program at `address` answers `path` with success: by TLS if there is a `client` for that.
+pub(crate) async fn answers(secure: Option<&reqwest::Client>, address: &str, path: &str) -> Option<()> {
+    let request = match secure {
+        Some(client) => client.get(format!("https://{address}{path}")),
+        None => client().get(format!("http://{address}{path}")),
+    };
+    request.send().await.ok()?.status().is_success().then_some(())
+}
+
 /// Status and body of a request.
 ///
 /// # Panics

@@ -8,6 +8,7 @@
 //! | [`process`] | one child process: its log, its signals, its end |
 //! | [`runner`], [`evaluator`], [`prometheus`] | each program with its config, address and readiness |
 //! | [`grafana`] | a dashboard's JSON → its queries |
+//! | [`certificates`] | an authority of a test's own |
 //! | [`clock`] | a time of day that a test sets |
 //! | [`http`] | requests to them |
 //! | [`load`] | HTTP load that looks at every byte |
@@ -15,6 +16,7 @@
 //! | [`wait`] | conditions with a deadline |
 //! | [`paths`] | where programs and guests lie |
 
+pub mod certificates;
 pub mod clock;
 pub mod evaluator;
 pub mod grafana;

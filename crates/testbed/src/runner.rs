@@ -101,11 +101,22 @@ impl Runner {
         self.ready().await
     }
 
-    async fn ready(mut self) -> Self {
-        let url = format!("http://{}/-/ready", self.address);
+    /// As [`Runner::start_with`], of one that `client` can ask by TLS and no other.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_secure(control: &str, modules: &str, client: &reqwest::Client) -> Self {
+        Self::spawn(control, modules).ready_by(Some(client)).await
+    }
+
+    async fn ready(self) -> Self {
+        self.ready_by(None).await
+    }
+
+    async fn ready_by(mut self, client: Option<&reqwest::Client>) -> Self {
         wait::until("the runner is ready", READY_WITHIN, async || {
             assert!(self.process.is_running(), "the runner has ended:\n{}", self.process.log());
-            http::text(&url).await
+            http::answers(client, &self.address, "/-/ready").await
         })
         .await;
         self

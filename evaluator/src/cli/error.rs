@@ -9,7 +9,7 @@ use ebb_service::{
 };
 use ebb_units::{Millis, Span};
 
-use crate::{RunError, client::BodyError, store::StoreError};
+use crate::{RunError, store::StoreError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,8 @@ pub(crate) enum CliError {
     Start(#[source] io::Error),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("the response from {address} is not from this version of the evaluator, or from another program")]
-    Answer { address: String, source: serde_json::Error },
+    #[error("the response is not from this version of the evaluator, or from another program")]
+    Answer { source: serde_json::Error },
     #[error("printing the config")]
     Print(#[source] serde_yaml::Error),
     #[error(transparent)]
@@ -48,10 +48,8 @@ pub(crate) enum CliError {
     Plot { path: PathBuf, problem: String },
     #[error("{problems} {}, see above", if *problems == 1 { "problem" } else { "problems" })]
     Live { problems: usize },
-    #[error("asking the evaluator at {address}; is it running?")]
-    Ask { address: String, source: BodyError },
-    #[error("the evaluator at {address} knows no live instance {module}/{replica}")]
-    UnknownInstance { address: String, module: String, replica: u32 },
+    #[error("the evaluator knows no live instance {module}/{replica}")]
+    UnknownInstance { module: String, replica: u32 },
 }
 
 impl CliError {
@@ -64,7 +62,7 @@ impl CliError {
             | Self::NoTime { .. }
             | Self::TooLong { .. }
             | Self::Policy { .. }
-            | Self::Run(RunError::Store(_) | RunError::Token(_)) => 2,
+            | Self::Run(RunError::Store(_) | RunError::Token(_) | RunError::Web(_) | RunError::Open(_)) => 2,
             _ => 1,
         }
     }

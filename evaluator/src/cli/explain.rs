@@ -1,16 +1,15 @@
 //! `explain`: what the running evaluator knows of an instance.
 
-use std::{
-    fmt::{self, Write as _},
-    time::Duration,
-};
+use std::fmt::{self, Write as _};
 
-use ebb_service::{commands::print, quote};
-use ebb_units::{InstanceName, Millis};
+use ebb_service::{
+    commands::{self, CommandError, Listens, print},
+    quote,
+};
+use ebb_units::{InstanceName, Millis, Span};
 use serde::Deserialize;
 
 use super::error::CliError;
-use crate::client::{self, BodyError, client_builder};
 
 /// What `explain` shows of an instance, and of the newest decisions on it.
 #[derive(Deserialize)]
@@ -94,10 +93,7 @@ impl fmt::Display for Held {
 }
 
 /// Longest wait for one of the running evaluator's answers.
-const ASK_WITHIN: Duration = Duration::from_secs(30);
-
-/// The longest answer of the running evaluator that is read.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+const ASK_WITHIN: Span = Span::secs(30);
 
 /// Text of the running evaluator for a terminal.
 fn plain(text: &str) -> String {
@@ -106,27 +102,23 @@ fn plain(text: &str) -> String {
     quote::clipped_to(CHARS_MAX, text)
 }
 
-pub(super) async fn explain(address: String, name: &InstanceName) -> Result<(), CliError> {
-    let address = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/').to_owned();
-    let ask = |path: &str| {
-        format!("http://{address}/api/v1/{path}?module={}&replica={}", name.module, name.replica)
-    };
-    let failed = |source: BodyError| CliError::Ask { address: address.clone(), source };
-    let unreadable = |source| CliError::Answer { address: address.clone(), source };
-    let client =
-        client_builder().no_proxy().timeout(ASK_WITHIN).build().map_err(|error| failed(error.into()))?;
-    let get = async |url: String| {
-        client::body(client.get(url).send().await?.error_for_status()?, ANSWER_BYTES_MAX).await
-    };
-    let instances = get(ask("instances")).await.map_err(failed)?;
-    let decisions = get(ask("decisions")).await.map_err(failed)?;
-    let status = get(format!("http://{address}/api/v1/status")).await.map_err(failed)?;
+pub(super) fn explain(
+    evaluator: Option<&str>,
+    listens: &dyn Fn() -> Result<Listens, CommandError>,
+    name: &InstanceName,
+) -> Result<(), CliError> {
+    let unreadable = |source| CliError::Answer { source };
+    let get = |path: &str| commands::get(evaluator, listens, &format!("/api/v1/{path}"), ASK_WITHIN);
+    let of_instance = format!("module={}&replica={}", name.module, name.replica);
+    let instances = get(&format!("instances?{of_instance}"))?;
+    let decisions = get(&format!("decisions?{of_instance}"))?;
+    let status = get("status")?;
     let mut told = String::new();
     let Status { hold } = serde_json::from_slice(&status).map_err(unreadable)?;
     if let Some(hold) = hold {
         let _ = writeln!(told, "All restarts are held: {hold}");
     }
-    let modules = get(format!("http://{address}/api/v1/modules")).await.map_err(failed)?;
+    let modules = get("modules")?;
     let modules: Vec<Module> = serde_json::from_slice(&modules).map_err(unreadable)?;
     let own: Vec<_> = modules.into_iter().filter(|found| found.module == name.module).collect();
     if let Some(hold) = own.iter().find_map(|module| module.hold.as_ref()) {
@@ -148,7 +140,7 @@ pub(super) async fn explain(address: String, name: &InstanceName) -> Result<(), 
     print(told.as_bytes())?;
     if instances.is_empty() && decisions.is_empty() {
         let (module, replica) = (name.module.clone(), name.replica);
-        return Err(CliError::UnknownInstance { address, module, replica });
+        return Err(CliError::UnknownInstance { module, replica });
     }
     Ok(())
 }

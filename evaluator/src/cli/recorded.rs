@@ -9,10 +9,7 @@ use ebb_core::{
 use ebb_units::{Elapsed, Millis, SeriesId, Span};
 
 use super::error::CliError;
-use crate::{
-    config::Config,
-    store::{ClockCheck, Store},
-};
+use crate::{config::Config, store::ClockCheck};
 
 /// A time on the command line.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +66,7 @@ pub(super) async fn recorded(
     config: &Config,
     (since, to): (Millis, Millis),
 ) -> Result<(Recording, Option<Elapsed>), CliError> {
-    let mut store = Store::new(&config.store, &config.runners.address)?;
+    let mut store = config.open_store()?;
     if !store.keeps_past() {
         return Err(CliError::NoPast);
     }

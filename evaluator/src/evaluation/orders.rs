@@ -124,7 +124,7 @@ pub(super) fn note_growth(
         let (growth, config, journal) = (growth.clone(), Arc::clone(config), Arc::clone(journal));
         tokio::spawn(async move {
             let runners = runners.into_iter().collect();
-            let growth = growth.growth(&population.module, runners, &config.runners.allow).await;
+            let growth = growth.growth(&population.module, runners, &config.runners).await;
             let sentence = growth.of(&population.digest).and_then(Profile::sentence);
             if let Some(sentence) = sentence {
                 journal.tell_growth(&decisions, &sentence);

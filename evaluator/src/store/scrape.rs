@@ -6,12 +6,15 @@
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ebb_service::{config_file::Refusal, logging::Chain, quote};
 use ebb_units::{Millis, Span};
 use futures::future::join_all;
-use reqwest::header;
+use reqwest::{Method, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -23,7 +26,7 @@ use super::{
     naming::{Named, Naming},
     series::{Numbers, Readings, RunnerReadings},
 };
-use crate::client::{self, client_builder, server_time};
+use crate::client::{self, RunnerClient, server_time};
 
 /// The `store.scrape:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -62,7 +65,8 @@ const SERIES_OVER_ANSWERED: usize = 4;
 /// The runners themselves.
 #[derive(Debug)]
 pub(crate) struct Scrape {
-    http: reqwest::Client,
+    client: RunnerClient,
+    timeout: Duration,
     targets: Vec<String>,
     numbers: Numbers,
     /// What is wrong with the targets that were not scraped the last time, as it was logged.
@@ -73,14 +77,10 @@ pub(crate) struct Scrape {
 
 impl Scrape {
     /// Prepares requests; sends none.
-    pub(crate) fn new(config: &ScrapeConfig) -> Self {
-        let http = client_builder()
-            .no_proxy()
-            .timeout(config.timeout.into())
-            .build()
-            .expect("a client without certificates of its own can be built");
+    pub(crate) fn new(config: &ScrapeConfig, client: RunnerClient) -> Self {
         Self {
-            http,
+            client,
+            timeout: config.timeout.into(),
             targets: config.targets.clone(),
             numbers: Numbers::default(),
             failing: BTreeMap::new(),
@@ -96,7 +96,8 @@ impl Scrape {
         sink: &mut Sink<'_>,
     ) -> Result<Fetched, StoreError> {
         let sent = clock.shows();
-        let answers = join_all(self.targets.iter().map(|target| scrape(&self.http, target))).await;
+        let answers =
+            join_all(self.targets.iter().map(|target| scrape(&self.client, self.timeout, target))).await;
         let mut fetched = Fetched::default();
         let mut readings = (Readings::default(), RunnerReadings::default());
         let mut failures = Vec::new();
@@ -169,9 +170,13 @@ impl Clocks {
     }
 }
 
-async fn scrape(http: &reqwest::Client, target: &str) -> Result<(String, Option<Millis>), String> {
-    let request =
-        http.get(format!("http://{target}/metrics")).header(header::ACCEPT, "text/plain;version=0.0.4");
+async fn scrape(
+    client: &RunnerClient,
+    timeout: Duration,
+    target: &str,
+) -> Result<(String, Option<Millis>), String> {
+    let request = client.request(Method::GET, target, "/metrics")?.timeout(timeout);
+    let request = request.header(header::ACCEPT, "text/plain;version=0.0.4");
     let response = request.send().await.map_err(|error| describe(&error))?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(format!("expected status 200, got {}", response.status()));

@@ -206,7 +206,7 @@ async fn growth(web: &Web, request: &RequestContext, module: &str) -> Option<Arc
     let slots = request.snapshot.instances.iter().filter(of_module).map(|judgement| &judgement.slot);
     let name = Arc::clone(&slots.clone().next()?.population.module);
     let runners: BTreeSet<_> = slots.map(|slot| Arc::clone(&slot.runner.address)).collect();
-    Some(web.growth.growth(&name, runners.into_iter().collect(), &request.config.runners.allow).await)
+    Some(web.growth.growth(&name, runners.into_iter().collect(), &request.config.runners).await)
 }
 
 #[derive(Deserialize)]

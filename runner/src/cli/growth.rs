@@ -1,14 +1,11 @@
 //! `growth`: which functions have made a module's memory grow, asked of the running runner.
 
-use std::{
-    fmt::{self, Write as _},
-    net::SocketAddr,
-};
+use std::fmt::{self, Write as _};
 
 use clap::{Args, ValueEnum};
 use ebb_host::growth::{OfBinary, Requests};
 use ebb_service::{
-    commands::{self, CommandError, print},
+    commands::{self, CommandError, Listens, print},
     quote,
 };
 use ebb_units::{ByteCount, Digest, ModuleName, Span};
@@ -23,7 +20,7 @@ pub(super) struct GrowthArgs {
     /// Of the binary with this digest; otherwise of all of them, or of the newest one.
     #[arg(long)]
     digest: Option<Digest>,
-    /// Address of the running runner; otherwise the config's.
+    /// Address of the running runner, with https:// before it for TLS; otherwise the config's.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
     /// How to show it.
@@ -59,7 +56,7 @@ pub(super) enum GrowthError {
 
 pub(super) fn show(
     args: &GrowthArgs,
-    listens: &dyn Fn() -> Result<SocketAddr, CommandError>,
+    listens: &dyn Fn() -> Result<Listens, CommandError>,
 ) -> Result<(), GrowthError> {
     let shown = ask(args, listens)?;
     let Format::Table = args.format else { return Ok(print(&shown)?) };
@@ -79,12 +76,8 @@ pub(super) fn show(
 
 fn ask(
     args: &GrowthArgs,
-    listens: &dyn Fn() -> Result<SocketAddr, CommandError>,
+    listens: &dyn Fn() -> Result<Listens, CommandError>,
 ) -> Result<Vec<u8>, CommandError> {
-    let address = match &args.address {
-        Some(address) => address.clone(),
-        None => commands::reachable(listens()?)?,
-    };
     let format = match args.format {
         Format::Table | Format::Json => "json",
         Format::Folded => "folded",
@@ -94,7 +87,7 @@ fn ask(
     if let Some(digest) = &args.digest {
         let _ = write!(path, "&digest={digest}");
     }
-    Ok(commands::get(&address, &path, args.timeout)?.to_vec())
+    Ok(commands::get(args.address.as_deref(), listens, &path, args.timeout)?.to_vec())
 }
 
 struct Table<'a>(&'a OfBinary);

@@ -67,29 +67,37 @@ pub struct ControlConfig {
     pub listen: SocketAddr,
     /// A file with the token that `POST` requests must carry.
     pub bearer_token_file: Option<PathBuf>,
+    /// A file with its TLS and users.
+    pub web_config_file: Option<PathBuf>,
 }
 
 // Serialized, here and below, for the defaults in the JSON schema.
 #[derive(Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawControl {
-    /// Where the control API and /metrics listen. Beyond loopback only with a token.
+    /// Where the control API and /metrics listen. Beyond loopback only with a token, or with a web_config_file that keeps others out.
     #[schemars(schema_with = "listen_address")]
     listen: SocketAddr,
     /// File with one line: the token that POST requests must carry.
     bearer_token_file: Option<PathBuf>,
+    /// File with certificates and users, in the format of Prometheus' web.config.file. It is read again when it changes.
+    web_config_file: Option<PathBuf>,
 }
 
 impl Default for RawControl {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9742)), bearer_token_file: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9742)),
+            bearer_token_file: None,
+            web_config_file: None,
+        }
     }
 }
 
 impl Default for ControlConfig {
     fn default() -> Self {
-        let RawControl { listen, bearer_token_file } = RawControl::default();
-        Self { listen, bearer_token_file }
+        let RawControl { listen, bearer_token_file, web_config_file } = RawControl::default();
+        Self { listen, bearer_token_file, web_config_file }
     }
 }
 
@@ -97,14 +105,15 @@ impl TryFrom<RawControl> for ControlConfig {
     type Error = String;
 
     fn try_from(raw: RawControl) -> Result<Self, Self::Error> {
-        let RawControl { listen, bearer_token_file } = raw;
-        if !listen.ip().is_loopback() && bearer_token_file.is_none() {
+        let RawControl { listen, bearer_token_file, web_config_file } = raw;
+        // Whether the file keeps others out is seen when it is read.
+        if !listen.ip().is_loopback() && bearer_token_file.is_none() && web_config_file.is_none() {
             return Err(format!(
                 "listen: {listen} is reachable from other machines: expected a loopback address, or a \
                  bearer_token_file that POST requests are checked against"
             ));
         }
-        Ok(Self { listen, bearer_token_file })
+        Ok(Self { listen, bearer_token_file, web_config_file })
     }
 }
 
@@ -264,7 +273,8 @@ impl Config {
 impl RawConfig {
     fn resolved(mut self, file: &Path) -> Config {
         let resolve = |path: &mut PathBuf| *path = config_file::relative_to(file, path);
-        self.control.bearer_token_file.iter_mut().for_each(resolve);
+        let control = &mut self.control;
+        control.bearer_token_file.iter_mut().chain(&mut control.web_config_file).for_each(resolve);
         for choice in [&mut self.engine.compile_cache, &mut self.state_dir] {
             if let OwnFolder::Folder(folder) = choice {
                 resolve(folder);

@@ -40,7 +40,7 @@ async fn start(limits: Limits) -> Server {
                 }
             }),
         );
-    let task = tokio::spawn(serve(listener, router, limits, stop.clone()));
+    let task = tokio::spawn(serve(listener, router, limits, None, stop.clone()));
     Server { address, stop, release, task }
 }
 

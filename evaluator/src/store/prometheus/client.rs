@@ -1,17 +1,14 @@
 //! Requests to the server: address, credentials, TLS, time limits.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use ebb_service::{
-    file::{self, SECRET_BYTES_MAX},
-    quote,
-};
-use reqwest::{Certificate, Identity, RequestBuilder, Response, header};
+use ebb_service::quote;
+use reqwest::{RequestBuilder, Response, header};
 use serde::Deserialize;
 
-use super::config::{Authorization, BasicAuth, PrometheusConfig};
+use super::config::{Authorization, PrometheusConfig};
 use crate::{
-    client::{self, BodyError, client_builder},
+    client::{self, BasicAuth, BodyError, client_builder, read_line},
     store::answer::StoreError,
 };
 
@@ -35,22 +32,7 @@ impl Client {
         let url = config.url.trim_end_matches('/').to_owned();
         let refused =
             |problem| StoreError::Credentials { attempt: format!("preparing requests to {url}"), problem };
-        let tls = &config.tls_config;
-        let mut builder =
-            client_builder().gzip(config.gzip).tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
-        if let Some(path) = &tls.ca_file {
-            let authorities = read(path)
-                .and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| unusable(path, &error)))
-                .map_err(refused)?;
-            builder = builder.tls_certs_only(authorities);
-        }
-        if let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file) {
-            let mut pem = read(certificate).map_err(refused)?;
-            pem.extend(read(key).map_err(refused)?);
-            let identity =
-                Identity::from_pem(&pem).map_err(|error| refused(unusable(certificate, &error)))?;
-            builder = builder.identity(identity);
-        }
+        let builder = config.tls_config.apply(client_builder().gzip(config.gzip)).map_err(refused)?;
         let http = builder.build().map_err(|error| refused(error.to_string()))?;
         Ok(Self {
             http,
@@ -129,7 +111,7 @@ impl Client {
             request = request.header(name, value);
         }
         if let Some(auth) = &self.basic_auth {
-            let password = read_line(&auth.password_file).map_err(refused)?;
+            let password = auth.password().map_err(refused)?;
             request = request.basic_auth(&auth.username, Some(password));
         }
         if let Some(auth) = &self.authorization {
@@ -159,18 +141,4 @@ pub(super) fn message(body: &[u8]) -> String {
         Ok(answer) => quote::clipped(&answer.error),
         Err(_) => quote::clipped_bytes(body),
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    file::read(path, SECRET_BYTES_MAX).map_err(|error| format!("reading {}: {error}", path.display()))
-}
-
-fn read_line(path: &Path) -> Result<String, String> {
-    let text = file::read_text(path, SECRET_BYTES_MAX)
-        .map_err(|error| format!("reading {}: {error}", path.display()))?;
-    Ok(text.trim().to_owned())
-}
-
-fn unusable(path: &Path, error: &reqwest::Error) -> String {
-    format!("{}: expected certificates and keys as PEM: {error}", path.display())
 }

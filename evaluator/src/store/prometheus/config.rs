@@ -8,7 +8,10 @@ use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::store::labels::is_label_name;
+use crate::{
+    client::{BasicAuth, TlsConfig},
+    store::labels::is_label_name,
+};
 
 /// The `store.prometheus:` section of the config.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -55,11 +58,10 @@ pub(crate) struct PrometheusConfig {
 
 impl PrometheusConfig {
     pub(crate) fn files(&mut self) -> Vec<&mut PathBuf> {
-        let tls = &mut self.tls_config;
-        let certificates = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file];
+        let certificates = self.tls_config.files();
         let passwords = self.basic_auth.as_mut().map(|auth| &mut auth.password_file);
         let credentials = self.authorization.as_mut().map(|auth| &mut auth.credentials_file);
-        certificates.into_iter().flatten().chain(passwords).chain(credentials).collect()
+        certificates.chain(passwords).chain(credentials).collect()
     }
 
     /// Passwords and tokens stand in files of their own; headers may be as secret.
@@ -110,21 +112,11 @@ impl PrometheusConfig {
         if self.basic_auth.is_some() && self.authorization.is_some() {
             return refused("authorization", "expected at most one of basic_auth and authorization");
         }
-        if self.tls_config.cert_file.is_some() != self.tls_config.key_file.is_some() {
-            return refused("tls_config", "expected cert_file and key_file together, or neither");
+        if let Some(message) = self.tls_config.refusal() {
+            return refused("tls_config", message);
         }
         Ok(())
     }
-}
-
-/// User name and password.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BasicAuth {
-    /// Name of the user.
-    pub username: String,
-    /// File with the password; read at each request, so that it can be changed.
-    pub password_file: PathBuf,
 }
 
 /// An `Authorization` header.
@@ -140,24 +132,6 @@ pub(crate) struct Authorization {
 
 fn bearer() -> String {
     "Bearer".to_owned()
-}
-
-/// Certificates.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("dependencies" = {"cert_file": ["key_file"], "key_file": ["cert_file"]}))]
-pub(crate) struct TlsConfig {
-    /// Authority that signed the server's certificate, as PEM. Otherwise the system's authorities.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert_file: Option<PathBuf>,
-    /// Its key, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_file: Option<PathBuf>,
-    /// Accept any certificate.
-    pub insecure_skip_verify: bool,
 }
 
 /// What a label matcher looks like, for JSON schemas.

@@ -40,7 +40,9 @@ fn binary(module: &str, profile: &Profile) -> Markup {
                 @if profile.start_bytes > 0 { (format::bytes(profile.start_bytes)) " before they were ready, by " }
                 strong { (format::bytes(profile.bytes)) } " while they ran."
             }
-            @if profile.bytes > 0 {
+            @if profile.bytes == 0 {
+                p.faint { "Nothing grew while they ran." }
+            } @else {
                 div.columns {
                     (functions(profile))
                     @if !profile.requests.is_empty() { (requests(profile)) }
@@ -63,7 +65,7 @@ fn functions(profile: &Profile) -> Markup {
     html! {
         div.scroll {
             table {
-                thead { tr { th scope="col" { "Function that asked for memory" } th.number scope="col" { "Grew by" } th.number scope="col" { "Share" } } }
+                thead { tr { th scope="col" title="Allocators are passed over; the flame graph shows whole stacks" { "Function that asked for memory" } th.number scope="col" { "Grew by" } th.number scope="col" { "Share" } } }
                 tbody {
                     @for (function, bytes) in rows {
                         tr { td { code { (function) } } (size(profile, bytes)) }

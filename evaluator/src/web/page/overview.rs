@@ -1,5 +1,6 @@
 //! PURE: all modules, and the newest decisions.
 
+use ebb_core::estimate::growth::GrowthKind;
 use maud::{Markup, html};
 
 use super::{
@@ -88,6 +89,7 @@ fn table(context: &PageContext<'_>, populations: &[PopulationSnapshot]) -> Marku
                         th.number scope="col" { "Threshold" }
                         th.number scope="col" { "Sample" }
                         th.number scope="col" { "Reclaimable" }
+                        th scope="col" { "Growth" }
                         th scope="col" { "Restarts" }
                     }
                 }
@@ -95,6 +97,22 @@ fn table(context: &PageContext<'_>, populations: &[PopulationSnapshot]) -> Marku
                     @for population in populations { (row(context, population)) }
                 }
             }
+        }
+    }
+}
+
+/// How its memory grows, and where that is told.
+fn growth(population: &PopulationSnapshot) -> Markup {
+    let place = format!("{}#growth", module_path(&population.population.module));
+    html! {
+        @match population.growth {
+            Some(growth) if growth.kind != GrowthKind::Unknown => {
+                a href=(place) { (growth.kind.name()) }
+                @if let Some(rate) = growth.bytes_per_hour {
+                    " " span.faint { (format::rounded(rate.mean)) " an hour" }
+                }
+            }
+            _ => a.faint href=(place) { "not known yet" },
         }
     }
 }
@@ -115,6 +133,7 @@ fn row(context: &PageContext<'_>, population: &PopulationSnapshot) -> Markup {
             td.number { (format::threshold(&population.learned)) }
             td.number { (population.learned.sample_size) }
             td.number { (format::bytes(population.reclaimable_bytes)) }
+            td { (growth(population)) }
             td {
                 @match (&population.hold, population.suspended_until) {
                     (Some(hold), _) => span.tag.above { "held: " (format::spaced(hold.name())) },
