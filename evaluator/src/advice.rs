@@ -13,5 +13,5 @@ mod sweep;
 pub(crate) use self::{
     adviser::{Advised, Adviser, RecordRequest},
     chart::{CURVE_SIZE, curve},
-    sweep::{SLOTS_MAX, advise},
+    sweep::{SEEN_MIN, SLOTS_MAX, advise},
 };

@@ -15,7 +15,7 @@ use ebb_core::{
     decide::{
         assessment::{Assessed, Assessment},
         clock::Now,
-        exhaustion::{Growing, MemoryLimits, Outlook},
+        exhaustion::{Growing, MemoryLimits, Obstacle, Outlook},
         hold::Hold,
         judgement::Judgement,
         order::{Action, Outcome},
@@ -61,6 +61,7 @@ pub(crate) struct Evaluator {
     growth: GrowthReader,
     kinds: Kinds,
     outlook: Arc<Outlook>,
+    looked_ahead_at: Option<Millis>,
     sinks: Sinks,
 }
 
@@ -85,6 +86,7 @@ impl Evaluator {
             growth,
             kinds: Kinds::default(),
             outlook: Arc::default(),
+            looked_ahead_at: None,
             sinks,
         })
     }
@@ -107,6 +109,8 @@ impl Evaluator {
             self.intake = Intake::default();
             self.hosts = Hosts::default();
             self.memory_limits = MemoryLimits::default();
+            self.kinds = Kinds::default();
+            self.outlook = Arc::default();
             self.tick.forget_fleet();
             self.backfill = Backfill::default();
             self.nameless_logged = LoggedOnce::default();
@@ -164,10 +168,7 @@ impl Evaluator {
         self.publish(populations, instances, hold, now.wall);
         // For the next tick: no order waits for this.
         let has_looked = self.kinds.look(self.intake.history(), now.steady);
-        // Limits are told from the second tick on.
-        if has_looked || self.outlook.is_empty() {
-            self.outlook = Arc::new(self.look_ahead());
-        }
+        self.look_ahead(has_looked, now);
     }
 
     fn decide(&mut self, fault: Option<Hold>, holds: &BTreeMap<Arc<str>, Hold>, now: Now) -> Plan {
@@ -309,22 +310,43 @@ impl Evaluator {
         self.memory_limits.retain(|_, limit| is_fresh(limit.at));
     }
 
-    /// When memory runs out, as far as that can be foreseen.
-    fn look_ahead(&self) -> Outlook {
+    /// Foresees when memory runs out: anew if growth was looked at, and now and then.
+    fn look_ahead(&mut self, has_looked: bool, now: Now) {
+        /// Limits are told from the second tick on.
+        const AT_FIRST: Elapsed = Elapsed::secs(5);
+        const EVERY: Elapsed = Elapsed::secs(60);
+        let every = if has_looked || self.outlook.is_empty() { AT_FIRST } else { EVERY };
+        if self.looked_ahead_at.is_none_or(|at| now.steady.since(at) >= every) {
+            self.looked_ahead_at = Some(now.steady);
+            self.outlook = Arc::new(self.outlook(now));
+        }
+    }
+
+    fn outlook(&self, now: Now) -> Outlook {
         let growing = Growing {
             history: self.intake.history(),
             growth: self.kinds.all(),
             limits: &self.memory_limits,
             hosts: &self.hosts,
-            dry_run: self.config.dry_run,
             restart_takes: self.samples_take() + self.config.interval.as_elapsed(),
         };
-        let instances = &self.sinks.board.newest().instances;
-        growing.outlook(
-            instances,
-            |module| self.config.rules.of(module),
-            |slot| self.restarter.may_order(slot),
-        )
+        let snapshot = self.sinks.board.newest();
+        let obstacle = |slot: &SlotId| {
+            let population = snapshot.population(&slot.population);
+            let is_held = snapshot.hold.is_some() || population.is_some_and(|own| own.hold.is_some());
+            if self.config.dry_run {
+                Some(Obstacle::DryRun)
+            } else if !self.restarter.may_order(slot) {
+                Some(Obstacle::NotAllowed)
+            } else if is_held {
+                Some(Obstacle::Held)
+            } else if self.tick.suspended_until(&slot.population.module, now).is_some() {
+                Some(Obstacle::Suspended)
+            } else {
+                None
+            }
+        };
+        growing.outlook(&snapshot.instances, |module| self.config.rules.of(module), obstacle)
     }
 
     /// The modules of which series contradict each other.

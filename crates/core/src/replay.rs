@@ -15,7 +15,7 @@ pub mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ebb_units::{Elapsed, Generation, Millis, Population, SeriesId, SlotId, Span};
@@ -40,6 +40,7 @@ pub struct Recording {
     slots: BTreeMap<SlotId, Vec<RecordedSeries>>,
     /// Slots that were left out.
     left_out: usize,
+    growth: OnceLock<BTreeMap<Population, GrowthTrend>>,
 }
 
 /// What one series of a slot has told.
@@ -142,28 +143,36 @@ pub fn spacing(samples: &[Sample]) -> Option<Elapsed> {
 }
 
 impl Recording {
-    /// What a history remembers, of `most` of its slots at most.
+    /// What a history remembers, of about `most` of its slots: evenly chosen from each population, and at least one of each.
     #[must_use]
     pub fn of_history(history: &History, most: usize) -> Self {
         let all = history.slots().count();
         let every = all.div_ceil(most.max(1)).max(1);
         let spacing = history.spacing().unwrap_or(Elapsed::secs(10)).max(Elapsed(1));
         let mut slots = BTreeMap::new();
-        for id in history.slots().step_by(every) {
-            let Some(slot) = history.slot(id) else { continue };
+        for (id, slot) in history.populations().flat_map(|(_, slots)| slots.iter().step_by(every)) {
             let spans = slot.lifetimes().flat_map(|lifetime| runs(lifetime, spacing)).collect();
             slots.insert(id.clone(), vec![RecordedSeries { labels: "".into(), spans }]);
         }
-        Self { left_out: all - slots.len(), slots }
+        Self { left_out: all - slots.len(), slots, growth: OnceLock::new() }
     }
 
-    /// The same of `most` of its slots at most.
+    /// The same of about `most` of its slots, as [`Recording::of_history`] chooses them.
     #[must_use]
     pub fn of_fewer_slots(self, most: usize) -> Self {
         let all = self.slots.len();
         let every = all.div_ceil(most.max(1)).max(1);
-        let slots: BTreeMap<_, _> = self.slots.into_iter().step_by(every).collect();
-        Self { left_out: self.left_out + all - slots.len(), slots }
+        let mut before: Option<(Population, usize)> = None;
+        let mut is_chosen = |slot: &SlotId| {
+            let place = match &before {
+                Some((population, place)) if *population == slot.population => place + 1,
+                _ => 0,
+            };
+            before = Some((slot.population.clone(), place));
+            place.is_multiple_of(every)
+        };
+        let slots: BTreeMap<_, _> = self.slots.into_iter().filter(|(slot, _)| is_chosen(slot)).collect();
+        Self { left_out: self.left_out + all - slots.len(), slots, growth: OnceLock::new() }
     }
 
     /// How many times as many slots there are as were recorded.
@@ -242,6 +251,10 @@ impl Recording {
     pub fn replay<'a>(&self, plan: &Plan, rule_of: impl Fn(&str) -> &'a Rule) -> Outcome {
         let mut replay = self.begin(plan);
         let mut now = plan.from.minus(plan.lookback.as_elapsed());
+        // Before the first sample there is nothing to learn from.
+        if let Some(first) = self.first_at().filter(|_| plan.undoes_restarts) {
+            now = now.max(first).min(plan.from);
+        }
         // Before the first tick nothing is decided, it is what the evaluator would have learned by then: unless it is to have learned
         // from what its own rules made of it.
         while now < plan.from {
@@ -268,7 +281,11 @@ impl Recording {
     }
 
     /// How the memory of each population grows.
-    fn growth(&self) -> BTreeMap<Population, GrowthTrend> {
+    fn growth(&self) -> &BTreeMap<Population, GrowthTrend> {
+        self.growth.get_or_init(|| self.sought_growth())
+    }
+
+    fn sought_growth(&self) -> BTreeMap<Population, GrowthTrend> {
         let mut history = History::default();
         for (slot, spans) in self.chosen() {
             let Some((first, last)) = spans.first().zip(spans.last()) else { continue };
@@ -277,7 +294,7 @@ impl Recording {
             history.observe(
                 &slot.clone().into(),
                 window,
-                std::iter::from_fn(|| replayed.next(last.last, false)),
+                std::iter::from_fn(|| replayed.next(last.last, None)),
             );
         }
         let trend = |(population, slots): (&Population, &BTreeMap<_, Slot>)| {
@@ -287,9 +304,9 @@ impl Recording {
     }
 
     fn begin<'a>(&'a self, plan: &'a Plan) -> Replay<'a> {
-        let growth = if plan.undoes_restarts { self.growth() } else { BTreeMap::new() };
         let leaks = |population: &Population| {
-            growth.get(population).is_some_and(|trend| trend.kind == GrowthKind::Leak)
+            let is_leak = |trend: &GrowthTrend| trend.kind == GrowthKind::Leak;
+            plan.undoes_restarts && self.growth().get(population).is_some_and(is_leak)
         };
         let replayed =
             |(slot, spans): (&SlotId, &'a [Run])| Replayed::new(slot, spans, leaks(&slot.population));
@@ -334,6 +351,9 @@ impl Run {
     }
 }
 
+/// An instance that was not seen for so long was not only restarted.
+const GAP: Elapsed = Elapsed::secs(600);
+
 struct Replay<'a> {
     plan: &'a Plan,
     slots: Vec<Replayed<'a>>,
@@ -374,10 +394,9 @@ impl<'a> Replayed<'a> {
         Self { id: slot.clone().into(), ahead: spans, emitted: 0, simulated: None, newest: None, leaks }
     }
 
-    /// The next sample up to `now` that was not told yet; as if the instance had gone on at a real restart, if it `goes_on`.
-    fn next(&mut self, now: Millis, goes_on: bool) -> Option<Sample> {
-        /// Who was not seen for so long was not only restarted.
-        const GAP: Elapsed = Elapsed::secs(600);
+    /// The next sample up to `now` that was not told yet; as if the instance had gone on at a real restart, if that took no longer
+    /// than it `goes_on`.
+    fn next(&mut self, now: Millis, goes_on: Option<Elapsed>) -> Option<Sample> {
         let span = self.ahead.first()?;
         let at = Some(span.at(self.emitted)).filter(|at| *at <= now)?;
         self.emitted += 1;
@@ -387,17 +406,23 @@ impl<'a> Replayed<'a> {
         let real = Sample { at, generation: span.generation, bytes: span.bytes };
         self.simulated = match self.newest {
             Some((before, held)) if before.generation != real.generation => {
-                (goes_on && at.since(before.at) <= GAP).then_some(SimulatedInstance {
-                    generation: held.generation,
+                // What was restarted since the sample before begins again, whatever really was.
+                let restarted = self.simulated.filter(|simulated| simulated.generation > held.generation);
+                let (generation, fresh_bytes) = restarted
+                    .map_or((held.generation, held.bytes), |simulated| {
+                        (simulated.generation, simulated.fresh_bytes)
+                    });
+                goes_on.filter(|gap| at.since(before.at) <= *gap).map(|_| SimulatedInstance {
+                    generation,
                     real_bytes: real.bytes,
-                    fresh_bytes: held.bytes,
+                    fresh_bytes,
                     adds_up: self.leaks,
                 })
             }
             _ => self.simulated,
         };
         let sample = self.simulated.map_or(real, |simulated| {
-            let SimulatedInstance { generation, real_bytes, fresh_bytes, adds_up, .. } = simulated;
+            let SimulatedInstance { generation, real_bytes, fresh_bytes, adds_up } = simulated;
             let grown = fresh_bytes + span.bytes.saturating_sub(real_bytes);
             Sample { at, generation, bytes: if adds_up { grown } else { fresh_bytes.max(span.bytes) } }
         });
@@ -412,7 +437,9 @@ impl Replay<'_> {
         for slot in &mut self.slots {
             let id = slot.id.clone();
             let seen = self.history.slot(&id.slot);
-            let goes_on = self.plan.undoes_restarts && seen.is_some_and(|seen| seen.fresh_bytes().is_some());
+            let knows_start = seen.is_some_and(|seen| seen.fresh_bytes().is_some());
+            let gap = GAP.max(self.plan.settings.stale_after);
+            let goes_on = (self.plan.undoes_restarts && knows_start).then_some(gap);
             self.history.observe(&id, window, std::iter::from_fn(|| slot.next(now, goes_on)));
         }
         self.history.forget_before(window);

@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -9,7 +10,7 @@ use ebb_core::replay::{Recording, advice::Advice};
 use ebb_units::Millis;
 use tokio::sync::{mpsc, oneshot};
 
-use super::sweep::advise;
+use super::sweep::{SEEN_MIN, advise};
 use crate::config::Config;
 
 /// Asks the evaluation what it remembers, which it tells between two ticks.
@@ -75,13 +76,19 @@ impl Adviser {
         let asked = self.record.send(answer).await;
         let recording = if asked.is_ok() { answered.await.ok() } else { None };
         let by = Arc::clone(&config);
-        // One thread: nobody waits for it, and ticks go on meanwhile.
+        let (done, advice) = oneshot::channel();
+        // One thread of its own: ticks go on meanwhile, and a stop does not wait for it.
         let work = move || {
-            let recording = recording?;
-            let (from, to) = (recording.first_at()?, Millis::from(SystemTime::now()));
-            Some(Arc::new(advise(&recording, &config, (from, to), None, 1)))
+            let advised = || {
+                let recording = recording?;
+                let (from, to) = (recording.first_at()?, Millis::from(SystemTime::now()));
+                let is_enough = to.since(from) >= SEEN_MIN;
+                is_enough.then(|| Arc::new(advise(&recording, &config, (from, to), None, None, 1)))
+            };
+            let _ = done.send(advised());
         };
-        let advice = tokio::task::spawn_blocking(work).await.ok().flatten();
+        let started = thread::Builder::new().name("ebb-advice".to_owned()).spawn(work);
+        let advice = if started.is_ok() { advice.await.ok().flatten() } else { None };
         let mut kept = self.kept();
         kept.is_at_work = false;
         kept.newest = Some((Instant::now(), by, advice));

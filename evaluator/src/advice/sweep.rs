@@ -10,8 +10,8 @@ use std::{
 };
 
 use ebb_core::{
-    decide::tick::Settings,
-    policy::{Policy, Renewal, Rule},
+    decide::{budget::BudgetConfig, tick::Settings},
+    policy::{GuardRails, Policy, Renewal, Rule},
     replay::{
         Outcome, Plan, Recording,
         advice::{Advice, prices},
@@ -24,8 +24,14 @@ use crate::config::Config;
 /// Slots that are looked at; the others are taken to be like them.
 pub(crate) const SLOTS_MAX: usize = 500;
 
+/// In less time, no leak is told from what fills up.
+pub(crate) const SEEN_MIN: Elapsed = Elapsed::secs(24 * 3600);
+
 /// Ticks that are simulated at each price.
 const TICKS: i64 = 1500;
+
+/// So many restarts are never wished for.
+const UNLIMITED: u32 = 1_000_000;
 
 /// The price that `config` sets where a module sets no other.
 fn configured(config: &Config) -> Option<RestartPrice> {
@@ -41,22 +47,26 @@ pub(crate) fn advise(
     recording: &Recording,
     config: &Config,
     (from, to): (Millis, Millis),
+    spacing: Option<Elapsed>,
     asked: Option<RestartPrice>,
     threads: usize,
 ) -> Advice {
     let first = recording.first_at().unwrap_or(from);
     // Rules need a past to have learned from.
     let from = from.max(first.plus(Elapsed(to.since(first).0 / 4)));
-    let every = Elapsed(to.since(from).0 / TICKS).max(config.interval.as_elapsed());
+    let replayed_from = first.max(from.minus(config.lookback.as_elapsed()));
+    let every = Elapsed(to.since(replayed_from).0 / TICKS).max(config.interval.as_elapsed());
+    let stale_after = config.stale_after(3 * spacing.unwrap_or_default()).max(3 * every);
     let plan = Plan {
         from,
         to,
         interval: Span::millis(every.0.unsigned_abs()),
         lookback: config.lookback,
         settings: Settings {
-            budget: config.budget,
-            limits: config.hold.limits(config.stale_after(every)),
-            stale_after: config.stale_after(every).max(3 * every),
+            // Ticks are further apart than the evaluator's, and slots may stand for others: a rate would mean something else.
+            budget: BudgetConfig { restarts_per_minute: UNLIMITED, burst: UNLIMITED, ..config.budget },
+            limits: config.hold.limits(stale_after),
+            stale_after,
             verify_within: config.runners.verify_within.as_elapsed().max(3 * every),
             dry_run: false,
         },
@@ -83,15 +93,20 @@ pub(crate) fn advise(
     Advice::new(recording, &plan, &outcomes, configured)
 }
 
-/// What would have come of the shipped policy with the config's guard rails at `price`.
+/// What would have come of the shipped policy at `price`, in modules that have no policy or price of their own. `max_bytes` is left
+/// out: it is what follows.
 fn at_price(recording: &Recording, config: &Config, plan: &Plan, price: RestartPrice) -> Outcome {
+    let defaults = config.rules.defaults();
+    let renewal = match defaults.policy {
+        Policy::Renewal(renewal) => renewal,
+        _ => Renewal::default(),
+    };
+    let tried = Policy::Renewal(Renewal { restart_price: price, ..renewal });
     let rule = |module: &str| {
         let own = config.rules.of(module);
-        let renewal = match own.policy {
-            Policy::Renewal(renewal) => renewal,
-            _ => Renewal::default(),
-        };
-        Rule { policy: Policy::Renewal(Renewal { restart_price: price, ..renewal }), ..*own }
+        let policy = if own.policy == defaults.policy { tried } else { own.policy };
+        let max_bytes = own.guard_rails.max_bytes.filter(|_| policy == Policy::Static);
+        Rule { policy, guard_rails: GuardRails { max_bytes, ..own.guard_rails } }
     };
     let rules: BTreeMap<_, _> = recording.modules().map(|module| (&**module, rule(module))).collect();
     let default = rule("");

@@ -4,14 +4,14 @@ use std::{fs, path::PathBuf, thread, time::SystemTime};
 
 use clap::{Args, ValueEnum};
 use ebb_service::commands::print;
-use ebb_units::{Millis, RestartPrice};
+use ebb_units::{Elapsed, Millis, RestartPrice, Span};
 
 use super::{
     error::CliError,
     recorded::{Moment, range, recorded},
 };
 use crate::{
-    advice::{SLOTS_MAX, advise, curve},
+    advice::{SEEN_MIN, SLOTS_MAX, advise, curve},
     config::Config,
 };
 
@@ -45,11 +45,19 @@ enum AdviceFormat {
 pub(super) async fn run(config: &Config, args: AdviseArgs) -> Result<(), CliError> {
     let AdviseArgs { from, to, restart_price, format, plot } = args;
     let (from, to) = range(from, to, Millis::from(SystemTime::now()))?;
-    let (recording, _) = recorded(config, (from.minus(config.lookback.as_elapsed()), to)).await?;
+    let (recording, spacing) = recorded(config, (from.minus(config.lookback.as_elapsed()), to)).await?;
+    let seen = recording.first_at().map_or(Elapsed::ZERO, |first| to.since(first));
+    if seen < SEEN_MIN {
+        let seen = Span::rounded(seen.as_seconds());
+        eprintln!(
+            "ebb-evaluator: the history has {seen}: in less than a day, no leak is told from what fills up"
+        );
+    }
     let recording = recording.of_fewer_slots(SLOTS_MAX);
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let advice =
-        tokio::task::block_in_place(|| advise(&recording, config, (from, to), restart_price, threads));
+    let advice = tokio::task::block_in_place(|| {
+        advise(&recording, config, (from, to), spacing, restart_price, threads)
+    });
     let printed = match format {
         AdviceFormat::Table => advice.table(restart_price),
         AdviceFormat::Json => serde_json::to_string_pretty(&advice).expect("advice is JSON"),

@@ -120,7 +120,7 @@ fn encode_outlook(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> R
     };
     let mut family = encoder.encode_descriptor(
         "ebb_evaluator_limit_reached",
-        "Time until the first instance reaches its memory limit, with restarts or without; absent where it never does",
+        "Time until an instance reaches its memory limit, the first that restarts do not keep from it, else the first of all",
         Some(&Unit::Seconds),
         MetricType::Gauge,
     )?;
@@ -141,7 +141,8 @@ fn encode_outlook(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> R
         Some(&Unit::Seconds),
         MetricType::Gauge,
     )?;
-    for (runner, found) in &snapshot.outlook.hosts {
+    // As many as there may be series for.
+    for (runner, found) in snapshot.outlook.hosts.iter().take(snapshot.instance_series) {
         for (restarts, bound, seconds) in series(found) {
             let mut labels = vec![("runner", &*runner.address), ("restarts", restarts), ("bound", bound)];
             if !runner.identity.is_empty() {

@@ -56,6 +56,10 @@ pub enum Obstacle {
     DryRun,
     /// Nothing may be ordered from the runner.
     NotAllowed,
+    /// Restarts are held, all of them or those of the module.
+    Held,
+    /// Those of the module are suspended, since they did not help.
+    Suspended,
     /// There is no size from which it is restarted.
     NoThreshold,
     /// It reaches its limit first.
@@ -71,6 +75,8 @@ impl Obstacle {
         match self {
             Self::DryRun => "restarts are not carried out (dry_run)",
             Self::NotAllowed => "runners.allow does not allow its runner",
+            Self::Held => "restarts are held",
+            Self::Suspended => "restarts of the module are suspended",
             Self::NoThreshold => "there is no size from which it is restarted",
             Self::ThresholdAboveLimit => "the size from which it is restarted is above its limit",
             Self::HostTooSmall => {
@@ -133,8 +139,6 @@ pub struct Growing<'a> {
     pub limits: &'a MemoryLimits,
     /// What hosts have.
     pub hosts: &'a Hosts,
-    /// Whether restarts are decided but not carried out.
-    pub dry_run: bool,
     /// How long it takes until a restart that is due is done.
     pub restart_takes: Elapsed,
 }
@@ -142,9 +146,12 @@ pub struct Growing<'a> {
 /// One living instance.
 struct Instance<'a> {
     judgement: &'a Judgement,
+    trend: &'a GrowthTrend,
     pace: InstancePace,
     /// The size from which it is restarted.
     restarted_at: Result<f64, Obstacle>,
+    /// It is restarted when its host is short of memory.
+    relieves_host: bool,
 }
 
 impl Growing<'_> {
@@ -153,7 +160,7 @@ impl Growing<'_> {
         &self,
         instances: &[Judgement],
         rule_of: impl Fn(&str) -> &'a Rule,
-        may_order: impl Fn(&SlotId) -> bool,
+        obstacle: impl Fn(&SlotId) -> Option<Obstacle>,
     ) -> Outlook {
         let mut outlook = Outlook::default();
         let mut on_hosts: BTreeMap<&RunnerId, Vec<Instance<'_>>> = BTreeMap::new();
@@ -164,16 +171,17 @@ impl Growing<'_> {
                 continue;
             }
             let Some(pace) = self.history.slot(slot).and_then(|seen| pace.of_newest(seen)) else { continue };
-            let restarted_at = match size_of_restart(rule_of(&slot.population.module), judgement, &pace) {
-                _ if self.dry_run => Err(Obstacle::DryRun),
-                _ if !may_order(slot) => Err(Obstacle::NotAllowed),
-                Some(bytes) => Ok(bytes),
-                None => Err(Obstacle::NoThreshold),
+            let rule = rule_of(&slot.population.module);
+            let restarted_at = match (obstacle(slot), size_of_restart(rule, judgement, &pace)) {
+                (Some(obstacle), _) => Err(obstacle),
+                (None, Some(bytes)) => Ok(bytes),
+                (None, None) => Err(Obstacle::NoThreshold),
             };
-            let instance = Instance { judgement, pace, restarted_at };
+            // Where the host's shortage is what instances are restarted for, the host does not run out for them.
+            let relieves_host = rule.policy.pressure().is_some() && obstacle(slot).is_none();
+            let instance = Instance { judgement, trend, pace, restarted_at, relieves_host };
             let limit = self.limits.get(&(slot.runner.clone(), slot.population.module.clone()));
-            if let Some(exhaustion) = limit.and_then(|limit| self.of_instance(&instance, limit.bytes, trend))
-            {
+            if let Some(exhaustion) = limit.and_then(|limit| self.of_instance(&instance, limit.bytes)) {
                 let first = outlook.first.entry(slot.population.clone());
                 let first = first.or_insert_with(|| (slot.clone(), exhaustion));
                 if exhaustion.rank() < first.1.rank() {
@@ -192,8 +200,8 @@ impl Growing<'_> {
         outlook
     }
 
-    fn of_instance(&self, instance: &Instance<'_>, limit: u64, trend: &GrowthTrend) -> Option<Exhaustion> {
-        let Instance { judgement, pace, restarted_at } = instance;
+    fn of_instance(&self, instance: &Instance<'_>, limit: u64) -> Option<Exhaustion> {
+        let Instance { judgement, trend, pace, restarted_at, .. } = instance;
         let room_bytes = limit.saturating_sub(judgement.memory_bytes);
         let without_restarts = foreseen(pace.time_to_grow(room_bytes as f64)?, trend)?;
         let by_then = pace.bytes_in(self.restart_takes);
@@ -210,6 +218,13 @@ impl Growing<'_> {
 fn of_host(instances: &[Instance<'_>], host: &HostMemory) -> Option<Exhaustion> {
     let room = host.available_bytes as f64;
     let without_restarts = pace_of(instances.iter()).time_to_grow(room)?;
+    // What may end yet is foreseen for no longer than it was seen.
+    let unsure =
+        instances.iter().map(|instance| instance.trend).filter(|trend| trend.kind != GrowthKind::Leak);
+    let without_restarts = match unsure.min_by_key(|trend| trend.from_age) {
+        Some(trend) => foreseen(without_restarts, trend)?,
+        None => without_restarts,
+    };
     let (mut needed, mut squares) = (0.0, 0.0);
     for Instance { judgement, restarted_at, .. } in instances {
         if let Ok(most) = restarted_at {
@@ -220,7 +235,7 @@ fn of_host(instances: &[Instance<'_>], host: &HostMemory) -> Option<Exhaustion> 
         }
     }
     let left = room - needed - 3.0 * squares.sqrt();
-    let never = instances.iter().filter(|instance| instance.restarted_at.is_err());
+    let never = instances.iter().filter(|instance| instance.restarted_at.is_err() && !instance.relieves_host);
     let first = never.clone().next().and_then(|instance| instance.restarted_at.err());
     let (with_restarts, obstacle) = if left <= 0.0 {
         (Some(without_restarts), Some(Obstacle::HostTooSmall))
@@ -260,12 +275,13 @@ fn size_of_restart(rule: &Rule, judgement: &Judgement, pace: &InstancePace) -> O
             let left = (policy.max_age.as_elapsed() - judgement.age).max(Elapsed::ZERO);
             Some(judgement.memory_bytes as f64 + pace.bytes_in(left))
         }
-        _ => judgement.bound.threshold_bytes,
+        Policy::TInterval(_) | Policy::Renewal(_) => judgement.bound.threshold_bytes,
+        Policy::LargestFirst(_) | Policy::OldestFirst(_) | Policy::Static | Policy::None => None,
     };
     let most = rule.guard_rails.max_bytes.map(ByteCount::as_f64);
     // Nothing is restarted before it holds what is worth a restart.
-    let least =
-        (judgement.memory_bytes - judgement.reclaimable_bytes + rule.guard_rails.min_reclaim.0) as f64;
+    let fresh = judgement.memory_bytes.saturating_sub(judgement.reclaimable_bytes);
+    let least = fresh.saturating_add(rule.guard_rails.min_reclaim.0) as f64;
     [at_age, most].into_iter().flatten().reduce(f64::min).map(|bytes| bytes.max(least))
 }
 

@@ -253,8 +253,8 @@ fn power(grown: &[(&Seen<'_>, Grown)]) -> f64 {
     }
     let slower = third - last;
     // Of the sum of what slots differ by.
-    let variance = (squares - slower.powi(2) / slots) * slots / (slots - 1.0);
-    if slots < SLOTS_MIN || slower <= 2.0 * variance.sqrt() {
+    let variance = ((squares - slower.powi(2) / slots) * slots / (slots - 1.0)).max(0.0);
+    if slots < SLOTS_MIN || slower <= 2.0 * variance.sqrt().max(0.01 * third) {
         return 1.0;
     }
     let last = last - variance.sqrt();
@@ -390,7 +390,12 @@ impl Sum for InstancePace {
             noise: sum.noise + one.noise,
             swing: sum.swing + one.swing,
             degrees: sum.degrees.min(one.degrees),
-            lasting: sum.lasting.min(one.lasting),
+            // By how much each counts.
+            lasting: if sum.mean + one.mean > 0.0 {
+                (sum.lasting * sum.mean + one.lasting * one.mean) / (sum.mean + one.mean)
+            } else {
+                1.0
+            },
             bend: None,
         })
     }

@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use ebb_units::{ByteCount, Millis, Population, RestartPrice, Span};
+use ebb_units::{ByteCount, Millis, RestartPrice, Span};
 use serde::Serialize;
 
 use super::{Outcome, Peaks, Plan, Recording};
-use crate::estimate::growth::{GrowthTrend, Plateau};
+use crate::estimate::growth::Plateau;
 
 /// What is assumed, for whoever reads the figures.
 const ASSUMPTION: &str = "Restarts that were really done are taken back, once it was seen what a start leaves: an instance of a module that leaks is taken to \
@@ -136,8 +136,14 @@ impl Advice {
                 .collect(),
         };
         let points: Vec<_> = outcomes.iter().map(point).collect();
-        let plateau =
-            |(population, trend): (Population, GrowthTrend)| Some((population.module, trend.plateau?));
+        let mut plateaus: BTreeMap<Arc<str>, Plateau> = BTreeMap::new();
+        for (population, trend) in recording.growth() {
+            let Some(plateau) = trend.plateau else { continue };
+            let known = plateaus.entry(Arc::clone(&population.module)).or_insert(plateau);
+            if plateau.bytes > known.bytes {
+                *known = plateau;
+            }
+        }
         let mut advice = Self {
             assumption: ASSUMPTION,
             from: plan.from,
@@ -150,7 +156,7 @@ impl Advice {
                 &points.iter().map(|point| (point.restarts_per_day, point.mean_bytes)).collect::<Vec<_>>(),
             ),
             points,
-            plateaus: recording.growth().into_iter().filter_map(plateau).collect(),
+            plateaus,
         };
         advice.configured = configured.and_then(|price| advice.of_price(price));
         advice

@@ -28,7 +28,7 @@ pub(in crate::web) fn findings(snapshot: &Snapshot, population: &PopulationSnaps
     findings
 }
 
-/// That instances are restarted for what they only fill up again, if that costs less than a restart is worth.
+/// That instances are restarted again and again for what they only fill up again, if so.
 pub(super) fn warm_up(population: &PopulationSnapshot) -> Option<String> {
     let plateau = population.growth?.plateau?;
     let Policy::Renewal(Renewal { restart_price, .. }) = population.rule.policy else { return None };

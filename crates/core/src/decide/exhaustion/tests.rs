@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     decide::{assessment::Assessment, pending::Eligibility},
     history::{Sample, Window},
-    policy::{GuardRails, MaxAge},
+    policy::{GuardRails, MaxAge, Pressure},
 };
 
 const MIB: u64 = 1 << 20;
@@ -34,18 +34,11 @@ struct Case {
     max_bytes: Option<u64>,
     limit_mib: u64,
     available_mib: u64,
-    dry_run: bool,
-    may_order: bool,
+    obstacle: Option<Obstacle>,
 }
 
-const CASE: Case = Case {
-    policy: Policy::None,
-    max_bytes: None,
-    limit_mib: 74,
-    available_mib: 96,
-    dry_run: false,
-    may_order: true,
-};
+const CASE: Case =
+    Case { policy: Policy::None, max_bytes: None, limit_mib: 74, available_mib: 96, obstacle: None };
 
 fn outlook(case: &Case) -> Outlook {
     let history = history();
@@ -69,10 +62,9 @@ fn outlook(case: &Case) -> Outlook {
         growth: &growth,
         limits: &limits,
         hosts: &hosts,
-        dry_run: case.dry_run,
         restart_takes: Elapsed::secs(60),
     };
-    growing.outlook(&assessment.instances, |_| &rule, |_| case.may_order)
+    growing.outlook(&assessment.instances, |_| &rule, |_| case.obstacle)
 }
 
 /// Hours to the limit and to the end of the host's memory, without restarts and with them, and what is in their way.
@@ -106,10 +98,17 @@ fn a_size_of_restart_above_the_limit_does_not_help() {
 
 #[test]
 fn restarts_that_are_not_done_do_not_help() {
-    let case = Case { max_bytes: Some(60 * MIB), dry_run: true, ..CASE };
-    assert!(told(&case).iter().all(|(_, with, why)| with.is_some() && *why == Some(Obstacle::DryRun)));
-    let case = Case { max_bytes: Some(60 * MIB), may_order: false, ..CASE };
-    assert!(told(&case).iter().all(|(_, with, why)| with.is_some() && *why == Some(Obstacle::NotAllowed)));
+    for obstacle in [Obstacle::DryRun, Obstacle::NotAllowed, Obstacle::Held, Obstacle::Suspended] {
+        let case = Case { max_bytes: Some(60 * MIB), obstacle: Some(obstacle), ..CASE };
+        assert!(told(&case).iter().all(|(_, with, why)| with.is_some() && *why == Some(obstacle)));
+    }
+}
+
+#[test]
+fn a_policy_that_looks_at_the_host_keeps_it_from_running_out() {
+    let policy = Policy::LargestFirst(Pressure { available_below: ByteCount(MIB) });
+    let obstacle = Some(Obstacle::NoThreshold);
+    assert_eq!(told(&Case { policy, ..CASE }), [(24, Some(24), obstacle), (48, None, None)]);
 }
 
 #[test]

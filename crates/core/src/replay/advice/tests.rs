@@ -5,7 +5,7 @@ use crate::{
     decide::{budget::BudgetConfig, hold::Limits as HoldLimits, tick::Settings},
     history::{History, Sample, Window},
     policy::{GuardRails, Policy, Pooling, Renewal, Rule},
-    replay::Replayed,
+    replay::{Replayed, Run, SimulatedInstance},
 };
 
 const MIB: u64 = 1 << 20;
@@ -83,6 +83,31 @@ fn a_higher_price_means_fewer_restarts_and_more_memory_as_it_must() {
 }
 
 #[test]
+fn a_simulated_restart_holds_though_a_real_one_comes_with_the_next_sample() {
+    let population = Population { module: "leaky".into(), digest: "d".into() };
+    let slot = SlotId { population, runner: "r:1".into(), replica: 0 };
+    let run = |minute: i64, generation: u64, bytes| Run {
+        first: Millis(BEGIN + minute * MINUTE),
+        last: Millis(BEGIN + minute * MINUTE),
+        samples: 1,
+        generation: Generation(generation),
+        bytes,
+    };
+    let spans = [run(0, 1, 50), run(1, 2, 3), run(2, 2, 4)];
+    let mut replayed = Replayed::new(&slot, &spans, true);
+    let next = |replayed: &mut Replayed<'_>, minute: i64| {
+        replayed.next(Millis(BEGIN + minute * MINUTE), Some(Elapsed(5 * MINUTE))).unwrap()
+    };
+    assert_eq!(next(&mut replayed, 0).bytes, 50);
+    let generation = Generation(BEGIN.unsigned_abs() + 1);
+    replayed.simulated =
+        Some(SimulatedInstance { generation, real_bytes: 50, fresh_bytes: 2, adds_up: true });
+    let after = next(&mut replayed, 1);
+    assert_eq!((after.generation, after.bytes), (generation, 2));
+    assert_eq!(next(&mut replayed, 2).bytes, 3);
+}
+
+#[test]
 fn the_curve_is_the_same_whatever_was_done_so_far() {
     let (seldom, often) = (advice(&recording(24)), advice(&recording(4)));
     for (one, other) in seldom.points.iter().zip(&often.points).filter(|(one, _)| one.restarts_per_day > 4.0)
@@ -99,7 +124,7 @@ fn what_a_history_remembers_gives_the_same_curve_and_some_of_its_slots_stand_for
     let window = Window::ending_at(plan().to, Elapsed(HOURS * 60 * MINUTE));
     for (slot, spans) in recorded.chosen() {
         let mut replayed = Replayed::new(slot, spans, false);
-        let samples = std::iter::from_fn(|| replayed.next(plan().to, false));
+        let samples = std::iter::from_fn(|| replayed.next(plan().to, None));
         history.observe(&slot.clone().into(), window, samples);
     }
     let (one, other) = (advice(&recorded), advice(&Recording::of_history(&history, 2)));
