@@ -61,6 +61,7 @@ lab: tools guests prometheus ## compare all policies, simulated and on real inst
 	target/release/ebb-lab report
 	target/release/ebb-lab costs
 	target/release/ebb-lab kinds
+	target/release/ebb-lab exhaustion
 	target/release/ebb-lab versions
 
 .PHONY: bench

@@ -201,7 +201,10 @@ async fn an_evaluators_reload_takes_over_what_it_can_and_says_what_it_cannot() {
     let (status, answer) = reload().await;
     assert_eq!(status, 400, "{answer}");
     assert!(
-        answer["error"].as_str().unwrap().contains("listen, bearer_token_file, web_config_file: cannot be changed"),
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("listen, bearer_token_file, web_config_file: cannot be changed"),
         "{answer}"
     );
 }

@@ -1,6 +1,5 @@
 //! PURE: all modules, and the newest decisions.
 
-use ebb_core::estimate::growth::GrowthKind;
 use maud::{Markup, html};
 
 use super::{
@@ -104,15 +103,14 @@ fn table(context: &PageContext<'_>, populations: &[PopulationSnapshot]) -> Marku
 /// How its memory grows, and where that is told.
 fn growth(population: &PopulationSnapshot) -> Markup {
     let place = format!("{}#growth", module_path(&population.population.module));
+    let rate = population.growth.and_then(|growth| Some((growth.kind, growth.bytes_per_hour?)));
     html! {
-        @match population.growth {
-            Some(growth) if growth.kind != GrowthKind::Unknown => {
-                a href=(place) { (growth.kind.name()) }
-                @if let Some(rate) = growth.bytes_per_hour {
-                    " " span.faint { (format::rounded(rate.mean)) " an hour" }
-                }
+        @match rate {
+            Some((kind, rate)) => {
+                a href=(place) { (kind.name()) }
+                " " span.faint { (format::rounded(rate.mean)) " an hour" }
             }
-            _ => a.faint href=(place) { "not known yet" },
+            None => a.faint href=(place) { "not known yet" },
         }
     }
 }

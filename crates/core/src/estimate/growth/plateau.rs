@@ -50,23 +50,45 @@ impl fmt::Display for Plateau {
 /// Whether growth goes on beyond any plateau that could be behind it: of S·(1 − e^(−age/τ)) + r·age, with whatever τ explains it as
 /// well as the best one does and lets it end at no more than twice what was seen, r is above zero.
 pub(super) fn outlasts_plateaus(slots: &[Seen<'_>], oldest: f64) -> bool {
-    let Some((fits, n)) = fits(slots, oldest, 40.0) else { return false };
+    let Some((fits, n)) = fits(slots, oldest) else { return false };
     let best = fits.iter().map(|fit| fit.residual).fold(f64::INFINITY, f64::min);
     // The quantile of χ² with one degree of freedom at level 0.99.
     let good = best * (1.0 + 6.63 / (n - 3.0));
     fits.iter().filter(|fit| fit.residual <= good).all(|fit| fit.slope - 2.6 * fit.deviation > 0.0)
 }
 
-/// The plateau that explains growth best, if one does.
+/// The plateau that explains growth best, where nothing goes on beyond it: weighted least squares through S·(1 − e^(−age/τ)).
 pub(super) fn best_plateau(slots: &[Seen<'_>], oldest: f64) -> Option<Plateau> {
-    let (fits, _) = fits(slots, oldest, 400.0)?;
-    let best = fits.into_iter().min_by(|one, other| one.residual.total_cmp(&other.residual))?;
-    let time_constant = Elapsed((1000.0 * best.time) as i64);
-    (best.size > 0.0).then_some(Plateau { bytes: best.size, time_constant })
+    let points = points(slots, oldest);
+    let fit = |time: f64| {
+        let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+        for (from, until, bytes) in &points {
+            let (x, weight) = ((-from / time).exp() - (-until / time).exp(), (until - from).recip());
+            xx += weight * x * x;
+            xy += weight * x * bytes;
+            yy += weight * bytes * bytes;
+        }
+        (yy - xy * xy / xx, xy / xx, time)
+    };
+    let best = times(oldest, 400.0).map(fit).filter(|(_, bytes, _)| *bytes > 0.0);
+    let (_, bytes, time) = best.min_by(|one, other| one.0.total_cmp(&other.0))?;
+    Some(Plateau { bytes, time_constant: Elapsed((1000.0 * time) as i64) })
 }
 
-/// S·(1 − e^(−age/τ)) + r·age for several τ from such a part of the oldest age on, and of how many spans.
-fn fits(slots: &[Seen<'_>], oldest: f64, part: f64) -> Option<(Vec<Fit>, f64)> {
+/// S·(1 − e^(−age/τ)) + r·age for several τ, and of how many spans.
+fn fits(slots: &[Seen<'_>], oldest: f64) -> Option<(Vec<Fit>, f64)> {
+    let points = points(slots, oldest);
+    let n = points.len() as f64;
+    (n >= 12.0).then(|| (times(oldest, 40.0).map(|time| fit(&points, time)).collect(), n))
+}
+
+/// Time constants from such a part of the oldest age on.
+fn times(oldest: f64, part: f64) -> impl Iterator<Item = f64> {
+    (0..24).map(move |step| oldest / part * (part / 0.7).powf(f64::from(step) / 23.0))
+}
+
+/// Growth between two ages, in bytes and seconds.
+fn points(slots: &[Seen<'_>], oldest: f64) -> Vec<(f64, f64, f64)> {
     let mut points = Vec::new();
     for lifetime in slots.iter().flat_map(|slot| &slot.lifetimes) {
         let age = |at: Millis| lifetime.age_at(at).as_seconds();
@@ -87,9 +109,7 @@ fn fits(slots: &[Seen<'_>], oldest: f64, part: f64) -> Option<(Vec<Fit>, f64)> {
             points.push((from, last, (lifetime.bytes() - bytes) as f64));
         }
     }
-    let n = points.len() as f64;
-    let times = (0..24).map(|step| oldest / part * (part / 0.7).powf(f64::from(step) / 23.0));
-    (n >= 12.0).then(|| (times.map(|time| fit(&points, time)).collect(), n))
+    points
 }
 
 /// Ages up to which growth is looked at, as parts of the oldest.
@@ -98,10 +118,6 @@ const BINS: [f64; 12] =
 
 /// Of points through which S·(1 − e^(−age/τ)) + r·age was laid.
 struct Fit {
-    /// τ, in seconds.
-    time: f64,
-    /// S, in bytes; not above zero where growth is not of that form.
-    size: f64,
     /// r, in bytes per second.
     slope: f64,
     deviation: f64,
@@ -129,10 +145,10 @@ fn fit(points: &[(f64, f64, f64)], time: f64) -> Fit {
     if size > 0.0 {
         let slope = (ty * xx - xy * xt) / determinant;
         let residual = (yy - size * xy - slope * ty).max(0.0);
-        Fit { time, size, slope, deviation: (residual / (n - 2.0) * xx / determinant).sqrt(), residual }
+        Fit { slope, deviation: (residual / (n - 2.0) * xx / determinant).sqrt(), residual }
     } else {
         let slope = ty / tt;
         let residual = (yy - slope * ty).max(0.0);
-        Fit { time, size, slope, deviation: (residual / (n - 1.0) / tt).sqrt(), residual }
+        Fit { slope, deviation: (residual / (n - 1.0) / tt).sqrt(), residual }
     }
 }
